@@ -1,0 +1,74 @@
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+MAKEFLAGS += --no-builtin-rules
+.DEFAULT_GOAL := help
+
+# The tools' versions are pinned by modules of their own; the go command builds them once and keeps them in its cache.
+CONTROLLER_GEN := go tool -modfile=hack/tools/generate/go.mod controller-gen
+GOLANGCI_LINT := go tool -modfile=hack/tools/lint/go.mod golangci-lint
+
+# How many packages are tested at once: each may run a Postgres and an API server of its own.
+TEST_PACKAGES ?= 2
+# Bounds the tests of one package.
+TEST_TIMEOUT ?= 15m
+# Further flags, e.g. make test TEST_FLAGS='-run TestReconcile -v'.
+TEST_FLAGS ?=
+# What to test or lint, e.g. make test PACKAGES=./runtime/...
+PACKAGES ?= ./...
+# How long each fuzz target runs.
+FUZZTIME ?= 5s
+
+# make demo KEEP=1 leaves the demo running to play with.
+export KEEP
+export FUZZTIME
+
+##@ Develop
+
+.PHONY: help
+help: ## Show this help.
+	@awk 'BEGIN { FS = ":.*## "; print "Usage: make <target>" } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+.PHONY: build
+build: ## Build the programs into bin/.
+	CGO_ENABLED=0 go build -trimpath -o bin/ens-operator ./cmd/operator
+	CGO_ENABLED=0 go build -trimpath -o bin/ens-runtime ./cmd/runtime
+
+.PHONY: generate
+generate: ## Generate deepcopy functions, apply configurations, CRDs and the operator's role.
+	rm -rf api/v1alpha1/applyconfiguration config/crd/bases # what a removed type would leave behind
+	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
+	$(CONTROLLER_GEN) applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/...
+	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
+	test ! -d controllers || $(CONTROLLER_GEN) rbac:roleName=ens-operator paths=./controllers/... output:rbac:artifacts:config=config/rbac
+
+.PHONY: demo
+demo: ## Show the whole story on this machine: mail arrives, the phones show it. KEEP=1 leaves it running.
+	go run ./hack/demo
+
+##@ Check
+
+.PHONY: env
+env: ## Get what tests and the demo run against: Postgres, kube-apiserver, etcd.
+	go run ./hack/testenv/prepare
+
+.PHONY: test
+test: env ## Run all tests.
+	go test -p=$(TEST_PACKAGES) -timeout=$(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: test-race
+test-race: env ## Run all tests with the race detector.
+	go test -race -p=$(TEST_PACKAGES) -timeout=$(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: fuzz
+fuzz: ## Run every fuzz target for FUZZTIME, 5s if not set.
+	hack/fuzz.sh $(PACKAGES)
+
+.PHONY: lint
+lint: ## Check the code against .golangci.yml.
+	$(GOLANGCI_LINT) run $(PACKAGES)
+
+.PHONY: clean
+clean: ## Remove what was built here. The caches outside the checkout stay.
+	rm -rf bin

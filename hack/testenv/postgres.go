@@ -1,0 +1,267 @@
+package testenv
+
+import (
+	"bytes"
+	"context"
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"net"
+	"net/url"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"sync"
+	"syscall"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+const (
+	superuser = "postgres"
+	// maxConnections leaves room for many tests in parallel, each with a pool per replica it plays.
+	maxConnections = 200
+	// portAttempts is how often another port is tried when somebody took the free one first.
+	portAttempts = 5
+	// startLimit bounds one start; a loaded machine needs seconds, never a minute.
+	startLimit = time.Minute
+	// startPoll is how often a starting server is asked whether it is there.
+	startPoll = 20 * time.Millisecond
+	// stopLimit is how long an immediate shutdown may take before the server is killed.
+	stopLimit = 10 * time.Second
+	// logTail is how much of a server's log an error about it shows, in bytes.
+	logTail = 2000
+)
+
+var errPortTaken = errors.New("the port was taken by somebody else")
+
+// PostgresServer is a running Postgres with a data folder of its own, reachable on loopback TCP by password only.
+// It logs no statements: they may hold passwords.
+type PostgresServer struct {
+	programs string
+	password string
+	port     int
+	box      *sandbox
+	process  *exec.Cmd
+	exited   chan struct{}
+	stopping sync.Once
+	stopErr  error
+	creating sync.Mutex
+}
+
+// PostgresOption changes how StartPostgres sets a server up.
+type PostgresOption func(*postgresSettings)
+
+type postgresSettings struct{ fsync bool }
+
+// WithFsync makes commits durable. It is in effect for StartPostgres and not for the server shared by tests.
+func WithFsync() PostgresOption { return func(s *postgresSettings) { s.fsync = true } }
+
+// WithoutFsync makes commits fast and not durable: enough for every test that does not pull the plug of the machine.
+func WithoutFsync() PostgresOption { return func(s *postgresSettings) { s.fsync = false } }
+
+// StartPostgres starts a server and waits until it answers; ctx bounds the start, not the server's life. If Postgres
+// is not installed it tries to install it, see PostgresPrograms. As root it runs the server as another user, because
+// Postgres refuses to run as root.
+func StartPostgres(ctx context.Context, options ...PostgresOption) (*PostgresServer, error) {
+	ctx, cancel := context.WithTimeout(ctx, startLimit+installLimit)
+	defer cancel()
+	settings := postgresSettings{fsync: true}
+	for _, option := range options {
+		option(&settings)
+	}
+	programs, err := PostgresPrograms(ctx, os.Stderr)
+	if err != nil {
+		return nil, err
+	}
+	account, err := serverAccount()
+	if err != nil {
+		return nil, err
+	}
+	box, err := newSandbox(account.temporary(), "postgres")
+	if err != nil {
+		return nil, err
+	}
+	server := &PostgresServer{programs: programs, password: rand.Text(), box: box}
+	if err := server.initialize(ctx, account); err != nil {
+		return nil, errors.Join(err, box.close())
+	}
+	for range portAttempts {
+		if err = server.run(ctx, account, settings); !errors.Is(err, errPortTaken) {
+			break
+		}
+	}
+	if err != nil {
+		return nil, errors.Join(err, box.close())
+	}
+	return server, nil
+}
+
+// dataFolder belongs to the account the server runs as; the sandbox around it belongs to us.
+func (s *PostgresServer) dataFolder() string { return s.box.path("data") }
+
+// initialize makes the data folder.
+func (s *PostgresServer) initialize(ctx context.Context, account account) error {
+	if err := account.own(s.box.folder, s.dataFolder()); err != nil {
+		return err
+	}
+	passwords := filepath.Join(s.dataFolder(), "password")
+	if err := account.write(passwords, s.password); err != nil {
+		return err
+	}
+	// The data folder proper is one level down: initdb wants it empty.
+	initdb := account.command(ctx, filepath.Join(s.programs, "initdb"), "--pgdata=cluster", "--username="+superuser,
+		"--auth=scram-sha-256", "--pwfile="+passwords, "--encoding=UTF8", "--locale=C", "--no-sync")
+	initdb.Dir = s.dataFolder()
+	if output, err := initdb.CombinedOutput(); err != nil {
+		return fmt.Errorf("initializing a Postgres data folder with %s: %w\n%s", s.programs, err, output)
+	}
+	if err := os.Remove(passwords); err != nil {
+		return fmt.Errorf("removing the password file of initdb: %w", err)
+	}
+	return nil
+}
+
+// run starts the server on a port that is free now and waits until it answers.
+func (s *PostgresServer) run(ctx context.Context, account account, settings postgresSettings) error {
+	var err error
+	if s.port, err = freePort(ctx); err != nil {
+		return err
+	}
+	log, err := os.Create(s.box.path("log"))
+	if err != nil {
+		return fmt.Errorf("making the log of Postgres: %w", err)
+	}
+	defer log.Close() // the server has its own handle
+	// Not tied to ctx: the server outlives its start.
+	s.process = account.command(context.WithoutCancel(ctx), filepath.Join(s.programs, "postgres"),
+		"-D", filepath.Join(s.dataFolder(), "cluster"))
+	for name, value := range settings.parameters(s.port) {
+		s.process.Args = append(s.process.Args, "-c", name+"="+value)
+	}
+	s.process.Dir, s.process.Stdout, s.process.Stderr = s.dataFolder(), log, log
+	if err := s.process.Start(); err != nil {
+		return fmt.Errorf("starting Postgres: %w", err)
+	}
+	s.exited = make(chan struct{})
+	go func() {
+		_ = s.process.Wait() // its exit code after an immediate shutdown says nothing
+		close(s.exited)
+	}()
+	if err := s.box.note("postgres", s.process.Process.Pid); err != nil {
+		return errors.Join(err, s.halt())
+	}
+	if err := s.waitReady(ctx); err != nil {
+		return errors.Join(err, s.halt())
+	}
+	return nil
+}
+
+func (settings postgresSettings) parameters(port int) map[string]string {
+	durable := "off"
+	if settings.fsync {
+		durable = "on"
+	}
+	return map[string]string{
+		"listen_addresses":        "127.0.0.1",
+		"port":                    strconv.Itoa(port),
+		"unix_socket_directories": "",
+		"max_connections":         strconv.Itoa(maxConnections),
+		"fsync":                   durable,
+		"synchronous_commit":      durable,
+		"full_page_writes":        durable,
+		"timezone":                "UTC",
+		// An error's statement would be logged with the passwords in it.
+		"log_statement":                     "none",
+		"log_min_error_statement":           "panic",
+		"log_parameter_max_length":          "0",
+		"log_parameter_max_length_on_error": "0",
+	}
+}
+
+func (s *PostgresServer) waitReady(ctx context.Context) error {
+	ctx, cancel := context.WithTimeout(ctx, startLimit)
+	defer cancel()
+	tick := time.NewTicker(startPoll)
+	defer tick.Stop()
+	for {
+		connection, err := pgx.Connect(ctx, s.URL())
+		if err == nil {
+			return connection.Close(ctx)
+		}
+		select {
+		case <-s.exited:
+			log := s.logTail()
+			if bytes.Contains(log, []byte("Address already in use")) {
+				return errPortTaken
+			}
+			return fmt.Errorf("the Postgres server ended while starting; its log ends with:\n%s", log)
+		case <-ctx.Done():
+			return fmt.Errorf("waiting for Postgres to answer: %w; its log ends with:\n%s", err, s.logTail())
+		case <-tick.C:
+		}
+	}
+}
+
+func (s *PostgresServer) logTail() []byte {
+	log, err := os.ReadFile(s.box.path("log"))
+	if err != nil {
+		return []byte(err.Error())
+	}
+	return log[max(0, len(log)-logTail):]
+}
+
+// URL is the connection string of the superuser, to the database postgres.
+func (s *PostgresServer) URL() string { return s.urlFor(superuser, s.password, superuser) }
+
+// Port is the TCP port on 127.0.0.1.
+func (s *PostgresServer) Port() int { return s.port }
+
+// Programs is the folder with pg_dump, psql and the like, of the server's own version.
+func (s *PostgresServer) Programs() string { return s.programs }
+
+func (s *PostgresServer) urlFor(user, password, database string) string {
+	u := url.URL{
+		Scheme:   "postgres",
+		User:     url.UserPassword(user, password),
+		Host:     net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)),
+		Path:     "/" + database,
+		RawQuery: "sslmode=disable",
+	}
+	return u.String()
+}
+
+// Stop ends the server at once, without a checkpoint, and removes its data. It may be called more than once.
+func (s *PostgresServer) Stop() error {
+	s.stopping.Do(func() { s.stopErr = errors.Join(s.halt(), s.box.close()) })
+	return s.stopErr
+}
+
+// halt ends the process and waits for it.
+func (s *PostgresServer) halt() error {
+	// SIGQUIT is Postgres' immediate shutdown.
+	if err := s.process.Process.Signal(syscall.SIGQUIT); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("asking Postgres to shut down: %w", err)
+	}
+	select {
+	case <-s.exited:
+	case <-time.After(stopLimit):
+		if err := s.process.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+			return fmt.Errorf("killing Postgres: %w", err)
+		}
+		<-s.exited
+	}
+	return s.box.forget("postgres")
+}
+
+// freePort returns a TCP port on loopback that nobody listens on now.
+func freePort(ctx context.Context) (int, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+	if err != nil {
+		return 0, fmt.Errorf("looking for a free port: %w", err)
+	}
+	defer listener.Close()
+	return listener.Addr().(*net.TCPAddr).Port, nil
+}

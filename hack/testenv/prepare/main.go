@@ -1,0 +1,36 @@
+// Command prepare gets everything that tests and the demo run against, so that no test has to wait for it, and prints
+// where it is. What it does is said on standard error.
+package main
+
+import (
+	"context"
+	"fmt"
+	"os"
+	"os/signal"
+	"syscall"
+
+	"github.com/ens-operator/ens-operator/hack/testenv"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	if err := prepare(ctx); err != nil {
+		fmt.Fprintln(os.Stderr, "prepare:", err)
+		os.Exit(1)
+	}
+}
+
+func prepare(ctx context.Context) error {
+	postgres, err := testenv.PostgresPrograms(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("Postgres:  ", postgres)
+	kubernetes, err := testenv.Assets(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("Kubernetes:", kubernetes)
+	return nil
+}
