@@ -1,0 +1,234 @@
+package config
+
+import (
+	"bytes"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/binary"
+	"encoding/pem"
+	"errors"
+	"fmt"
+	"hash"
+	"io"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"github.com/ens-operator/ens-operator/runtime/secret"
+)
+
+// The largest files that are read beside the configuration, in bytes. The limits for PEM are those that cert-manager
+// derived from the largest keys and chains in use after a parser of it had gone super-linear (CVE-2024-12401).
+const (
+	maxTokensFile         = 64 << 10 // some 700 tokens
+	maxDatabaseURLFile    = 4 << 10
+	maxPrivateKeyFile     = 13_000  // a 16-kbit RSA key
+	maxChainFile          = 95_000  // a certificate and its intermediates
+	maxBundleFile         = 330_000 // certificate authorities
+	maxServiceAccountFile = 16 << 10
+)
+
+// files reads the files of one version and gathers what is wrong with them.
+type files struct {
+	// folder is where they are read from, shown what the folder is called in errors.
+	folder, shown string
+	digest        hash.Hash
+	// folders are those that were read from.
+	folders []string
+	faults  []error
+}
+
+// fault notes that something is wrong with the file called name, and what to do about it.
+func (f *files) fault(name string, err error, remedy string) {
+	f.faults = append(f.faults, fmt.Errorf("%s: %w: %s", filepath.Join(f.shown, name), err, remedy))
+}
+
+// read returns the content of a file; nil with a fault noted if that failed. The digest covers every content read.
+func (f *files) read(name string, limit int64, remedy string) []byte {
+	f.sees(filepath.Dir(name))
+	content, err := readFile(filepath.Join(f.folder, name), limit)
+	if err != nil {
+		f.fault(name, err, remedy)
+		return nil
+	}
+	f.covers(name, content)
+	return content
+}
+
+func (f *files) sees(folder string) {
+	if folder = filepath.Join(f.folder, folder); !slices.Contains(f.folders, folder) {
+		f.folders = append(f.folders, folder)
+	}
+}
+
+func (f *files) covers(name string, content []byte) {
+	// Lengths first, so that no two sets of files run together to the same bytes.
+	lengths := binary.BigEndian.AppendUint64(nil, uint64(len(name)))
+	f.digest.Write(binary.BigEndian.AppendUint64(lengths, uint64(len(content))))
+	f.digest.Write([]byte(name))
+	f.digest.Write(content)
+}
+
+// readFile reads a regular file of at most limit bytes. Its errors do not repeat the path.
+func readFile(path string, limit int64) ([]byte, error) {
+	// Anything but a file, a pipe for one, might never end or never begin.
+	if info, err := os.Stat(path); err != nil {
+		return nil, cause(err)
+	} else if !info.Mode().IsRegular() {
+		return nil, errors.New("is not a file")
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, cause(err)
+	}
+	defer file.Close()
+	content, err := io.ReadAll(io.LimitReader(file, limit+1))
+	if err != nil {
+		return nil, cause(err)
+	}
+	if int64(len(content)) > limit {
+		return nil, fmt.Errorf("is larger than %d bytes", limit)
+	}
+	return content, nil
+}
+
+// cause is what is left of a file's error when its path, which kubelet makes up anew for every version, is taken away.
+func cause(err error) error {
+	if pathError, ok := errors.AsType[*fs.PathError](err); ok {
+		return pathError.Err
+	}
+	return err
+}
+
+func (f *files) tokens() APITokens {
+	const remedy = "want one line `<hex SHA-256 of the token> [<RFC 3339 expiry>]` for each API token"
+	content := f.read(APITokenHashesFile, maxTokensFile, remedy)
+	if content == nil {
+		return nil
+	}
+	tokens, err := ParseAPITokens(string(content))
+	if err != nil {
+		f.fault(APITokenHashesFile, err, remedy)
+	}
+	return tokens
+}
+
+func (f *files) databaseURL() secret.Value {
+	const remedy = "want the connection string of the tenant's database, e.g. postgres://user:password@host:5432/database"
+	content := f.read(DatabaseURLFile, maxDatabaseURLFile, remedy)
+	if content == nil {
+		return secret.Value{}
+	}
+	content = bytes.TrimSpace(content)
+	if err := looksLikeConnectionString(content); err != nil {
+		f.fault(DatabaseURLFile, err, remedy)
+	}
+	return secret.New(content)
+}
+
+// looksLikeConnectionString finds gross mistakes, such as a password alone. Its errors show nothing of the content.
+func looksLikeConnectionString(content []byte) error {
+	switch {
+	case len(content) == 0:
+		return errors.New("is empty")
+	case bytes.ContainsAny(content, "\x00\r\n"):
+		return errors.New("is more than one line")
+	case bytes.HasPrefix(content, []byte("postgres://")), bytes.HasPrefix(content, []byte("postgresql://")):
+		return nil
+	case bytes.Contains(content, []byte("host=")): // the form of key=value words
+		return nil
+	default:
+		return errors.New("is not a connection string of Postgres")
+	}
+}
+
+func (f *files) keys() Keys {
+	const remedy = "want the files " + KEKPrefix + "<number> and " + WebhookPrefix + "<number>, each 32 random bytes in base64"
+	f.sees(KeysFolder)
+	contents, err := readKeyFiles(filepath.Join(f.folder, KeysFolder))
+	if err != nil {
+		f.fault(KeysFolder, err, remedy)
+		return Keys{}
+	}
+	for _, name := range slices.Sorted(maps.Keys(contents)) {
+		f.covers(filepath.Join(KeysFolder, name), contents[name])
+	}
+	keys, err := ParseKeys(contents)
+	if err != nil {
+		f.fault(KeysFolder, err, remedy)
+	}
+	return keys
+}
+
+func (f *files) certificate() *tls.Certificate {
+	const remedy = "want the certificate chain in tls.crt and its key in tls.key, both in PEM, because server.tls is set"
+	chain := f.read(TLSCertificateFile, maxChainFile, remedy)
+	key := f.read(TLSKeyFile, maxPrivateKeyFile, remedy)
+	if chain == nil || key == nil {
+		return nil
+	}
+	certificate, err := tls.X509KeyPair(chain, key)
+	if err != nil {
+		f.fault(TLSCertificateFile, err, remedy)
+		return nil
+	}
+	return &certificate
+}
+
+func (f *files) authorities(name string) *x509.CertPool {
+	const remedy = "want one or more CA certificates in PEM and nothing else"
+	content := f.read(name, maxBundleFile, remedy)
+	if content == nil {
+		return nil
+	}
+	pool, err := parseAuthorities(content)
+	if err != nil {
+		f.fault(name, err, remedy)
+	}
+	return pool
+}
+
+// parseAuthorities is strict where x509.CertPool.AppendCertsFromPEM passes over what it cannot read: an authority that
+// is missing shows only when a server is refused.
+func parseAuthorities(content []byte) (*x509.CertPool, error) {
+	pool := x509.NewCertPool()
+	count, begun := 0, bytes.Count(content, []byte("-----BEGIN "))
+	for block, rest := pem.Decode(content); block != nil; block, rest = pem.Decode(rest) {
+		count++
+		if block.Type != "CERTIFICATE" {
+			return nil, fmt.Errorf("block %d is a %s, not a certificate", count, block.Type)
+		}
+		certificate, err := x509.ParseCertificate(block.Bytes)
+		if err != nil {
+			return nil, fmt.Errorf("certificate %d: %w", count, err)
+		}
+		pool.AddCert(certificate)
+	}
+	if count == 0 {
+		return nil, errors.New("holds no certificate")
+	}
+	if count != begun {
+		return nil, fmt.Errorf("%d of its %d blocks are damaged", begun-count, begun)
+	}
+	return pool, nil
+}
+
+func (f *files) pushCredentials(providers []PushProvider) map[string]secret.Value {
+	credentials := make(map[string]secret.Value, len(providers))
+	for _, provider := range providers {
+		file, limit, remedy := APNsKeyFile, int64(maxPrivateKeyFile), "want the APNs key (.p8) of push provider "+provider.Name
+		if provider.FCM != nil {
+			file, limit, remedy = FCMServiceAccountFile, maxServiceAccountFile, "want the service account (JSON) of push provider "+provider.Name
+		}
+		name := filepath.Join(PushFolder, provider.Name, file)
+		content := f.read(name, limit, remedy)
+		if content != nil && strings.TrimSpace(string(content)) == "" {
+			f.fault(name, errors.New("is empty"), remedy)
+		}
+		credentials[provider.Name] = secret.New(content)
+	}
+	return credentials
+}
