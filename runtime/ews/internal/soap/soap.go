@@ -1,0 +1,201 @@
+// Package soap reads the SOAP 1.1 messages of both directions: Exchange's posts and its answers to our requests, and in
+// the fake Exchange the runtime's requests and replies.
+//
+// It reads foreign bytes, so it is strict where strictness costs nothing real: no DTD, no processing instruction, no
+// entity beyond XML's own five, one root, limited depth and number of elements. It is lenient in what real senders
+// vary: any namespace prefix, white space, a byte order mark, headers of any kind.
+package soap
+
+import (
+	"bytes"
+	"encoding/xml"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+)
+
+// The namespaces of EWS messages. They are http:// whatever some web pages say (ews.md, section 0).
+const (
+	Envelope = "http://schemas.xmlsoap.org/soap/envelope/"
+	Messages = "http://schemas.microsoft.com/exchange/services/2006/messages"
+	Types    = "http://schemas.microsoft.com/exchange/services/2006/types"
+	Errors   = "http://schemas.microsoft.com/exchange/services/2006/errors"
+)
+
+// Real messages are at most 12 deep; MessageXml may add a few.
+const maxDepth = 64
+
+// An element costs about 200 bytes of memory once read, so this bounds a message at about 13 MB. A notification event
+// has five elements.
+const maxElements = 65_536
+
+// ErrMalformed is every reason to refuse a message.
+var ErrMalformed = errors.New("malformed SOAP message")
+
+// Element is one element of a message that was read.
+type Element struct {
+	Name       xml.Name
+	Attributes []xml.Attr
+	Children   []*Element
+	// content is the character data directly inside, as it stands.
+	content []byte
+}
+
+// Is reports whether e has the name local in the namespace space. It is false for nil.
+func (e *Element) Is(space, local string) bool {
+	return e != nil && e.Name.Local == local && e.Name.Space == space
+}
+
+// Child returns the first child of that name, or nil. It is nil for nil, so that paths can be chained.
+func (e *Element) Child(space, local string) *Element {
+	if e == nil {
+		return nil
+	}
+	for _, child := range e.Children {
+		if child.Is(space, local) {
+			return child
+		}
+	}
+	return nil
+}
+
+// First returns the first child whatever its name, or nil.
+func (e *Element) First() *Element {
+	if e == nil || len(e.Children) == 0 {
+		return nil
+	}
+	return e.Children[0]
+}
+
+// Text returns the character data directly inside e without the white space around it; empty for nil.
+func (e *Element) Text() string {
+	if e == nil {
+		return ""
+	}
+	return string(bytes.TrimSpace(e.content))
+}
+
+// Attribute returns the value of the attribute without namespace, empty if there is none.
+func (e *Element) Attribute(local string) string {
+	if e == nil {
+		return ""
+	}
+	for _, attribute := range e.Attributes {
+		if attribute.Name.Space == "" && attribute.Name.Local == local {
+			return attribute.Value
+		}
+	}
+	return ""
+}
+
+// Read reads a whole message and returns its envelope. The caller limits the size of message.
+func Read(message []byte) (*Element, error) {
+	root, err := readTree(message)
+	if err != nil {
+		return nil, err
+	}
+	if !root.Is(Envelope, "Envelope") {
+		return nil, fmt.Errorf("%w: the root is not a SOAP 1.1 envelope", ErrMalformed)
+	}
+	return root, nil
+}
+
+// ReadBody reads a whole message and returns the one element inside the body.
+func ReadBody(message []byte) (*Element, error) {
+	envelope, err := Read(message)
+	if err != nil {
+		return nil, err
+	}
+	body := envelope.Child(Envelope, "Body")
+	if body == nil {
+		return nil, fmt.Errorf("%w: no body", ErrMalformed)
+	}
+	if len(body.Children) != 1 {
+		return nil, fmt.Errorf("%w: %d elements in the body, want 1", ErrMalformed, len(body.Children))
+	}
+	return body.Children[0], nil
+}
+
+var byteOrderMark = []byte("\xef\xbb\xbf")
+
+// reader builds the tree. It keeps its own stack, so a deep message costs no goroutine stack.
+type reader struct {
+	root     *Element
+	open     []*Element
+	elements int
+}
+
+func readTree(message []byte) (*Element, error) {
+	decoder := xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(message, byteOrderMark)))
+	var r reader
+	for {
+		token, err := decoder.Token()
+		if errors.Is(err, io.EOF) {
+			break
+		}
+		if err != nil {
+			// The decoder's text may quote the message, so only the place is told.
+			return nil, fmt.Errorf("%w: not well-formed XML at byte %d", ErrMalformed, decoder.InputOffset())
+		}
+		if err := r.add(token); err != nil {
+			return nil, err
+		}
+	}
+	if r.root == nil {
+		return nil, fmt.Errorf("%w: empty", ErrMalformed)
+	}
+	return r.root, nil
+}
+
+func (r *reader) add(token xml.Token) error {
+	switch token := token.(type) {
+	case xml.StartElement:
+		return r.start(token)
+	case xml.EndElement:
+		r.open = r.open[:len(r.open)-1]
+	case xml.CharData:
+		if len(r.open) > 0 {
+			top := r.open[len(r.open)-1]
+			top.content = append(top.content, token...)
+		} else if len(bytes.TrimSpace(token)) > 0 {
+			return fmt.Errorf("%w: text outside the root", ErrMalformed)
+		}
+	case xml.Directive:
+		return fmt.Errorf("%w: a document type declaration is not allowed", ErrMalformed)
+	case xml.ProcInst:
+		if token.Target != "xml" || r.root != nil {
+			return fmt.Errorf("%w: a processing instruction is not allowed", ErrMalformed)
+		}
+	}
+	return nil
+}
+
+func (r *reader) start(token xml.StartElement) error {
+	r.elements++
+	switch {
+	case r.elements > maxElements:
+		return fmt.Errorf("%w: more than %d elements", ErrMalformed, maxElements)
+	case len(r.open) >= maxDepth:
+		return fmt.Errorf("%w: nested deeper than %d", ErrMalformed, maxDepth)
+	case len(r.open) == 0 && r.root != nil:
+		return fmt.Errorf("%w: a second root", ErrMalformed)
+	}
+	element := &Element{Name: token.Name, Attributes: token.Attr}
+	if len(r.open) == 0 {
+		r.root = element
+	} else {
+		parent := r.open[len(r.open)-1]
+		parent.Children = append(parent.Children, element)
+	}
+	r.open = append(r.open, element)
+	return nil
+}
+
+// Escape returns text as it stands between tags or inside a quoted attribute. Characters that XML cannot carry become
+// U+FFFD.
+func Escape(text string) string {
+	var b strings.Builder
+	_ = xml.EscapeText(&b, []byte(text)) // a strings.Builder never fails
+	return b.String()
+}

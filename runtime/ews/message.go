@@ -1,0 +1,142 @@
+package ews
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"time"
+
+	"github.com/ens-operator/ens-operator/runtime/ews/internal/soap"
+)
+
+// A server that was found to be older than Exchange 2013 is asked for previews again after this time: it may have been
+// upgraded.
+const before2013Memory = time.Hour
+
+// Fields are the parts of a mail to fetch; only those that the notification policy shows (E-21).
+type Fields struct {
+	Sender, Subject bool
+	// Preview is the first 256 characters of the text. Servers before Exchange 2013 have none: it stays empty.
+	Preview bool
+}
+
+// Message is one mail, or why it is not here. Fields that were not asked for are empty.
+type Message struct {
+	// ItemID is the id that was asked for.
+	ItemID string
+	// Found is false if the item is gone (read, moved by a rule or deleted: nothing unusual) or if Err is set.
+	Found bool
+	// Err is an *Error if this item alone failed.
+	Err error
+	// ParentFolderID is the folder it is in now.
+	ParentFolderID string
+	IsRead         bool
+	// ReceivedAt is zero if the server does not tell.
+	ReceivedAt time.Time
+	// SenderName and SenderAddress are those of From, else of Sender. The address is empty if it is no SMTP address.
+	SenderName, SenderAddress string
+	Subject, Preview          string
+}
+
+// Messages fetches several items in one call, in the order of itemIDs. An item that is gone or failed does not fail the
+// call.
+func (s *Session) Messages(ctx context.Context, itemIDs []string, fields Fields) ([]Message, error) {
+	if len(itemIDs) == 0 {
+		return nil, nil
+	}
+	v := exchange2010SP2
+	if fields.Preview && s.client.knowsPreview() {
+		v = exchange2013
+	}
+	elements, err := s.call(ctx, OpGetItem, v, itemsBody(itemIDs, fields, v))
+	if e, ok := errors.AsType[*Error](err); ok && v == exchange2013 && e.Code == ErrorInvalidServerVersion {
+		s.client.before2013.Store(s.client.options.Clock.Now().UnixNano())
+		elements, err = s.call(ctx, OpGetItem, exchange2010SP2, itemsBody(itemIDs, fields, exchange2010SP2))
+	}
+	if err != nil {
+		return nil, err
+	}
+	return s.parseMessages(elements, itemIDs)
+}
+
+func (s *Session) parseMessages(elements []*soap.Element, itemIDs []string) ([]Message, error) {
+	if len(elements) != len(itemIDs) {
+		return nil, s.failure(OpGetItem, http.StatusOK,
+			fmt.Errorf("%w: %d response messages for %d items", ErrResponse, len(elements), len(itemIDs)))
+	}
+	messages := make([]Message, len(itemIDs))
+	for i, element := range elements {
+		messages[i] = s.parseMessage(element)
+		messages[i].ItemID = itemIDs[i]
+	}
+	return messages, nil
+}
+
+// knowsPreview reports whether the server is, as far as we know, Exchange 2013 or newer.
+func (c *Client) knowsPreview() bool {
+	refused := c.before2013.Load()
+	return refused == 0 || c.options.Clock.Since(time.Unix(0, refused)) > before2013Memory
+}
+
+func itemsBody(itemIDs []string, fields Fields, v version) string {
+	var b strings.Builder
+	b.WriteString(`<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>`)
+	for _, property := range properties(fields, v) {
+		b.WriteString(`<t:FieldURI FieldURI="` + property + `"/>`)
+	}
+	b.WriteString(`</t:AdditionalProperties></m:ItemShape><m:ItemIds>`)
+	for _, id := range itemIDs {
+		b.WriteString(`<t:ItemId Id="` + soap.Escape(id) + `"/>`)
+	}
+	b.WriteString(`</m:ItemIds></m:GetItem>`)
+	return b.String()
+}
+
+func properties(fields Fields, v version) []string {
+	all := []string{"item:ParentFolderId", "item:DateTimeReceived", "message:IsRead"}
+	if fields.Subject {
+		all = append(all, "item:Subject")
+	}
+	if fields.Sender {
+		all = append(all, "message:From", "message:Sender")
+	}
+	if fields.Preview && v == exchange2013 {
+		all = append(all, "item:Preview")
+	}
+	return all
+}
+
+// parseMessage reads one response message. The item's element may be Message, MeetingRequest, PostItem, …
+func (s *Session) parseMessage(element *soap.Element) Message {
+	if err := s.messageError(OpGetItem, element); err != nil {
+		if errors.Is(err, ErrItemNotFound) {
+			return Message{}
+		}
+		return Message{Err: err}
+	}
+	item := element.Child(soap.Messages, "Items").First()
+	if item == nil {
+		return Message{Err: s.failure(OpGetItem, http.StatusOK, fmt.Errorf("%w: no item", ErrResponse))}
+	}
+	message := Message{
+		Found:          true,
+		ParentFolderID: item.Child(soap.Types, "ParentFolderId").Attribute("Id"),
+		IsRead:         boolean(item.Child(soap.Types, "IsRead")),
+		Subject:        item.Child(soap.Types, "Subject").Text(),
+		Preview:        item.Child(soap.Types, "Preview").Text(),
+	}
+	if at, err := time.Parse(time.RFC3339, item.Child(soap.Types, "DateTimeReceived").Text()); err == nil {
+		message.ReceivedAt = at
+	}
+	mailbox := item.Child(soap.Types, "From").Child(soap.Types, "Mailbox")
+	if mailbox == nil {
+		mailbox = item.Child(soap.Types, "Sender").Child(soap.Types, "Mailbox")
+	}
+	message.SenderName = mailbox.Child(soap.Types, "Name").Text()
+	if routing := mailbox.Child(soap.Types, "RoutingType").Text(); routing == "" || strings.EqualFold(routing, routingSMTP) {
+		message.SenderAddress = mailbox.Child(soap.Types, "EmailAddress").Text()
+	}
+	return message
+}
