@@ -1,0 +1,338 @@
+// Package apns delivers notifications through Apple's push service with token authentication.
+//
+// It uses github.com/sideshow/apns2 for the form of a request and puts its own http.RoundTripper under it, for what
+// Apple asks of a connection: see pool, tokens and transport.
+//
+// A push whose connection ends before the answer is sent again. So a phone may in rare cases get it twice, which the
+// collapse id makes one on its screen.
+package apns
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/sideshow/apns2"
+	"golang.org/x/sync/semaphore"
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/secret"
+)
+
+const (
+	defaultTimeout       = 20 * time.Second
+	defaultMaxConcurrent = 256
+	// maxAttempts bounds the requests of one push, so that a sick Apple does not hold the tenant's workers: what is
+	// still undelivered is tried again from the journal.
+	maxAttempts = 4
+	// pause is the mean wait before the second attempt; it doubles for each further one.
+	pause = 200 * time.Millisecond
+	// deviceTokenMin and Max are the lengths in hex digits: Apple's tokens have 32 bytes today and may have up to 100.
+	deviceTokenMin = 64
+	deviceTokenMax = 200
+	// maxID is above the ten characters of Apple's team and key ids.
+	maxID = 32
+)
+
+type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
+
+// Options are what a Provider is made from. Config, Name and Key are required.
+type Options struct {
+	Config config.APNs
+	// Name is the configured name, for errors and logs.
+	Name string
+	// Key is the .p8 file: a PKCS#8 private key on P-256 in PEM form. It is not kept.
+	Key secret.Value
+	// RootCAs are trusted instead of the system's if not nil.
+	RootCAs *x509.CertPool
+	// DialContext makes the TCP connections, nil for plain ones. It is where an address may be refused.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Clock dates provider tokens and expirations; nil is the real one.
+	Clock clock.PassiveClock
+	// Timeout bounds a push with its retries; 0 is 20 s.
+	Timeout time.Duration
+	// MaxConcurrent bounds the pushes at once; others wait. 0 is 256.
+	MaxConcurrent int
+	// Logger gets the connections' fate; nil is slog.Default(). It never gets a token or a text.
+	Logger *slog.Logger
+}
+
+// Provider implements push.Provider.
+type Provider struct {
+	name    string
+	topics  []string
+	client  *apns2.Client
+	pool    *pool
+	tokens  *tokens
+	slots   *semaphore.Weighted
+	timeout time.Duration
+	clock   clock.PassiveClock
+
+	mu sync.Mutex
+	// served holds the topics under which a push was accepted since the start.
+	served map[string]bool
+}
+
+var _ push.Provider = (*Provider)(nil)
+
+// New returns a Provider. It connects with the first push. The error says what to correct in the configuration.
+func New(o Options) (*Provider, error) {
+	key, err := parseKey(o.Key)
+	if err != nil {
+		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	}
+	server, err := check(o.Config)
+	if err != nil {
+		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.MaxConcurrent == 0 {
+		o.MaxConcurrent = defaultMaxConcurrent
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	issuer := &tokens{key: key, keyID: o.Config.KeyID, teamID: o.Config.TeamID, clock: o.Clock}
+	streams := newPool(dialer(server.Host, o.RootCAs, o.DialContext), o.Logger.With("provider", o.Name))
+	return &Provider{
+		name:   o.Name,
+		topics: slices.Clone(o.Config.Topics),
+		client: &apns2.Client{
+			Host: server.String(),
+			HTTPClient: &http.Client{
+				Transport:     &transport{pool: streams, tokens: issuer, patience: min(answerTimeout, o.Timeout/2)},
+				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+			},
+		},
+		pool: streams, tokens: issuer, clock: o.Clock, timeout: o.Timeout,
+		slots:  semaphore.NewWeighted(int64(o.MaxConcurrent)),
+		served: make(map[string]bool),
+	}, nil
+}
+
+// check validates the configuration and returns the server's address, with a port.
+func check(c config.APNs) (*url.URL, error) {
+	for field, id := range map[string]string{"teamID": c.TeamID, "keyID": c.KeyID} {
+		if id == "" || len(id) > maxID || !isWord(id) {
+			return nil, fmt.Errorf("%s must be the id of ten letters and digits from Apple's developer account", field)
+		}
+	}
+	if len(c.Topics) == 0 || slices.Contains(c.Topics, "") {
+		return nil, errors.New("topics must name at least one bundle id, and none may be empty")
+	}
+	address := c.URL
+	if address == "" {
+		switch c.Environment {
+		case config.PushProduction, "":
+			address = apns2.HostProduction
+		case config.PushSandbox:
+			address = apns2.HostDevelopment
+		default:
+			return nil, fmt.Errorf("environment %q is neither %s nor %s", c.Environment, config.PushProduction, config.PushSandbox)
+		}
+	}
+	server, err := url.Parse(address)
+	if err != nil || server.Scheme != "https" || server.Hostname() == "" || strings.Trim(server.Path, "/") != "" ||
+		server.RawQuery != "" || server.User != nil {
+		return nil, fmt.Errorf("the APNs url must be https:// and a host, with a port if need be, and nothing else")
+	}
+	if server.Port() == "" {
+		server.Host = net.JoinHostPort(server.Hostname(), "443")
+	}
+	return &url.URL{Scheme: server.Scheme, Host: server.Host}, nil
+}
+
+// Push implements push.Provider.
+func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification) error {
+	topic, refusal := p.accepts(d, n)
+	if refusal != nil {
+		return refusal
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
+	defer cancel()
+	if err := p.slots.Acquire(bounded, 1); err != nil {
+		refusal = &push.Error{Provider: p.name, Outcome: push.Retry, Reason: "TooManyAtOnce", Err: context.Cause(bounded)}
+	} else {
+		refusal = p.deliver(bounded, d.Token, topic, n)
+		p.slots.Release(1)
+	}
+	if refusal != nil && ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return refusal
+}
+
+// errTimeout ends a push that has used up its time, queue and retries included.
+var errTimeout = errors.New("the push was not done in time")
+
+// accepts checks what needs no connection and returns the topic that the device is served under.
+func (p *Provider) accepts(d push.Device, n push.Notification) (string, error) {
+	topic := d.AppID
+	if topic == "" && len(p.topics) == 1 {
+		topic = p.topics[0]
+	}
+	switch {
+	case !n.Kind.Known():
+		return "", p.refuse(push.Rejected, "UnknownKind")
+	case n.Kind == push.Badge && n.Unread == nil:
+		return "", p.refuse(push.Rejected, "BadgeWithoutCount")
+	case !slices.Contains(p.topics, topic):
+		return "", p.refuse(push.Misconfigured, "TopicNotServed")
+	case !isDeviceToken(d.Token):
+		return "", p.refuse(push.DeadToken, "MalformedDeviceToken")
+	}
+	return topic, nil
+}
+
+func (p *Provider) refuse(outcome push.Outcome, reason string) error {
+	return &push.Error{Provider: p.name, Outcome: outcome, Reason: reason}
+}
+
+// isDeviceToken reports whether token can stand in a request's path.
+func isDeviceToken(token string) bool {
+	if len(token) < deviceTokenMin || len(token) > deviceTokenMax || len(token)%2 != 0 {
+		return false
+	}
+	return strings.Trim(token, "0123456789abcdefABCDEF") == ""
+}
+
+// deliver sends the push, with the remedies that the answers call for.
+func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Notification) error {
+	limit := push.MaxPayload
+	renewed := false
+	for made := 1; ; made++ {
+		request, err := compose(n, token, topic, p.clock.Now(), limit)
+		if err != nil {
+			return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
+		}
+		refusal, how, details := p.send(ctx, request)
+		if refusal == nil {
+			return nil
+		}
+		if made == maxAttempts {
+			return refusal
+		}
+		switch how {
+		case shrink:
+			if limit != push.MaxPayload {
+				return refusal
+			}
+			limit = smallPayload
+		case renewToken:
+			if renewed || !p.renewToken(details.bearer) {
+				return refusal
+			}
+			renewed = true
+		case reconnect:
+			if !waitToRetry(ctx, made, refusal.RetryAfter) {
+				return refusal
+			}
+		default:
+			return refusal
+		}
+	}
+}
+
+// renewToken reports whether there is a fresh provider token to try; the error of signing shows with the next push.
+func (p *Provider) renewToken(refused string) bool {
+	fresh, err := p.tokens.renew(refused)
+	return fresh && err == nil
+}
+
+// send makes one request. It returns nil if Apple accepted the push.
+func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push.Error, remedy, attempt) {
+	var details attempt
+	response, err := p.client.PushWithContext(context.WithValue(ctx, attemptKey{}, &details), request)
+	if err != nil {
+		// The URL in a *url.Error holds the device token.
+		if wrapped, ok := errors.AsType[*url.Error](err); ok {
+			err = wrapped.Err
+		}
+		how := reconnect
+		if errors.Is(err, errClosed) || ctx.Err() != nil {
+			how = giveUp
+		}
+		return &push.Error{Provider: p.name, Outcome: push.Retry, Err: err}, how, details
+	}
+	if response.Sent() {
+		p.markServed(request.Topic)
+		return nil, giveUp, details
+	}
+	meaning := ruleFor(response.StatusCode, response.Reason)
+	refusal := &push.Error{
+		Provider: p.name, Outcome: meaning.outcome, Status: response.StatusCode, Reason: response.Reason,
+		RetryAfter: details.retryAfter,
+	}
+	switch {
+	case response.Reason == reasonBadDeviceToken:
+		p.deadOrForeign(refusal, request.Topic)
+	case meaning.outcome == push.DeadToken:
+		refusal.DeadSince = details.timestamp
+	case response.Reason == reasonTooManyRequests && refusal.RetryAfter == 0:
+		refusal.RetryAfter = tooManyRequestsDefault
+	}
+	return refusal, meaning.remedy, details
+}
+
+// errForeignToken explains a BadDeviceToken before any success.
+var errForeignToken = errors.New("no push of this app has been accepted yet, so the device token may belong to the other environment " +
+	"(production or sandbox): check the provider's environment before devices are removed")
+
+// deadOrForeign decides what BadDeviceToken means. It is also the answer to every token of the other environment, and
+// a wrong setting must not cost all devices: so a token counts as dead only after another push of the same app was
+// accepted here.
+func (p *Provider) deadOrForeign(refusal *push.Error, topic string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if !p.served[topic] {
+		refusal.Outcome, refusal.Err = push.Misconfigured, errForeignToken
+	}
+}
+
+func (p *Provider) markServed(topic string) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	p.served[topic] = true
+}
+
+// waitToRetry waits before the next attempt, at least for as long as the server asked. It reports false if the push
+// would not have the time.
+func waitToRetry(ctx context.Context, made int, asked time.Duration) bool {
+	mean := pause << (made - 1)
+	// Half to one and a half of the mean, so that pushes that failed together do not come back together.
+	wait := max(mean/2+rand.N(mean), asked)
+	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
+		return false
+	}
+	timer := time.NewTimer(wait)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}
+
+// Close implements push.Provider.
+func (p *Provider) Close() error {
+	p.pool.close()
+	return nil
+}

@@ -1,0 +1,69 @@
+package apnstest
+
+import "time"
+
+// Request is what a fault hook sees of a push.
+type Request struct {
+	// Token is the device's.
+	Token, Topic string
+	// Connection is the number of the connection, from 1; Number the request's on the whole server, from 1.
+	Connection, Number int
+}
+
+// Fault is what the server does instead of judging a push. The first of Hang, Cut, RefuseStream and GoAway that is set
+// counts, then the answer.
+type Fault struct {
+	// Status and Reason are the answer; RetryAfter its header, if not 0.
+	Status     int
+	Reason     string
+	RetryAfter time.Duration
+	// Body replaces the JSON with the reason, as a proxy in between might.
+	Body string
+	// Hang never answers.
+	Hang bool
+	// Cut closes the connection without a word.
+	Cut bool
+	// RefuseStream resets the stream with REFUSED_STREAM.
+	RefuseStream bool
+	// GoAway answers nothing and sends GOAWAY for this stream and all later ones.
+	GoAway bool
+}
+
+// faults holds what tests have asked for.
+type faults struct {
+	hook func(Request) *Fault
+	next []Fault
+}
+
+// OnRequest has hook decide for every push whether it fails; nil lets it pass. It is called from many goroutines.
+func (s *Server) OnRequest(hook func(Request) *Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.faults.hook = hook
+}
+
+// FailNext lets the next n pushes fail with f.
+func (s *Server) FailNext(n int, f Fault) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	for range n {
+		s.faults.next = append(s.faults.next, f)
+	}
+}
+
+// faultFor returns the fault for a push, or nil.
+func (s *Server) faultFor(r Request) *Fault {
+	s.mu.Lock()
+	hook := s.faults.hook
+	if len(s.faults.next) > 0 {
+		f := s.faults.next[0]
+		s.faults.next = s.faults.next[1:]
+		s.mu.Unlock()
+		return &f
+	}
+	s.mu.Unlock()
+	if hook == nil {
+		return nil
+	}
+	return hook(r)
+}

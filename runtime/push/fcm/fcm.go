@@ -1,0 +1,286 @@
+// Package fcm delivers notifications through Firebase Cloud Messaging, HTTP v1, as data messages that the app draws.
+//
+// It uses firebase.google.com/go/v4 for the form and the retries of a request and puts its own http.RoundTripper under
+// it: for authentication with a service account that is read by allow-list, for bounds, and for what Google answers.
+//
+// A message whose connection ends before the answer is sent again. So an app may in rare cases get it twice; it tells
+// the two by the message id in `ens`.
+package fcm
+
+import (
+	"context"
+	"crypto/x509"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/url"
+	"regexp"
+	"slices"
+	"strings"
+	"time"
+
+	firebase "firebase.google.com/go/v4"
+	"firebase.google.com/go/v4/messaging"
+	"golang.org/x/sync/semaphore"
+	"google.golang.org/api/option"
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/secret"
+)
+
+const (
+	googleURL            = "https://fcm.googleapis.com"
+	apiVersion           = "/v1"
+	defaultTimeout       = 20 * time.Second
+	defaultMaxConcurrent = 256
+	// maxToken is the longest registration token that registerdevicev2 accepts.
+	maxToken = 4096
+	// logins is how often a push may present an access token: once more after one that Google no longer accepts.
+	logins = 2
+)
+
+// projectID is the form of a Google Cloud project id, with the domain of old ones.
+var projectID = regexp.MustCompile(`^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$`)
+
+var (
+	errClosed  = errors.New("the push provider is closed")
+	errTimeout = errors.New("the push was not done in time")
+)
+
+// Options are what a Provider is made from. Config, Name and ServiceAccount are required.
+type Options struct {
+	Config config.FCM
+	// Name is the configured name, for errors and logs.
+	Name string
+	// ServiceAccount is the JSON key file from the Firebase console. It is not kept.
+	ServiceAccount secret.Value
+	// RootCAs are trusted instead of the system's if not nil.
+	RootCAs *x509.CertPool
+	// DialContext makes the TCP connections, nil for plain ones. It is where an address may be refused.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	// Clock dates the access tokens; nil is the real one.
+	Clock clock.PassiveClock
+	// Timeout bounds a push with its retries; 0 is 20 s.
+	Timeout time.Duration
+	// MaxConcurrent bounds the pushes at once; others wait. 0 is 256.
+	MaxConcurrent int
+	// Logger is told what an administrator may want to know; nil is slog.Default(). It never gets a token or a text.
+	Logger *slog.Logger
+}
+
+// Provider implements push.Provider.
+type Provider struct {
+	name    string
+	appIDs  []string
+	client  *messaging.Client
+	base    *http.Transport
+	tokens  *tokens
+	slots   *semaphore.Weighted
+	timeout time.Duration
+
+	lifetime context.Context
+	end      context.CancelCauseFunc
+}
+
+var _ push.Provider = (*Provider)(nil)
+
+// New returns a Provider. It connects with the first push. The error says what to correct in the configuration.
+func New(o Options) (*Provider, error) {
+	who, err := parseAccount(o.ServiceAccount)
+	if err != nil {
+		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	}
+	if err := check(o.Config); err != nil {
+		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	}
+	o = o.effective()
+	if who.projectID != o.Config.ProjectID {
+		o.Logger.Warn("the FCM service account belongs to another project than the one that is configured; pushes need a role there",
+			"provider", o.Name)
+	}
+	base := newBase(o.RootCAs, o.DialContext)
+	lifetime, end := context.WithCancelCause(context.Background())
+	client, err := newMessaging(o, base)
+	if err != nil {
+		end(errClosed)
+		return nil, fmt.Errorf("push provider %s: set up the Firebase client: %w", o.Name, err)
+	}
+	return &Provider{
+		name: o.Name, appIDs: slices.Clone(o.Config.AppIDs), client: client, base: base, timeout: o.Timeout,
+		slots: semaphore.NewWeighted(int64(o.MaxConcurrent)),
+		tokens: &tokens{
+			account: who, url: o.Config.TokenURL, clock: o.Clock, lifetime: lifetime,
+			client: &http.Client{Transport: base, CheckRedirect: keepRedirect},
+		},
+		lifetime: lifetime, end: end,
+	}, nil
+}
+
+// effective returns o with its defaults.
+func (o Options) effective() Options {
+	if o.Config.URL == "" {
+		o.Config.URL = googleURL
+	}
+	if o.Config.TokenURL == "" {
+		o.Config.TokenURL = googleTokenURL
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Timeout == 0 {
+		o.Timeout = defaultTimeout
+	}
+	if o.MaxConcurrent == 0 {
+		o.MaxConcurrent = defaultMaxConcurrent
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
+	}
+	return o
+}
+
+// newMessaging makes the Firebase client. With a client and an endpoint of our own, the library reads neither
+// credentials nor addresses from the environment.
+func newMessaging(o Options, base http.RoundTripper) (*messaging.Client, error) {
+	ctx := context.Background()
+	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: o.Config.ProjectID},
+		option.WithHTTPClient(&http.Client{
+			Transport:     &transport{base: base, patience: min(answerTimeout, o.Timeout/2)},
+			CheckRedirect: keepRedirect,
+		}),
+		option.WithEndpoint(strings.TrimSuffix(o.Config.URL, "/")+apiVersion))
+	if err != nil {
+		return nil, err
+	}
+	return app.Messaging(ctx)
+}
+
+// keepRedirect makes a redirect the answer: a credential never follows one.
+func keepRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
+
+// check validates the configuration.
+func check(c config.FCM) error {
+	if !projectID.MatchString(c.ProjectID) {
+		return errors.New("projectID must be the id of the Firebase project, e.g. my-app-1a2b3")
+	}
+	for field, text := range map[string]string{"url": c.URL, "tokenURL": c.TokenURL} {
+		if text == "" {
+			continue
+		}
+		server, err := url.Parse(text)
+		if err != nil || server.Scheme != "https" || server.Hostname() == "" || server.RawQuery != "" || server.User != nil {
+			return fmt.Errorf("the FCM %s must be an https:// address without user or query", field)
+		}
+		if field == "url" && strings.Trim(server.Path, "/") != "" {
+			return errors.New("the FCM url must be https:// and a host, without a path")
+		}
+	}
+	return nil
+}
+
+// Push implements push.Provider.
+func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification) error {
+	if reason, outcome := p.objection(d, n); reason != "" {
+		return &push.Error{Provider: p.name, Outcome: outcome, Reason: reason}
+	}
+	message, err := compose(n, d.Token)
+	if err != nil {
+		return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
+	}
+	if p.lifetime.Err() != nil {
+		return &push.Error{Provider: p.name, Outcome: push.Retry, Err: errClosed}
+	}
+	bounded, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
+	defer cancel()
+	bounded, stop := context.WithCancelCause(bounded)
+	defer stop(nil)
+	defer context.AfterFunc(p.lifetime, func() { stop(errClosed) })()
+	refusal := p.deliver(bounded, stop, message)
+	if p.lifetime.Err() != nil {
+		// Close could not close the connection that this push was using.
+		p.base.CloseIdleConnections()
+	}
+	if refusal == nil {
+		return nil
+	}
+	if ctx.Err() != nil {
+		return ctx.Err()
+	}
+	return refusal
+}
+
+// objection returns why a push is not even tried.
+func (p *Provider) objection(d push.Device, n push.Notification) (string, push.Outcome) {
+	switch {
+	case !n.Kind.Known():
+		return "UnknownKind", push.Rejected
+	case n.Kind == push.Badge && n.Unread == nil:
+		return "BadgeWithoutCount", push.Rejected
+	case len(p.appIDs) > 0 && d.AppID != "" && !slices.Contains(p.appIDs, d.AppID):
+		return "AppNotServed", push.Misconfigured
+	case d.Token == "" || len(d.Token) > maxToken:
+		return "MalformedRegistrationToken", push.DeadToken
+	default:
+		return "", 0
+	}
+}
+
+// deliver sends the message, once more with a new access token if Google does not accept the old one any more.
+func (p *Provider) deliver(ctx context.Context, stop context.CancelCauseFunc, message *messaging.Message) *push.Error {
+	if err := p.slots.Acquire(ctx, 1); err != nil {
+		return &push.Error{Provider: p.name, Outcome: push.Retry, Reason: "TooManyAtOnce", Err: context.Cause(ctx)}
+	}
+	defer p.slots.Release(1)
+	for made := 1; ; made++ {
+		bearer, failure := p.tokens.bearer(ctx)
+		if failure != nil {
+			return failure.refusal(p.name)
+		}
+		c := &call{bearer: bearer, stop: stop}
+		_, err := p.client.Send(context.WithValue(ctx, callKey{}, c), message)
+		switch {
+		case err == nil && c.failure == nil:
+			return nil
+		case c.last == nil || c.failure != nil && !errors.Is(c.failure, errRedirect):
+			return p.unanswered(ctx, c, err)
+		case c.last.status == http.StatusUnauthorized && c.last.code == "" && made < logins:
+			p.tokens.drop(bearer)
+		default:
+			refusal := c.last.refusal(p.name)
+			refusal.Err = c.failure
+			return refusal
+		}
+	}
+}
+
+// unanswered is the error of a push whose last request got no answer. What Google said to an earlier one is kept.
+func (p *Provider) unanswered(ctx context.Context, c *call, err error) *push.Error {
+	refusal := &push.Error{Provider: p.name, Outcome: push.Retry, Err: c.failure}
+	if c.last != nil {
+		refusal.Status, refusal.RetryAfter = c.last.status, c.last.retryAfter
+	}
+	if refusal.Err == nil {
+		// The library has refused the message itself, or time ran out before the first request.
+		refusal.Err = context.Cause(ctx)
+	}
+	if refusal.Err == nil && err != nil {
+		refusal.Outcome, refusal.Reason = push.Rejected, "InvalidMessage"
+	}
+	return refusal
+}
+
+// refusal turns the lack of an access token into the provider's error.
+func (e *tokenError) refusal(provider string) *push.Error {
+	return &push.Error{Provider: provider, Outcome: e.outcome, Status: e.status, Reason: e.code, RetryAfter: e.retryAfter, Err: e.err}
+}
+
+// Close implements push.Provider.
+func (p *Provider) Close() error {
+	p.end(errClosed)
+	p.base.CloseIdleConnections()
+	return nil
+}

@@ -1,0 +1,168 @@
+// Package fcmtest is a fake of Firebase Cloud Messaging that speaks its real protocol: HTTP v1 over TLS, with the OAuth
+// token endpoint that a service account signs in at.
+//
+// It checks the signed assertion, the access token, and each message as strictly as Google does or more so, and answers
+// with Google's statuses and error documents. Within what Google may do it varies, as drawn from a seed: how long
+// access tokens live, and fields that a client must ignore. Options.Calm turns that off; Options.Flaky adds a 503 now
+// and then.
+package fcmtest
+
+import (
+	"crypto/rsa"
+	"crypto/tls"
+	"crypto/x509"
+	"log"
+	"math/rand/v2"
+	"net"
+	"net/http"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/push/internal/inbox"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/localcert"
+)
+
+// DefaultProject is the project of a server whose options name none.
+const DefaultProject = "ens-demo-project"
+
+// Options change how the fake behaves. The zero value is a good one.
+type Options struct {
+	// Seed replays an earlier run; 0 draws one, which is reported through Logf.
+	Seed uint64
+	// Calm turns the seeded whims off.
+	Calm bool
+	// Flaky answers one message in twenty with 503 and a Retry-After of a second.
+	Flaky bool
+	// Project is the Firebase project that is served; DefaultProject if empty.
+	Project string
+	// Address is where to listen, 127.0.0.1 on a free port if empty.
+	Address string
+	// Clock judges assertions and access tokens; nil is the real one.
+	Clock clock.PassiveClock
+	// Logf gets the seed and every refusal with its reason in words; nil is log.Printf. It never gets a registration
+	// token, an access token or a text.
+	Logf func(format string, args ...any)
+}
+
+// Server is a running fake. Close it after use.
+type Server struct {
+	options     Options
+	certificate localcert.Certificate
+	listener    net.Listener
+	http        *http.Server
+	done        chan struct{}
+	received    inbox.Inbox[Message]
+
+	mu       sync.Mutex
+	whims    *rand.Rand
+	accounts map[string]trusted
+	access   map[string]time.Time
+	devices  map[string]bool
+	faults   faults
+	stats    Stats
+}
+
+// trusted is a service account that may sign in.
+type trusted struct {
+	email  string
+	public *rsa.PublicKey
+}
+
+// Stats counts what happened since the start.
+type Stats struct {
+	// Logins is how many access tokens were given out, LoginRequests how many were asked for.
+	Logins, LoginRequests int
+	// Requests is how many messages came in, Accepted how many were answered 200.
+	Requests, Accepted int
+	// UnderWay is how many messages are being worked on, MostUnderWay the most at once.
+	UnderWay, MostUnderWay int
+}
+
+const headerTimeout = 10 * time.Second
+
+// Start starts a fake. Like net/http/httptest it panics if it cannot listen.
+func Start(o Options) *Server {
+	if o.Seed == 0 {
+		o.Seed = rand.Uint64()
+	}
+	if o.Project == "" {
+		o.Project = DefaultProject
+	}
+	if o.Address == "" {
+		o.Address = "127.0.0.1:0"
+	}
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	if o.Logf == nil {
+		o.Logf = log.Printf
+	}
+	certificate, err := localcert.New("fake FCM")
+	if err != nil {
+		panic("fcmtest: " + err.Error())
+	}
+	listener, err := net.Listen("tcp", o.Address)
+	if err != nil {
+		panic("fcmtest: " + err.Error())
+	}
+	s := &Server{
+		options: o, certificate: certificate, listener: listener, done: make(chan struct{}),
+		whims:    rand.New(rand.NewPCG(o.Seed, o.Seed)),
+		accounts: make(map[string]trusted), access: make(map[string]time.Time), devices: make(map[string]bool),
+	}
+	s.http = &http.Server{
+		Handler:           s.routes(),
+		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate.TLS}, MinVersion: tls.VersionTLS12},
+		ReadHeaderTimeout: headerTimeout,
+		ErrorLog:          log.New(discard{}, "", 0),
+	}
+	o.Logf("fake FCM at %s, seed %d", s.URL(), o.Seed)
+	go func() {
+		defer close(s.done)
+		_ = s.http.ServeTLS(listener, "", "")
+	}()
+	return s
+}
+
+// discard swallows net/http's complaints about clients that hang up.
+type discard struct{}
+
+func (discard) Write(p []byte) (int, error) { return len(p), nil }
+
+func (s *Server) routes() http.Handler {
+	mux := http.NewServeMux()
+	mux.HandleFunc("POST /token", s.token)
+	// The method follows a colon in the last part of the path, so it is taken apart by the handler.
+	mux.HandleFunc("POST /v1/projects/{project}/{method}", s.send)
+	return mux
+}
+
+// URL is the server's address, for config.FCM.
+func (s *Server) URL() string { return "https://" + s.listener.Addr().String() }
+
+// TokenURL is the address of the OAuth token endpoint, for config.FCM.
+func (s *Server) TokenURL() string { return s.URL() + "/token" }
+
+// Project is the project that is served.
+func (s *Server) Project() string { return s.options.Project }
+
+// RootCAs trusts the server's certificate.
+func (s *Server) RootCAs() *x509.CertPool { return s.certificate.Pool }
+
+// CertificatePEM is the server's certificate as a CA bundle.
+func (s *Server) CertificatePEM() []byte { return s.certificate.PEM }
+
+// Stats returns the counts so far.
+func (s *Server) Stats() Stats {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.stats
+}
+
+// Close ends all connections and waits until the server has stopped.
+func (s *Server) Close() {
+	_ = s.http.Close()
+	<-s.done
+}

@@ -1,0 +1,162 @@
+package fcm_test
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/fcm"
+	"github.com/ens-operator/ens-operator/runtime/push/fcm/fcmtest"
+	"github.com/ens-operator/ens-operator/runtime/push/pushtest"
+)
+
+const fcmError = `"@type":"type.googleapis.com/google.firebase.fcm.v1.FcmError"`
+
+func TestEveryErrorHasItsOutcome(t *testing.T) {
+	t.Parallel()
+	invalid := func(message, details string) fcmtest.Fault {
+		return fcmtest.Fault{Status: 400, Body: fmt.Sprintf(
+			`{"error":{"code":400,"message":%q,"status":"INVALID_ARGUMENT","details":[{%s,"errorCode":"INVALID_ARGUMENT"}%s]}}`, message, fcmError, details)}
+	}
+	violation := func(field string) string {
+		return `,{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":"` + field + `","description":"the text of the mail"}]}`
+	}
+	tests := map[string]struct {
+		fault  fcmtest.Fault
+		want   push.Outcome
+		reason string
+	}{
+		"unregistered":             {fcmtest.Fault{Status: 404, Canonical: "NOT_FOUND", Code: "UNREGISTERED"}, push.DeadToken, "UNREGISTERED"},
+		"no such project":          {fcmtest.Fault{Status: 404, Canonical: "NOT_FOUND"}, push.Misconfigured, "NOT_FOUND"},
+		"another project's token":  {fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED", Code: "SENDER_ID_MISMATCH"}, push.Misconfigured, "SENDER_ID_MISMATCH"},
+		"no permission":            {fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED"}, push.Misconfigured, "PERMISSION_DENIED"},
+		"third party":              {fcmtest.Fault{Status: 401, Canonical: "UNAUTHENTICATED", Code: "THIRD_PARTY_AUTH_ERROR"}, push.Misconfigured, "THIRD_PARTY_AUTH_ERROR"},
+		"internal":                 {fcmtest.Fault{Status: 500, Canonical: "INTERNAL", Code: "INTERNAL"}, push.Retry, "INTERNAL"},
+		"unavailable":              {fcmtest.Fault{Status: 503, Canonical: "UNAVAILABLE", Code: "UNAVAILABLE"}, push.Retry, "UNAVAILABLE"},
+		"unspecified":              {fcmtest.Fault{Status: 500, Canonical: "INTERNAL", Code: "UNSPECIFIED_ERROR"}, push.Retry, "UNSPECIFIED_ERROR"},
+		"a token that is none":     {invalid("The registration token is not a valid FCM registration token", ""), push.DeadToken, "INVALID_ARGUMENT"},
+		"the token's field":        {invalid("Request contains an invalid argument.", violation("message.token")), push.DeadToken, "INVALID_ARGUMENT"},
+		"our payload":              {invalid("Invalid data payload key", violation("message.data")), push.Rejected, "INVALID_ARGUMENT"},
+		"our payload and a token":  {invalid("registration token and data", violation("message.data")), push.Rejected, "INVALID_ARGUMENT"},
+		"our payload, no details":  {invalid("Android message is too big", ""), push.Rejected, "INVALID_ARGUMENT"},
+		"not from FCM":             {fcmtest.Fault{Status: 400, Canonical: "INVALID_ARGUMENT"}, push.Rejected, "INVALID_ARGUMENT"},
+		"a proxy's page":           {fcmtest.Fault{Status: 407, Body: "<html>log in</html>"}, push.Misconfigured, ""},
+		"a gateway's page":         {fcmtest.Fault{Status: 502, Body: "<html>bad gateway</html>"}, push.Retry, ""},
+		"a success that is no FCM": {fcmtest.Fault{Status: 200, Body: "<html>welcome</html>"}, push.Retry, ""},
+		"a redirect":               {fcmtest.Fault{Status: 302, Location: "https://evil.example/", Body: "{}"}, push.Misconfigured, ""},
+		"a code that is a text":    {fcmtest.Fault{Status: 403, Canonical: "the text of the mail"}, push.Misconfigured, ""},
+	}
+	// Not subtests: much of the time goes into waiting before retries, and subtests in parallel are limited by cores.
+	var checks sync.WaitGroup
+	for name, test := range tests {
+		w := start(t, fcmtest.Options{Calm: true}, func(o *fcm.Options) { o.Timeout = 3 * time.Second })
+		w.google.OnMessage(func(fcmtest.Request) *fcmtest.Fault { return &test.fault })
+		checks.Go(func() {
+			d := w.phone()
+			err := w.Push(t.Context(), d, pushtest.Mail())
+			refusal, ok := errors.AsType[*push.Error](err)
+			if !ok || refusal.Outcome != test.want || refusal.Status != test.fault.Status || refusal.Reason != test.reason || refusal.Provider != "google" {
+				t.Errorf("%s: err = %#v, want %s %s", name, refusal, test.want, test.reason)
+				return
+			}
+			mail := pushtest.Mail()
+			mail.Subtitle = "the text of the mail"
+			pushtest.CheckDiscreet(t, err.Error()+w.log.String(), d, mail)
+		})
+	}
+	checks.Wait()
+}
+
+func TestAQuotaSaysWhenToComeBack(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct{ asked, want time.Duration }{
+		"as Google says":                   {42 * time.Second, 42 * time.Second},
+		"a minute if Google is silent":     {0, time.Minute},
+		"a day at most, whatever it wants": {90 * 24 * time.Hour, 24 * time.Hour},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, fcmtest.Options{Calm: true}, nil)
+			w.google.FailNext(1, fcmtest.Fault{Status: 429, Canonical: "RESOURCE_EXHAUSTED", Code: "QUOTA_EXCEEDED", RetryAfter: test.asked})
+			refusal, ok := errors.AsType[*push.Error](w.Push(t.Context(), w.phone(), pushtest.Mail()))
+			if !ok || refusal.Outcome != push.Retry || refusal.RetryAfter != test.want {
+				t.Errorf("refusal = %+v, want a retry after %s", refusal, test.want)
+			}
+		})
+	}
+}
+
+func TestAnUnknownTokenIsDead(t *testing.T) {
+	t.Parallel()
+	w := start(t, fcmtest.Options{}, nil)
+	d := w.phone()
+	for name, token := range map[string]string{"unknown": d.Token + "x", "empty": ""} {
+		d.Token = token
+		if err := w.Push(t.Context(), d, pushtest.Mail()); push.OutcomeOf(err) != push.DeadToken {
+			t.Errorf("%s: err = %v, want a dead token", name, err)
+		}
+	}
+}
+
+func TestARequestThatIsCutIsTriedAgain(t *testing.T) {
+	t.Parallel()
+	w := start(t, fcmtest.Options{Calm: true}, nil)
+	d := w.phone()
+	w.google.FailNext(1, fcmtest.Fault{Cut: true})
+	w.push(t, d, pushtest.Mail())
+	if got := len(w.google.Messages(d.Token)); got != 1 {
+		t.Errorf("%d messages, want 1", got)
+	}
+}
+
+func TestAServerThatIsNotThereIsARetryThatNamesTheCause(t *testing.T) {
+	t.Parallel()
+	w := start(t, fcmtest.Options{Calm: true}, func(o *fcm.Options) { o.Timeout = time.Second })
+	d := w.phone()
+	w.push(t, d, pushtest.Mail())
+	w.google.Close()
+	err := w.Push(t.Context(), d, pushtest.Mail())
+	if push.OutcomeOf(err) != push.Retry {
+		t.Errorf("err = %v, want a retry", err)
+	}
+	pushtest.CheckDiscreet(t, err.Error()+w.log.String(), d, pushtest.Mail())
+	t.Log(err)
+}
+
+func FuzzAnswer(f *testing.F) {
+	f.Add(404, `{"error":{"code":404,"status":"NOT_FOUND","details":[{`+fcmError+`,"errorCode":"UNREGISTERED"}]}}`)
+	f.Add(400, `{"error":{"message":"The registration token is not valid","details":[{`+fcmError+`,"errorCode":"INVALID_ARGUMENT"}]}}`)
+	f.Add(400, `{"error":{"details":[{"@type":5,"fieldViolations":{}}]}}`)
+	f.Add(403, "<html>")
+	server := fcmtest.Start(fcmtest.Options{Calm: true, Logf: func(string, ...any) {}})
+	f.Cleanup(server.Close)
+	if err := server.TrustServiceAccount(account()); err != nil {
+		f.Fatal(err)
+	}
+	o := options(new(bytes.Buffer))
+	o.Config.URL, o.Config.TokenURL, o.RootCAs = server.URL(), server.TokenURL(), server.RootCAs()
+	provider, err := fcm.New(o)
+	if err != nil {
+		f.Fatal(err)
+	}
+	f.Cleanup(func() { _ = provider.Close() })
+	d := push.Device{Platform: push.Android, Token: "fcm:1", AppID: appID}
+	f.Fuzz(func(t *testing.T, status int, body string) {
+		status = 400 + max(status, -status)%29
+		server.OnMessage(func(fcmtest.Request) *fcmtest.Fault { return &fcmtest.Fault{Status: status, Body: body + " "} })
+		refusal, ok := errors.AsType[*push.Error](provider.Push(t.Context(), d, pushtest.Mail()))
+		switch {
+		case !ok:
+			t.Fatal("no refusal")
+		case strings.Trim(refusal.Reason, "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789_") != "":
+			t.Fatalf("the reason is no code: %q", refusal.Reason)
+		case refusal.Outcome == push.DeadToken && !strings.Contains(body, "FcmError"):
+			t.Fatal("a device is given up without a word of FCM's own")
+		}
+	})
+}

@@ -1,0 +1,198 @@
+package fcm
+
+import (
+	"bytes"
+	"context"
+	"crypto/tls"
+	"crypto/x509"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io"
+	"net"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+)
+
+const (
+	// answerTimeout is how long Google may take at most to answer one request.
+	answerTimeout = 8 * time.Second
+	// maxAnswer is far above Google's answers, which are below 2 KB.
+	maxAnswer        = 64 << 10
+	maxAnswerHeaders = 64 << 10
+	dialTimeout      = 10 * time.Second
+	handshakeTimeout = 5 * time.Second
+	// idlePing is how often an idle connection is probed, pingTimeout how long the answer may take.
+	idlePing    = 30 * time.Second
+	pingTimeout = 10 * time.Second
+	idleTimeout = 5 * time.Minute
+	maxIdle     = 4
+	// maxRetryAfter bounds what a Retry-After header can ask for.
+	maxRetryAfter = 24 * time.Hour
+
+	fcmErrorType   = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
+	badRequestType = "type.googleapis.com/google.rpc.BadRequest"
+	tokenField     = "message.token"
+)
+
+var (
+	errNoAnswer  = errors.New("FCM did not answer in time")
+	errRedirect  = errors.New("FCM does not redirect: something else answers at this address")
+	errLongDelay = errors.New("FCM asks to wait for longer than the push may take")
+)
+
+// call is one push on its way through the Firebase library. It travels in the request's context: the transport takes
+// the bearer from it and leaves in it what Google last said, which the library does not keep when time runs out while
+// it waits to try again.
+type call struct {
+	bearer string
+	// stop ends the push, so that the library does not go on trying.
+	stop context.CancelCauseFunc
+	// last is the last answer, nil if there was none; failure is why.
+	last    *answer
+	failure error
+}
+
+type callKey struct{}
+
+// answer is what Google said.
+type answer struct {
+	status int
+	// code is FCM's errorCode; canonical is Google's status word, for answers that are not from FCM itself.
+	code, canonical string
+	// tokenAtFault: an INVALID_ARGUMENT is about the registration token and nothing else.
+	tokenAtFault bool
+	retryAfter   time.Duration
+}
+
+// transport is the http.RoundTripper under the Firebase library. It authenticates, bounds the answer, and notes it.
+type transport struct {
+	base http.RoundTripper
+	// patience is how long an answer may take. It leaves time for another try.
+	patience time.Duration
+}
+
+// newBase returns the transport that makes the connections.
+func newBase(roots *x509.CertPool, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
+	if dial == nil {
+		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
+	}
+	protocols := new(http.Protocols)
+	protocols.SetHTTP1(true)
+	protocols.SetHTTP2(true)
+	return &http.Transport{
+		// No Proxy: the environment has no say in where notifications go.
+		DialContext:            dial,
+		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSHandshakeTimeout:    handshakeTimeout,
+		Protocols:              protocols,
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: idlePing, PingTimeout: pingTimeout, WriteByteTimeout: answerTimeout},
+		IdleConnTimeout:        idleTimeout,
+		MaxIdleConns:           maxIdle,
+		MaxResponseHeaderBytes: maxAnswerHeaders,
+		DisableCompression:     true,
+	}
+}
+
+// RoundTrip implements http.RoundTripper. The answer's body is in memory.
+func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
+	c, ok := request.Context().Value(callKey{}).(*call)
+	if !ok {
+		return nil, errors.New("a request to FCM without a push")
+	}
+	ctx, cancel := context.WithTimeoutCause(request.Context(), t.patience, errNoAnswer)
+	defer cancel()
+	outgoing := request.Clone(ctx)
+	outgoing.Header.Set("Authorization", "Bearer "+c.bearer)
+	response, err := t.base.RoundTrip(outgoing)
+	var body []byte
+	if err == nil {
+		body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
+		_ = response.Body.Close()
+	}
+	if err != nil {
+		if cause := context.Cause(ctx); cause != nil {
+			err = cause
+		}
+		c.failure = fmt.Errorf("push to FCM: %w", err)
+		return nil, c.failure
+	}
+	response.Body = io.NopCloser(bytes.NewReader(body))
+	c.note(ctx, response, body)
+	return response, nil
+}
+
+// note keeps an answer, and stops the push where the library would go wrong: it takes a redirect for success, and
+// waits for as long as Google asks.
+func (c *call) note(ctx context.Context, response *http.Response, body []byte) {
+	said := readAnswer(response, body)
+	c.last, c.failure = said, nil
+	if said.status >= http.StatusMultipleChoices && said.status < http.StatusBadRequest {
+		c.failure = errRedirect
+		c.stop(errRedirect)
+	}
+	if deadline, ok := ctx.Deadline(); ok && said.retryAfter > time.Until(deadline) {
+		c.stop(errLongDelay)
+	}
+}
+
+// readAnswer reads the parts of an answer that are looked at. Google's message may quote what was sent, so it is read
+// but never passed on.
+func readAnswer(response *http.Response, body []byte) *answer {
+	said := &answer{status: response.StatusCode, retryAfter: retryAfter(response.Header, time.Now())}
+	if response.StatusCode < http.StatusBadRequest {
+		return said
+	}
+	var content struct {
+		Error struct {
+			Status  string `json:"status"`
+			Message string `json:"message"`
+			Details []struct {
+				Type       string `json:"@type"`
+				ErrorCode  string `json:"errorCode"`
+				Violations []struct {
+					Field string `json:"field"`
+				} `json:"fieldViolations"`
+			} `json:"details"`
+		} `json:"error"`
+	}
+	if json.Unmarshal(body, &content) != nil {
+		return said
+	}
+	if isCode(content.Error.Status) {
+		said.canonical = content.Error.Status
+	}
+	blamed, others := strings.Contains(strings.ToLower(content.Error.Message), "registration token"), false
+	for _, detail := range content.Error.Details {
+		switch detail.Type {
+		case fcmErrorType:
+			if isCode(detail.ErrorCode) {
+				said.code = detail.ErrorCode
+			}
+		case badRequestType:
+			for _, violation := range detail.Violations {
+				blamed = blamed || violation.Field == tokenField
+				others = others || violation.Field != tokenField
+			}
+		}
+	}
+	said.tokenAtFault = blamed && !others
+	return said
+}
+
+// retryAfter reads the header of that name, in either of its forms; 0 if there is none.
+func retryAfter(header http.Header, now time.Time) time.Duration {
+	text := header.Get("Retry-After")
+	if text == "" {
+		return 0
+	}
+	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
+		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
+	}
+	if at, err := http.ParseTime(text); err == nil {
+		return min(max(at.Sub(now), 0), maxRetryAfter)
+	}
+	return 0
+}
