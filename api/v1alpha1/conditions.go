@@ -1,0 +1,122 @@
+package v1alpha1
+
+// The conditions of all kinds. Ready, and all others unless they say otherwise, are True when all is well, False when
+// something failed, and Unknown while the operator is at work or waits.
+const (
+	// ConditionReady sums up all others.
+	ConditionReady = "Ready"
+
+	// ConditionReconciling is True while the operator is on the way to what the spec asks for, else absent.
+	ConditionReconciling = "Reconciling"
+
+	// ConditionStalled is True while a failure lasts that the operator cannot overcome by trying again, else absent.
+	ConditionStalled = "Stalled"
+
+	// ConditionReferencesResolved says whether every object that the spec names exists and can be used.
+	ConditionReferencesResolved = "ReferencesResolved"
+)
+
+// ConditionAccepted of an EwsEndpoint or PushProvider says whether the operator may let tenants use what the spec says.
+const ConditionAccepted = "Accepted"
+
+// The conditions of an EnsTenant.
+const (
+	// ConditionProvisioned says whether everything is in place but the running pods: references, Secrets, database,
+	// certificate, configuration and workload objects.
+	ConditionProvisioned = "Provisioned"
+
+	// ConditionAvailable says whether enough pods serve.
+	ConditionAvailable = "Available"
+
+	// ConditionSecretsReady says whether the tenant's keys and API token are there and can be used.
+	ConditionSecretsReady = "SecretsReady"
+
+	// ConditionDatabaseReady says whether the tenant's schema and roles are there in the version that is needed.
+	ConditionDatabaseReady = "DatabaseReady"
+
+	// ConditionTLSReady says whether the tenant's certificate is there, holds the tenant's names and has not expired.
+	ConditionTLSReady = "TLSReady"
+)
+
+// Reasons of several conditions.
+const (
+	// ReasonPending: the operator has not looked at the object yet.
+	ReasonPending = "Pending"
+	// ReasonReady: all is well.
+	ReasonReady = "Ready"
+	// ReasonProgressing: the operator is at work or waits for something that comes without anybody's help.
+	ReasonProgressing = "Progressing"
+	// ReasonDeleting: the object is being deleted.
+	ReasonDeleting = "Deleting"
+	// ReasonNotOwned: an object of the name that the operator needs belongs to somebody else; rename or remove it.
+	ReasonNotOwned = "NotOwned"
+	// ReasonError: something failed that is tried again.
+	ReasonError = "Error"
+)
+
+// Reasons of ReferencesResolved and Accepted.
+const (
+	// ReasonResolved: everything that is named exists and can be used.
+	ReasonResolved = "Resolved"
+	// ReasonAccepted: the operator may let tenants use the object.
+	ReasonAccepted = "Accepted"
+	// ReasonNotFound: an object that is named does not exist; create it or correct the name.
+	ReasonNotFound = "NotFound"
+	// ReasonKeyNotFound: a Secret or ConfigMap that is named lacks the key that is named.
+	ReasonKeyNotFound = "KeyNotFound"
+	// ReasonInvalid: a Secret or ConfigMap that is named holds something else than what is needed.
+	ReasonInvalid = "Invalid"
+	// ReasonNotReady: an EwsEndpoint or PushProvider that is named is not ready; see its own conditions.
+	ReasonNotReady = "NotReady"
+	// ReasonLoopbackRefused: an address leads to the loopback or the local link, which only an operator that was
+	// started with --allow-loopback permits.
+	ReasonLoopbackRefused = "LoopbackRefused"
+	// ReasonExpired: a certificate has expired.
+	ReasonExpired = "Expired"
+)
+
+// Reasons of SecretsReady.
+const (
+	// ReasonKeysLost: the Secret with the tenant's keys is gone while its data are there. Restore it from a backup;
+	// new keys could not read the data.
+	ReasonKeysLost = "KeysLost"
+	// ReasonTokenLost: the Secret with the API token is gone while phones use the token. Restore it from a backup, or
+	// have a new token made as the message says.
+	ReasonTokenLost = "TokenLost"
+)
+
+// Reasons of DatabaseReady.
+const (
+	// ReasonForeignSchema: a schema of the tenant's name belongs to another tenant or program. It is left alone.
+	ReasonForeignSchema = "ForeignSchema"
+	// ReasonNewerSchema: a newer operator has migrated the schema; upgrade this operator. The schema is left alone.
+	ReasonNewerSchema = "NewerSchema"
+	// ReasonUnreachable: the database does not answer; tried again.
+	ReasonUnreachable = "Unreachable"
+)
+
+// Reasons of TLSReady.
+const (
+	// ReasonCertManagerMissing: cert-manager is not installed in the cluster.
+	ReasonCertManagerMissing = "CertManagerMissing"
+	// ReasonCertificateNotReady: cert-manager has not issued the certificate; see the Certificate's own conditions.
+	ReasonCertificateNotReady = "CertificateNotReady"
+	// ReasonNameMismatch: the certificate does not hold one of the tenant's host names.
+	ReasonNameMismatch = "NameMismatch"
+	// ReasonTerminatedElsewhere: the tenant needs no certificate.
+	ReasonTerminatedElsewhere = "TerminatedElsewhere"
+)
+
+// Reasons of Available.
+const (
+	// ReasonAvailable: enough pods serve.
+	ReasonAvailable = "Available"
+	// ReasonUnavailable: too few pods serve; see the Deployment and its pods.
+	ReasonUnavailable = "Unavailable"
+	// ReasonScaledToZero: the spec asks for no pods, so nobody is notified.
+	ReasonScaledToZero = "ScaledToZero"
+)
+
+// AnnotationAbandonDatabase on an EnsTenant that is being deleted, with the value "true", has the operator give up the
+// tenant's schema and roles, for a database that will not come back. They stay in the database, if that still exists.
+const AnnotationAbandonDatabase = GroupName + "/abandon-database"

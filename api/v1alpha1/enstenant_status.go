@@ -1,0 +1,182 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// EnsTenantStatus is what the operator found and made.
+type EnsTenantStatus struct {
+	// observedGeneration is the generation of the spec that this status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are Ready, Provisioned, Available, ReferencesResolved, SecretsReady, DatabaseReady and TLSReady, and
+	// while they are true Reconciling and Stalled.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// url is the address for the phones (ENSLinkAddress).
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	URL string `json:"url,omitempty"`
+
+	// replicas is how many pods there are.
+	// +optional
+	Replicas int32 `json:"replicas,omitempty"`
+
+	// selector is the label selector of the pods, for autoscalers.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Selector string `json:"selector,omitempty"`
+
+	// effective is what holds where the spec says nothing.
+	// +optional
+	Effective *EffectiveSettings `json:"effective,omitempty"`
+
+	// secrets names the Secrets that were made for the tenant.
+	// +optional
+	Secrets *TenantSecrets `json:"secrets,omitempty"`
+
+	// database is where the tenant's data are.
+	// +optional
+	Database *DatabaseStatus `json:"database,omitempty"`
+
+	// certificate is the one that phones and Exchange see.
+	// +optional
+	Certificate *CertificateStatus `json:"certificate,omitempty"`
+}
+
+// EffectiveSettings are values in effect, given or not.
+type EffectiveSettings struct {
+	// callbackURL is the address that Exchange calls.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	CallbackURL string `json:"callbackURL,omitempty"`
+
+	// environmentType is what the tenant calls itself.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	EnvironmentType string `json:"environmentType,omitempty"`
+
+	// mailboxProof is how strictly a registration proves whose mailbox it is.
+	// +optional
+	MailboxProof MailboxProof `json:"mailboxProof,omitempty"`
+
+	// notifications is what the phones are shown.
+	// +optional
+	Notifications *TenantNotifications `json:"notifications,omitempty"`
+
+	// limits bound what the phones may do.
+	// +optional
+	Limits *TenantLimits `json:"limits,omitempty"`
+
+	// image is the runtime's container image.
+	// +optional
+	// +kubebuilder:validation:MaxLength=512
+	Image string `json:"image,omitempty"`
+
+	// replicas is how many pods are asked for.
+	// +optional
+	Replicas *int32 `json:"replicas,omitempty"`
+
+	// drainDelaySeconds is how long a stopping pod goes on serving.
+	// +optional
+	DrainDelaySeconds *int32 `json:"drainDelaySeconds,omitempty"`
+
+	// deletionPolicy is what becomes of the data when the tenant is deleted.
+	// +optional
+	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// TenantSecrets are the names of Secrets that the operator made.
+type TenantSecrets struct {
+	// boxer holds what is to be entered in the UEM console.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Boxer string `json:"boxer,omitempty"`
+
+	// apiToken holds the API token of the phones. Keep a backup.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	APIToken string `json:"apiToken,omitempty"`
+
+	// keys holds the keys that everything in the database is sealed with. Keep a backup: without them the database is
+	// worthless.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Keys string `json:"keys,omitempty"`
+}
+
+// DatabaseStatus is where a tenant's data are.
+type DatabaseStatus struct {
+	// schema is the name of the tenant's schema.
+	// +optional
+	// +kubebuilder:validation:MaxLength=63
+	Schema string `json:"schema,omitempty"`
+
+	// version is the version of the schema.
+	// +optional
+	Version int32 `json:"version,omitempty"`
+}
+
+// CertificateStatus describes a certificate.
+type CertificateStatus struct {
+	// sha256 is the fingerprint of the certificate, 64 hex digits.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	SHA256 string `json:"sha256,omitempty"`
+
+	// publicKeySHA256 is the fingerprint of its public key (SHA-256 of its SubjectPublicKeyInfo), 64 hex digits. It
+	// stays when the certificate is renewed with the same key.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	PublicKeySHA256 string `json:"publicKeySHA256,omitempty"`
+
+	// notAfter is when it expires.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+}
+
+// EnsTenant is one notification service: an API for phones, a webhook for Exchange, and what they need.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:subresource:scale:specpath=.spec.runtime.replicas,statuspath=.status.replicas,selectorpath=.status.selector
+// +kubebuilder:resource:path=enstenants,singular=enstenant,shortName=enst,categories=ens
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Hostname",type=string,JSONPath=`.spec.hostname`
+// +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.status.replicas`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:printcolumn:name="Schema",type=string,priority=1,JSONPath=`.status.database.schema`
+// +kubebuilder:printcolumn:name="Certificate expires",type=date,priority=1,JSONPath=`.status.certificate.notAfter`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 40 && self.metadata.name.matches('^[a-z]([-a-z0-9]*[a-z0-9])?$')",message="the name of an EnsTenant is at most 40 lower-case letters, digits and '-', beginning with a letter, because Services and other objects are named after it"
+type EnsTenant struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is the service as its administrator wants it.
+	// +required
+	Spec EnsTenantSpec `json:"spec"`
+
+	// status is what the operator found and made.
+	// +optional
+	// +kubebuilder:default={"observedGeneration":-1,"conditions":{{"type":"Ready","status":"Unknown","reason":"Pending","message":"Waiting for the operator","lastTransitionTime":"1970-01-01T00:00:00Z"}}}
+	Status EnsTenantStatus `json:"status,omitzero"`
+}
+
+// EnsTenantList is a list of EnsTenant.
+//
+// +kubebuilder:object:root=true
+type EnsTenantList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []EnsTenant `json:"items"`
+}

@@ -1,0 +1,153 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// EwsEndpointSpec is the address of one Exchange Web Services server, and how it is recognised.
+type EwsEndpointSpec struct {
+	// url is the full EWS address, e.g. https://mail.example.com/EWS/Exchange.asmx. Its host and port cannot change:
+	// the credentials of users who registered at this endpoint would be sent to another server. Make a new EwsEndpoint
+	// for another server.
+	// +required
+	// +kubebuilder:validation:XValidation:rule="self.matches('^https://[^/]*/.')",message="must hold the path of the service, usually /EWS/Exchange.asmx"
+	// +kubebuilder:validation:XValidation:rule="self.find('^https://[^/]*') == oldSelf.find('^https://[^/]*')",message="host and port of the url cannot change, because users' credentials would be sent to another server: make a new EwsEndpoint"
+	URL HTTPSURL `json:"url"`
+
+	// pinning says how the server's certificate is verified.
+	// +required
+	Pinning EndpointPinning `json:"pinning"`
+
+	// authenticationMethods are the ways in which a user's credential may be presented to the server. In effect unless
+	// set: Basic.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	AuthenticationMethods []AuthenticationMethod `json:"authenticationMethods,omitempty"`
+
+	// limits bound what is asked of the server.
+	// +optional
+	Limits *EndpointLimits `json:"limits,omitempty"`
+}
+
+// AuthenticationMethod is a way of presenting a credential to Exchange.
+//
+// +kubebuilder:validation:Enum=Basic
+type AuthenticationMethod string
+
+// AuthenticationBasic is HTTP Basic authentication over TLS.
+const AuthenticationBasic AuthenticationMethod = "Basic"
+
+// EndpointPinning is how a server's certificate is verified: exactly one of pinned and certificateAuthority.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.pinned), has(self.certificateAuthority)].filter(x, x).size() == 1",message="pinning needs exactly one of pinned and certificateAuthority"
+type EndpointPinning struct {
+	// pinned accepts the certificates with these fingerprints and no other. Names and chain are not looked at: the
+	// fingerprint is the identity.
+	// +optional
+	Pinned *PinnedCertificates `json:"pinned,omitempty"`
+
+	// certificateAuthority accepts certificates for the host of the url that these certificate authorities issued.
+	// +optional
+	CertificateAuthority *CertificateBundle `json:"certificateAuthority,omitempty"`
+}
+
+// PinnedCertificates are fingerprints of certificates.
+type PinnedCertificates struct {
+	// sha256 are SHA-256 fingerprints of the server's certificate: 64 hex digits, with or without colons, as
+	// `openssl x509 -noout -fingerprint -sha256` prints them. Add the next certificate's before the server changes it.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	SHA256 []Fingerprint `json:"sha256"`
+}
+
+// Fingerprint is a SHA-256 fingerprint in hex, with or without colons.
+//
+// +kubebuilder:validation:MinLength=64
+// +kubebuilder:validation:MaxLength=95
+// +kubebuilder:validation:XValidation:rule="self.matches('^([0-9A-Fa-f]{64}|([0-9A-Fa-f]{2}:){31}[0-9A-Fa-f]{2})$')",message="must be a SHA-256 fingerprint: 64 hex digits, with or without colons"
+type Fingerprint string
+
+// EndpointLimits bound what is asked of a server.
+type EndpointLimits struct {
+	// timeoutSeconds bounds one request with its answer. In effect unless set: 30.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=300
+	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
+
+	// maxConcurrentRequests bounds the requests of one replica of a tenant that are under way at once. In effect
+	// unless set: 256.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	MaxConcurrentRequests int32 `json:"maxConcurrentRequests,omitempty"`
+}
+
+// EwsEndpointStatus is what the operator found.
+type EwsEndpointStatus struct {
+	// observedGeneration is the generation of the spec that this status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are Ready, Accepted and ReferencesResolved.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// certificateAuthority describes the bundle that the server is verified against.
+	// +optional
+	CertificateAuthority *BundleStatus `json:"certificateAuthority,omitempty"`
+}
+
+// BundleStatus describes the certificates that were read from a bundle.
+type BundleStatus struct {
+	// certificates is how many the bundle holds.
+	// +optional
+	Certificates int32 `json:"certificates,omitempty"`
+
+	// notAfter is when the first of them expires.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
+}
+
+// EwsEndpoint is an Exchange server that tenants of the same namespace may reach.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=ewsendpoints,singular=ewsendpoint,shortName=ewsep,categories=ens
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.url`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type EwsEndpoint struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is the server as its administrator describes it.
+	// +required
+	Spec EwsEndpointSpec `json:"spec"`
+
+	// status is what the operator found.
+	// +optional
+	// +kubebuilder:default={"observedGeneration":-1,"conditions":{{"type":"Ready","status":"Unknown","reason":"Pending","message":"Waiting for the operator","lastTransitionTime":"1970-01-01T00:00:00Z"}}}
+	Status EwsEndpointStatus `json:"status,omitzero"`
+}
+
+// EwsEndpointList is a list of EwsEndpoint.
+//
+// +kubebuilder:object:root=true
+type EwsEndpointList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []EwsEndpoint `json:"items"`
+}

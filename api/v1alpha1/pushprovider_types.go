@@ -1,0 +1,201 @@
+package v1alpha1
+
+import (
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
+// PushProviderSpec is one way to the phones: exactly one of apns and fcm. Which of the two cannot change.
+//
+// +kubebuilder:validation:XValidation:rule="[has(self.apns), has(self.fcm)].filter(x, x).size() == 1",message="a PushProvider needs exactly one of apns and fcm: make one PushProvider for each"
+// +kubebuilder:validation:XValidation:rule="has(self.apns) == has(oldSelf.apns)",message="a PushProvider cannot change between apns and fcm: make a new PushProvider"
+type PushProviderSpec struct {
+	// apns is the Apple Push Notification service.
+	// +optional
+	APNs *APNsProvider `json:"apns,omitempty"`
+
+	// fcm is Firebase Cloud Messaging.
+	// +optional
+	FCM *FCMProvider `json:"fcm,omitempty"`
+
+	// caBundle replaces the system's certificate authorities, for a network that inspects TLS.
+	// +optional
+	CABundle *CertificateBundle `json:"caBundle,omitempty"`
+
+	// limits bound what is asked of the provider.
+	// +optional
+	Limits *PushLimits `json:"limits,omitempty"`
+}
+
+// APNsProvider is the Apple Push Notification service with token authentication.
+type APNsProvider struct {
+	// teamID is the Apple developer team, 10 letters and digits.
+	// +required
+	TeamID AppleID `json:"teamID"`
+
+	// keyID is the id of the signing key, 10 letters and digits.
+	// +required
+	KeyID AppleID `json:"keyID"`
+
+	// keySecretRef names the signing key as Apple gives it out (.p8).
+	// +required
+	KeySecretRef SecretKeyReference `json:"keySecretRef"`
+
+	// topics are the bundle ids of the apps that are served.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	Topics []AppID `json:"topics"`
+
+	// environment is where the apps' device tokens come from: Production, or Sandbox for development builds. In effect
+	// unless set: Production.
+	// +optional
+	Environment APNsEnvironment `json:"environment,omitempty"`
+
+	// url replaces Apple's server, for a relay or a test.
+	// +optional
+	URL HTTPSURL `json:"url,omitempty"`
+}
+
+// AppleID is an identifier that Apple gives out.
+//
+// +kubebuilder:validation:MinLength=10
+// +kubebuilder:validation:MaxLength=10
+// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Z0-9]{10}$')",message="must be 10 upper-case letters and digits, as Apple shows it"
+type AppleID string
+
+// AppID is the bundle id or package name of an app.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=255
+// +kubebuilder:validation:XValidation:rule="self.matches(r'^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$')",message="must be the id of an app, e.g. com.example.mail"
+type AppID string
+
+// APNsEnvironment is one of Apple's two push environments.
+//
+// +kubebuilder:validation:Enum=Production;Sandbox
+type APNsEnvironment string
+
+// Apple's push environments.
+const (
+	APNsProduction APNsEnvironment = "Production"
+	APNsSandbox    APNsEnvironment = "Sandbox"
+)
+
+// FCMProvider is Firebase Cloud Messaging, HTTP v1.
+type FCMProvider struct {
+	// projectID is the Firebase project.
+	// +required
+	// +kubebuilder:validation:MinLength=6
+	// +kubebuilder:validation:MaxLength=30
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[a-z][-a-z0-9]*[a-z0-9]$')",message="must be the id of a Firebase project: 6 to 30 lower-case letters, digits and '-', beginning with a letter"
+	ProjectID string `json:"projectID"`
+
+	// serviceAccountSecretRef names the service account's key file (JSON). Only service accounts of Google are
+	// accepted, and only the account's name and key are read from the file.
+	// +required
+	ServiceAccountSecretRef SecretKeyReference `json:"serviceAccountSecretRef"`
+
+	// appIDs are the packages of the apps that are served. In effect unless set: all.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=32
+	AppIDs []AppID `json:"appIDs,omitempty"`
+
+	// url replaces Google's FCM server, for a relay or a test.
+	// +optional
+	URL HTTPSURL `json:"url,omitempty"`
+
+	// tokenURL replaces Google's OAuth token endpoint, for a relay or a test.
+	// +optional
+	TokenURL HTTPSURL `json:"tokenURL,omitempty"`
+}
+
+// PushLimits bound what is asked of a provider.
+type PushLimits struct {
+	// timeoutSeconds bounds one push, retries included. In effect unless set: 20.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=60
+	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
+
+	// maxConcurrentPushes bounds the pushes of one replica of a tenant that are under way at once. In effect unless
+	// set: 256.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=10000
+	MaxConcurrentPushes int32 `json:"maxConcurrentPushes,omitempty"`
+}
+
+// PushProviderStatus is what the operator found.
+type PushProviderStatus struct {
+	// observedGeneration is the generation of the spec that this status speaks of.
+	// +optional
+	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
+
+	// conditions are Ready, Accepted and ReferencesResolved.
+	// +optional
+	// +listType=map
+	// +listMapKey=type
+	// +kubebuilder:validation:MaxItems=16
+	Conditions []metav1.Condition `json:"conditions,omitempty"`
+
+	// credential is what may be told of the credential in use.
+	// +optional
+	Credential *PushCredential `json:"credential,omitempty"`
+
+	// caBundle describes the certificate authorities in use.
+	// +optional
+	CABundle *BundleStatus `json:"caBundle,omitempty"`
+}
+
+// PushCredential identifies a credential without revealing it.
+type PushCredential struct {
+	// identity is whom the provider knows the credential by: the key id, or the service account's address.
+	// +optional
+	// +kubebuilder:validation:MaxLength=320
+	Identity string `json:"identity,omitempty"`
+
+	// publicKeySHA256 is the fingerprint of the public half of the key (SHA-256 of its SubjectPublicKeyInfo). It
+	// changes when another key arrives.
+	// +optional
+	// +kubebuilder:validation:MaxLength=64
+	PublicKeySHA256 string `json:"publicKeySHA256,omitempty"`
+}
+
+// PushProvider is a push service that tenants of the same namespace may use.
+//
+// +kubebuilder:object:root=true
+// +kubebuilder:subresource:status
+// +kubebuilder:resource:path=pushproviders,singular=pushprovider,shortName=pushp,categories=ens
+// +kubebuilder:printcolumn:name="Ready",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].status`
+// +kubebuilder:printcolumn:name="Reason",type=string,JSONPath=`.status.conditions[?(@.type=="Ready")].reason`
+// +kubebuilder:printcolumn:name="Identity",type=string,JSONPath=`.status.credential.identity`
+// +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+type PushProvider struct {
+	metav1.TypeMeta `json:",inline"`
+
+	// metadata is standard object metadata.
+	// +optional
+	metav1.ObjectMeta `json:"metadata,omitzero"`
+
+	// spec is the provider as its administrator describes it.
+	// +required
+	Spec PushProviderSpec `json:"spec"`
+
+	// status is what the operator found.
+	// +optional
+	// +kubebuilder:default={"observedGeneration":-1,"conditions":{{"type":"Ready","status":"Unknown","reason":"Pending","message":"Waiting for the operator","lastTransitionTime":"1970-01-01T00:00:00Z"}}}
+	Status PushProviderStatus `json:"status,omitzero"`
+}
+
+// PushProviderList is a list of PushProvider.
+//
+// +kubebuilder:object:root=true
+type PushProviderList struct {
+	metav1.TypeMeta `json:",inline"`
+	metav1.ListMeta `json:"metadata,omitzero"`
+	Items           []PushProvider `json:"items"`
+}

@@ -1,0 +1,268 @@
+package v1alpha1_test
+
+import (
+	"strings"
+	"testing"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/ens-operator/ens-operator/api/v1alpha1"
+)
+
+var (
+	fingerprint = api.Fingerprint(strings.Repeat("0a", 32))
+	colons      = api.Fingerprint(strings.TrimSuffix(strings.Repeat("0A:", 32), ":"))
+)
+
+func validEndpoint() *api.EwsEndpoint {
+	return &api.EwsEndpoint{
+		ObjectMeta: metav1.ObjectMeta{Name: "exchange"},
+		Spec: api.EwsEndpointSpec{
+			URL:     "https://mail.example.com/EWS/Exchange.asmx",
+			Pinning: api.EndpointPinning{Pinned: &api.PinnedCertificates{SHA256: []api.Fingerprint{fingerprint}}},
+		},
+	}
+}
+
+func validAPNs() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "apple"},
+		Spec: api.PushProviderSpec{APNs: &api.APNsProvider{
+			TeamID: "TEAM123456", KeyID: "KEY1234567", Topics: []api.AppID{"com.example.mail"},
+			KeySecretRef: api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
+		}},
+	}
+}
+
+func validFCM() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "google"},
+		Spec: api.PushProviderSpec{FCM: &api.FCMProvider{
+			ProjectID:               "example-mail",
+			ServiceAccountSecretRef: api.SecretKeyReference{Name: "fcm", Key: "service-account.json"},
+		}},
+	}
+}
+
+func validTenant() *api.EnsTenant {
+	return &api.EnsTenant{
+		ObjectMeta: metav1.ObjectMeta{Name: "acme"},
+		Spec: api.EnsTenantSpec{
+			Hostname:      "ens.example.com",
+			Endpoints:     []api.ResourceName{"exchange"},
+			PushProviders: []api.ResourceName{"apple"},
+			TLS:           api.TenantTLS{SecretName: "acme-tls"},
+		},
+	}
+}
+
+// A rule is an object and what the API server's refusal must say; empty is accepted.
+type rule struct {
+	object client.Object
+	says   string
+}
+
+func with[T client.Object](object T, change func(T)) T {
+	change(object)
+	return object
+}
+
+func endpointAt(url api.HTTPSURL) *api.EwsEndpoint {
+	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.URL = url })
+}
+
+func pinnedTo(pin api.Fingerprint) *api.EwsEndpoint {
+	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning.Pinned.SHA256[0] = pin })
+}
+
+func callbackTo(url api.CallbackURL) *api.EnsTenant {
+	return with(validTenant(), func(t *api.EnsTenant) { t.Spec.CallbackURL = url })
+}
+
+func TestEndpointRules(t *testing.T) {
+	t.Parallel()
+	bundle := &api.CertificateBundle{ConfigMap: &api.ConfigMapKeyReference{Name: "ca", Key: "ca.crt"}}
+	checkRules(t, map[string]rule{
+		"a usual endpoint":             {validEndpoint(), ""},
+		"a port":                       {endpointAt("https://mail.example.com:8443/EWS/Exchange.asmx"), ""},
+		"an IPv4 address":              {endpointAt("https://192.0.2.1/EWS/Exchange.asmx"), ""},
+		"a host in capitals":           {endpointAt("https://MAIL.example.com/EWS/Exchange.asmx"), ""},
+		"http":                         {endpointAt("http://mail.example.com/EWS/Exchange.asmx"), "must begin with https://"},
+		"another scheme":               {endpointAt("ftp://mail.example.com/x"), "must begin with https://"},
+		"a host that is no host name":  {endpointAt("https://mail_server.example.com/EWS"), "must hold a valid host name"},
+		"an underscore in front":       {endpointAt("https://-mail.example.com/EWS"), "must hold a valid host name"},
+		"an empty label":               {endpointAt("https://mail..example.com/EWS"), "must hold a valid host name"},
+		"numbers that are no address":  {endpointAt("https://300.1.1.1/EWS"), "must hold a valid host name"},
+		"a short form of an address":   {endpointAt("https://127.1/EWS"), "must hold a valid host name"},
+		"a space":                      {endpointAt("https://mail example.com/EWS"), "must hold a valid host name"},
+		"no host":                      {endpointAt("https:///EWS/Exchange.asmx"), "must hold a valid host name"},
+		"user information":             {endpointAt("https://user:password@mail.example.com/EWS"), "no user information"},
+		"a query":                      {endpointAt("https://mail.example.com/EWS?x=1"), "no query"},
+		"a fragment":                   {endpointAt("https://mail.example.com/EWS#x"), "no fragment"},
+		"no path":                      {endpointAt("https://mail.example.com"), "must hold the path of the service"},
+		"a path of a slash":            {endpointAt("https://mail.example.com/"), "must hold the path of the service"},
+		"a path with a quote":          {endpointAt("https://mail.example.com/EWS\"x"), "must hold a valid path"},
+		"port 0":                       {endpointAt("https://mail.example.com:0/EWS"), "port between 1 and 65535"},
+		"port 65536":                   {endpointAt("https://mail.example.com:65536/EWS"), "port between 1 and 65535"},
+		"a fingerprint with colons":    {pinnedTo(colons), ""},
+		"a short fingerprint":          {pinnedTo("0a0b"), "should be at least 64 chars"},
+		"colons in the wrong place":    {pinnedTo(":" + colons[:len(colons)-1]), "must be a SHA-256 fingerprint"},
+		"a fingerprint that is no hex": {pinnedTo(api.Fingerprint(strings.Repeat("0g", 32))), "must be a SHA-256 fingerprint"},
+		"no pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning = api.EndpointPinning{} }),
+			"exactly one of pinned and certificateAuthority"},
+		"both kinds of pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning.CertificateAuthority = bundle }),
+			"exactly one of pinned and certificateAuthority"},
+		"a certificate authority": {with(validEndpoint(), func(e *api.EwsEndpoint) {
+			e.Spec.Pinning = api.EndpointPinning{CertificateAuthority: bundle}
+		}), ""},
+		"a bundle from nowhere": {with(validEndpoint(), func(e *api.EwsEndpoint) {
+			e.Spec.Pinning = api.EndpointPinning{CertificateAuthority: &api.CertificateBundle{}}
+		}), "exactly one of configMap and secret"},
+		"an unknown authentication method": {with(validEndpoint(), func(e *api.EwsEndpoint) {
+			e.Spec.AuthenticationMethods = []api.AuthenticationMethod{"Kerberos"}
+		}), "Unsupported value"},
+	})
+}
+
+func TestProviderRules(t *testing.T) {
+	t.Parallel()
+	checkRules(t, map[string]rule{
+		"apns": {validAPNs(), ""},
+		"fcm":  {validFCM(), ""},
+		"two providers in one": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.FCM = validFCM().Spec.FCM }),
+			"exactly one of apns and fcm"},
+		"none": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs = nil }),
+			"exactly one of apns and fcm"},
+		"a team id in small letters": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.TeamID = "team123456" }),
+			"10 upper-case letters and digits"},
+		"no topic": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{} }),
+			"should have at least 1 items"},
+		"a topic with a space": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{"com. mail"} }),
+			"must be the id of an app"},
+		"an unknown environment": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Environment = "production" }),
+			"Unsupported value"},
+		"a relay over http": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.URL = "http://relay.example.com" }),
+			"must begin with https://"},
+		"a relay": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.URL = "https://relay.example.com:2197" }), ""},
+		"a project in capitals": {with(validFCM(), func(p *api.PushProvider) { p.Spec.FCM.ProjectID = "Example-Mail" }),
+			"id of a Firebase project"},
+		"a token address with user information": {with(validFCM(), func(p *api.PushProvider) {
+			p.Spec.FCM.TokenURL = "https://oauth2.googleapis.com@evil.example.com/token"
+		}), "no user information"},
+		"a key that is a path": {with(validFCM(), func(p *api.PushProvider) { p.Spec.FCM.ServiceAccountSecretRef.Key = "../x" }),
+			"must be a key of a Secret or ConfigMap"},
+	})
+}
+
+func TestTenantRules(t *testing.T) {
+	t.Parallel()
+	named := func(name string) *api.EnsTenant {
+		return with(validTenant(), func(t *api.EnsTenant) { t.Name = name })
+	}
+	at := func(hostname api.Hostname) *api.EnsTenant {
+		return with(validTenant(), func(t *api.EnsTenant) { t.Spec.Hostname = hostname })
+	}
+	checkRules(t, map[string]rule{
+		"a usual tenant":            {validTenant(), ""},
+		"a name with a dot":         {named("a.b"), "the name of an EnsTenant"},
+		"a name of 41 letters":      {named(strings.Repeat("a", 41)), "the name of an EnsTenant"},
+		"a name of 40 letters":      {named(strings.Repeat("a", 40)), ""},
+		"a name that begins with 1": {named("1a"), "the name of an EnsTenant"},
+		"a host name in capitals":   {at("ENS.example.com"), "must be a host name (RFC 1123) in lower case"},
+		"a host that is no host":    {at("ens_1.example.com"), "must be a host name (RFC 1123) in lower case"},
+		"a host with a port":        {at("ens.example.com:443"), "must be a host name (RFC 1123) in lower case"},
+		"an address for a host":     {at("192.0.2.1"), "not an IP address"},
+		"no endpoint": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Endpoints = []api.ResourceName{} }),
+			"should have at least 1 items"},
+		"no provider": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.PushProviders = []api.ResourceName{} }),
+			"should have at least 1 items"},
+		"an endpoint twice": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Endpoints = []api.ResourceName{"a", "a"} }),
+			"Duplicate value"},
+		"a reference that is a path": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Endpoints = []api.ResourceName{"../a"} }),
+			"must be the name of an object"},
+		"no tls": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.TLS = api.TenantTLS{} }),
+			"tls needs exactly one of"},
+		"two kinds of tls": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.TLS.TerminatedElsewhere = &api.TerminatedElsewhere{} }),
+			"tls needs exactly one of"},
+		"cert-manager": {with(validTenant(), func(t *api.EnsTenant) {
+			t.Spec.TLS = api.TenantTLS{CertManager: &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "ca"}}}
+		}), ""},
+		"a callback address":          {callbackTo("https://ens.internal:8443/MailNotificationService/api/ens"), ""},
+		"a callback to an address":    {callbackTo("https://192.0.2.1/api/ens"), ""},
+		"a callback over plain http":  {callbackTo("http://ens.internal/api/ens"), "only with tls.terminatedElsewhere"},
+		"a callback with ftp":         {callbackTo("ftp://ens.internal/api/ens"), "must begin with https://"},
+		"a callback without a path":   {callbackTo("https://ens.internal"), "must hold the path of the API"},
+		"a callback with a slash":     {callbackTo("https://ens.internal/api/ens/"), "without a slash at its end"},
+		"a callback with a query":     {callbackTo("https://ens.internal/api/ens?x"), "no query"},
+		"a callback to no host name":  {callbackTo("https://ens_internal/api/ens"), "must hold a valid host name"},
+		"a callback of 151 letters":   {callbackTo(api.CallbackURL("https://ens.internal/" + strings.Repeat("a", 130))), "Too long"},
+		"a callback of 150 letters":   {callbackTo(api.CallbackURL("https://ens.internal/" + strings.Repeat("a", 129))), ""},
+		"plain http behind something": {with(callbackTo("http://192.0.2.1/api/ens"), terminateElsewhere), ""},
+		"a ceiling above the highest": {with(validTenant(), func(t *api.EnsTenant) {
+			t.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(5))}
+		}), "should be less than or equal to 4"},
+		"less than no pods": {with(validTenant(), func(t *api.EnsTenant) {
+			t.Spec.Runtime = &api.TenantRuntime{Replicas: new(int32(-1))}
+		}), "should be greater than or equal to 0"},
+		"an unknown deletion policy": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.DeletionPolicy = "Orphan" }),
+			"Unsupported value"},
+	})
+}
+
+func terminateElsewhere(t *api.EnsTenant) {
+	t.Spec.TLS = api.TenantTLS{TerminatedElsewhere: &api.TerminatedElsewhere{}}
+}
+
+func checkRules(t *testing.T, rules map[string]rule) {
+	t.Helper()
+	c, namespace := newClient(t)
+	for name, rule := range rules {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			rule.object.SetNamespace(namespace)
+			checkAnswer(t, c.Create(t.Context(), rule.object, client.DryRunAll), rule.says)
+		})
+	}
+}
+
+func checkAnswer(t *testing.T, err error, says string) {
+	t.Helper()
+	switch {
+	case says == "" && err != nil:
+		t.Errorf("refused: %v", err)
+	case says != "" && err == nil:
+		t.Errorf("accepted, want a refusal that says %q", says)
+	case says != "" && !strings.Contains(err.Error(), says):
+		t.Errorf("refused with %q, want it to say %q", err, says)
+	}
+}
+
+func TestWhatCannotChange(t *testing.T) {
+	t.Parallel()
+	c, namespace := newClient(t)
+	for name, change := range map[string]struct {
+		from, to client.Object
+		says     string
+	}{
+		"an endpoint's host": {endpointAt("https://a.example.com/EWS"), endpointAt("https://b.example.com/EWS"), "host and port of the url cannot change"},
+		"an endpoint's port": {endpointAt("https://a.example.com/EWS"), endpointAt("https://a.example.com:444/EWS"), "host and port of the url cannot change"},
+		"an endpoint's path": {endpointAt("https://a.example.com/EWS"), endpointAt("https://a.example.com/EWS/Exchange.asmx"), ""},
+		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns and fcm"},
+		"a provider's key":   {validAPNs(), with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.KeyID = "KEY7654321" }), ""},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			object := strings.ReplaceAll(strings.ReplaceAll(name, " ", "-"), "'", "")
+			change.from.SetNamespace(namespace)
+			change.from.SetName(object)
+			if err := c.Create(t.Context(), change.from); err != nil {
+				t.Fatal(err)
+			}
+			change.to.SetNamespace(namespace)
+			change.to.SetName(object)
+			change.to.SetResourceVersion(change.from.GetResourceVersion())
+			checkAnswer(t, c.Update(t.Context(), change.to), change.says)
+		})
+	}
+}

@@ -1,0 +1,116 @@
+package database
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ens-operator/ens-operator/runtime/store/migrations"
+)
+
+// sessionEnd is how long a session may take to end after it was told to, in milliseconds.
+const sessionEnd = 5000
+
+// Drop removes everything that the tenant has in the database: it ends the sessions of the tenant's roles, drops the
+// schema and then the roles. A schema of another tenant is left alone, with its roles. It may be called again after a
+// failure, and when nothing is there.
+func (s *Server) Drop(ctx context.Context, tenant migrations.Identity) error {
+	names := NamesFor(tenant)
+	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
+		conn := c.Conn()
+		state, err := inspect(ctx, conn, names)
+		if err != nil {
+			return err
+		}
+		if !state.BelongsTo(tenant) {
+			return nil
+		}
+		roles, err := existingRoles(ctx, conn, names)
+		if err != nil {
+			return err
+		}
+		if err := endSessions(ctx, conn, names, roles); err != nil {
+			return err
+		}
+		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return dropAll(ctx, tx, names, roles) })
+	})
+	return classify("removing schema "+names.Schema, err)
+}
+
+func existingRoles(ctx context.Context, conn *pgx.Conn, names Names) ([]string, error) {
+	rows, err := conn.Query(ctx, "SELECT rolname FROM pg_roles WHERE rolname = ANY ($1)", names.roles())
+	if err != nil {
+		return nil, fmt.Errorf("looking for the roles: %w", err)
+	}
+	roles, err := pgx.CollectRows(rows, pgx.RowTo[string])
+	if err != nil {
+		return nil, fmt.Errorf("looking for the roles: %w", err)
+	}
+	return roles, nil
+}
+
+// endSessions lets nobody in any more and ends who is.
+func endSessions(ctx context.Context, conn *pgx.Conn, names Names, roles []string) error {
+	for _, role := range roles {
+		if slices.Contains(names.Logins[:], role) {
+			if _, err := conn.Exec(ctx, "ALTER ROLE "+quote(role)+" NOLOGIN"); err != nil {
+				return fmt.Errorf("closing role %s: %w", role, err)
+			}
+		}
+		// Only a member of a role may end its sessions and drop what it owns.
+		if _, err := conn.Exec(ctx, "GRANT "+quote(role)+" TO CURRENT_USER"); err != nil {
+			return fmt.Errorf("becoming a member of role %s: %w", role, err)
+		}
+	}
+	rows, err := conn.Query(ctx, "SELECT pid FROM pg_stat_activity WHERE usename = ANY ($1)", roles)
+	if err != nil {
+		return fmt.Errorf("looking for the tenant's sessions: %w", err)
+	}
+	sessions, err := pgx.CollectRows(rows, pgx.RowTo[int32])
+	if err != nil {
+		return fmt.Errorf("looking for the tenant's sessions: %w", err)
+	}
+	for _, session := range sessions {
+		// Not in the query above: Postgres might ask it for every session before it looks whose they are.
+		if err := endSession(ctx, conn, session); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func endSession(ctx context.Context, conn *pgx.Conn, session int32) error {
+	var gone bool
+	const end = "SELECT pg_terminate_backend($1, $2) OR NOT EXISTS (SELECT FROM pg_stat_activity WHERE pid = $1)"
+	if err := conn.QueryRow(ctx, end, session, sessionEnd).Scan(&gone); err != nil {
+		return fmt.Errorf("ending a session of the tenant: %w", err)
+	}
+	if !gone {
+		return errors.New("a session of the tenant did not end in time")
+	}
+	return nil
+}
+
+func dropAll(ctx context.Context, tx pgx.Tx, names Names, roles []string) error {
+	if _, err := tx.Exec(ctx, "DROP SCHEMA IF EXISTS "+quote(names.Schema)+" CASCADE"); err != nil {
+		return fmt.Errorf("dropping the schema: %w", err)
+	}
+	if len(roles) == 0 {
+		return nil
+	}
+	quoted := make([]string, len(roles))
+	for i, role := range roles {
+		quoted[i] = quote(role)
+	}
+	list := strings.Join(quoted, ", ")
+	for _, statement := range []string{"DROP OWNED BY " + list, "DROP ROLE " + list} {
+		if _, err := tx.Exec(ctx, statement); err != nil {
+			return fmt.Errorf("dropping the roles: %w", err)
+		}
+	}
+	return nil
+}

@@ -1,0 +1,151 @@
+package database
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ens-operator/ens-operator/runtime/store/migrations"
+)
+
+// State is what there is of a tenant in the database.
+type State struct {
+	// SchemaExists says whether there is a schema of the tenant's name, OwnedByUs whether the operator's role owns it.
+	SchemaExists, OwnedByUs bool
+	// Identity is whose schema it says it is; zero if it does not say.
+	Identity migrations.Identity
+	// Version is the schema's version, 0 if there is none.
+	Version int
+	// KEKChecks are check values of the keys that the data are sealed with, by number (config.CheckValue).
+	KEKChecks map[int]string
+	// rolesReady says whether all roles are there with their memberships, settings and grants.
+	rolesReady bool
+}
+
+// BelongsTo reports whether the schema is tenant's, or is not there, or has been made and not yet marked.
+func (s State) BelongsTo(tenant migrations.Identity) bool {
+	if !s.SchemaExists {
+		return true
+	}
+	return s.OwnedByUs && (s.Identity == tenant || s.Identity == migrations.Identity{})
+}
+
+// Complete reports whether nothing is left for Provision to do.
+func (s State) Complete() bool {
+	return s.SchemaExists && s.Version == migrations.Version && s.rolesReady
+}
+
+// Inspect looks at what there is of a tenant. It changes nothing.
+func (s *Server) Inspect(ctx context.Context, names Names) (State, error) {
+	var state State
+	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
+		var err error
+		state, err = inspect(ctx, c.Conn(), names)
+		return err
+	})
+	return state, classify("looking at schema "+names.Schema, err)
+}
+
+func inspect(ctx context.Context, conn *pgx.Conn, names Names) (State, error) {
+	var state State
+	var hasMeta bool
+	const find = `
+SELECT n.oid IS NOT NULL, coalesce(pg_get_userbyid(n.nspowner) = current_user, false),
+       EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'meta')
+FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = $1`
+	if err := conn.QueryRow(ctx, find, names.Schema).Scan(&state.SchemaExists, &state.OwnedByUs, &hasMeta); err != nil {
+		return State{}, err
+	}
+	if hasMeta && state.OwnedByUs {
+		if err := readMeta(ctx, conn, names.Schema, &state); err != nil {
+			return State{}, err
+		}
+	}
+	ready, err := rolesReady(ctx, conn, names, state.SchemaExists)
+	state.rolesReady = ready
+	return state, err
+}
+
+func readMeta(ctx context.Context, conn *pgx.Conn, schema string, state *State) error {
+	rows, err := conn.Query(ctx, "SELECT key, value FROM "+quote(schema)+".meta")
+	if err != nil {
+		return err
+	}
+	state.KEKChecks = map[int]string{}
+	var key, value string
+	_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error {
+		switch key {
+		case "cluster_id":
+			state.Identity.ClusterID = value
+		case "namespace":
+			state.Identity.Namespace = value
+		case "name":
+			state.Identity.Name = value
+		case "schema_version":
+			state.Version, err = strconv.Atoi(value)
+			return err
+		}
+		if digits, found := strings.CutPrefix(key, "kek/"); found {
+			number, err := strconv.Atoi(digits)
+			if err != nil {
+				return fmt.Errorf("the number of KEK %q: %w", digits, err)
+			}
+			state.KEKChecks[number] = value
+		}
+		return nil
+	})
+	return err
+}
+
+// rolesReady finds out in one query whether roles, memberships, settings and grants are as Provision makes them.
+func rolesReady(ctx context.Context, conn *pgx.Conn, names Names, schemaExists bool) (bool, error) {
+	const count = `
+SELECT count(*) FILTER (WHERE rolname = $1 AND NOT rolcanlogin),
+       count(*) FILTER (WHERE rolname = ANY ($2) AND rolcanlogin AND rolconfig @> $3
+                        AND pg_has_role(oid, (SELECT oid FROM pg_roles WHERE rolname = $1), 'USAGE'))
+FROM pg_roles WHERE rolname = $1 OR rolname = ANY ($2)`
+	var holders, logins int
+	if err := conn.QueryRow(ctx, count, names.Schema, names.Logins[:], expectedSettings(names)).Scan(&holders, &logins); err != nil {
+		return false, err
+	}
+	if !schemaExists || holders != 1 || logins != len(names.Logins) {
+		return false, nil
+	}
+	const granted = `
+SELECT has_schema_privilege($2::name, n.oid, 'USAGE')
+   AND coalesce((SELECT bool_and(has_table_privilege($2::name, c.oid, 'INSERT')) FROM pg_class c
+                 WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), false)
+FROM pg_namespace n WHERE n.nspname = $1`
+	var ready bool
+	err := conn.QueryRow(ctx, granted, names.Schema, names.Schema).Scan(&ready)
+	return ready, err
+}
+
+// setting is a parameter that a login role starts its sessions with.
+type setting struct{ name, value string }
+
+// The time-outs keep a runtime that hangs from holding locks that others wait for. The runtime sets shorter ones by
+// context where it matters.
+func settings(names Names) []setting {
+	return []setting{
+		{"search_path", names.Schema},
+		{"statement_timeout", "30s"},
+		{"lock_timeout", "10s"},
+		{"idle_in_transaction_session_timeout", "30s"},
+	}
+}
+
+// expectedSettings is how Postgres keeps them (pg_roles.rolconfig).
+func expectedSettings(names Names) []string {
+	var kept []string
+	for _, s := range settings(names) {
+		kept = append(kept, s.name+"="+s.value)
+	}
+	return slices.Clip(kept)
+}
+
+func quote(identifier string) string { return pgx.Identifier{identifier}.Sanitize() }

@@ -1,0 +1,103 @@
+package desired
+
+import (
+	"crypto/sha256"
+	"fmt"
+
+	applycore "k8s.io/client-go/applyconfigurations/core/v1"
+	"sigs.k8s.io/yaml"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/runtime/config"
+)
+
+// APITokenKey is the key of the API token in its Secret.
+const APITokenKey = "token"
+
+// Keys of the Secret with the runtime's secrets.
+const (
+	tokenHashesKey = "api-token-hashes"
+	databaseURLKey = "database-url"
+)
+
+// Config is the runtime's configuration, with every value in effect written out: what holds does not depend on the
+// version of the runtime.
+func Config(t Tenant) config.Config {
+	result := given(t.Object)
+	result.Tenant.ID = t.Schema
+	result.Endpoints = t.References.Endpoints
+	result.PushProviders = t.References.Providers
+	result.AllowLoopback = t.AllowLoopback
+	return result.Effective()
+}
+
+// ConfigMap holds the runtime's configuration file.
+func ConfigMap(t Tenant) (*applycore.ConfigMapApplyConfiguration, error) {
+	file, err := yaml.Marshal(Config(t))
+	if err != nil {
+		return nil, fmt.Errorf("rendering the runtime's configuration: %w", err)
+	}
+	mounts, err := yaml.Marshal(t.References.Mounts)
+	if err != nil {
+		return nil, fmt.Errorf("rendering what is mounted: %w", err)
+	}
+	return applycore.ConfigMap(RuntimeName(t.Object), t.Object.Namespace).
+		WithLabels(Labels(t.Object)).
+		WithOwnerReferences(ownerOf(t.Object)).
+		WithData(map[string]string{config.FileName: string(file), mountsFile: string(mounts)}), nil
+}
+
+// RuntimeSecret holds the runtime's secrets: the hash of the API token and the database URL.
+func RuntimeSecret(t Tenant) *applycore.SecretApplyConfiguration {
+	tokens := config.APITokens{{SHA256: sha256.Sum256(t.APIToken.Reveal())}}
+	return applycore.Secret(RuntimeName(t.Object), t.Object.Namespace).
+		WithLabels(Labels(t.Object)).
+		WithOwnerReferences(ownerOf(t.Object)).
+		WithData(map[string][]byte{
+			tokenHashesKey: []byte(tokens.String()),
+			databaseURLKey: t.DatabaseURL.Reveal(),
+		})
+}
+
+// DatabaseURL reads the runtime's database URL out of the data of RuntimeSecret.
+func DatabaseURL(data map[string][]byte) []byte { return data[databaseURLKey] }
+
+// BoxerSecret holds what the administrator enters in the UEM console (I-03). EWSUrl is what a phone registers with; with
+// several endpoints there is one EWSUrl.<endpoint> for each instead.
+func BoxerSecret(t Tenant) *applycore.SecretApplyConfiguration {
+	values := map[string][]byte{
+		"ENSLinkAddress":              []byte(URL(t.Object)),
+		"ENSAPIToken":                 t.APIToken.Reveal(),
+		"AccountNotifyPush":           []byte("true"),
+		"PolicyLimitNotificationText": []byte(number(*t.Settings.Notifications.PolicyCeiling)),
+	}
+	for _, endpoint := range t.References.Endpoints {
+		key := "EWSUrl"
+		if len(t.References.Endpoints) > 1 {
+			key += "." + endpoint.Name
+		}
+		values[key] = []byte(endpoint.URL)
+	}
+	return applycore.Secret(BoxerName(t.Object), t.Object.Namespace).
+		WithLabels(Labels(t.Object)).
+		WithOwnerReferences(ownerOf(t.Object)).
+		WithData(values)
+}
+
+// tlsMounts are the files of the tenant's certificate.
+func tlsMounts(tenant *v1alpha1.EnsTenant) []Mount {
+	secretName := TLSSecretName(tenant)
+	if secretName == "" {
+		return nil
+	}
+	return []Mount{
+		{Path: config.TLSCertificateFile, Secret: secretName, Key: TLSCertificateKey},
+		{Path: config.TLSKeyFile, Secret: secretName, Key: TLSPrivateKeyKey},
+	}
+}
+
+// Keys of a Secret of type kubernetes.io/tls.
+const (
+	TLSCertificateKey = "tls.crt"
+	TLSPrivateKeyKey  = "tls.key"
+)

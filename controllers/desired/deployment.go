@@ -1,0 +1,155 @@
+package desired
+
+import (
+	"maps"
+	"path"
+	"time"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/util/intstr"
+	applyapps "k8s.io/client-go/applyconfigurations/apps/v1"
+	applycore "k8s.io/client-go/applyconfigurations/core/v1"
+	applymeta "k8s.io/client-go/applyconfigurations/meta/v1"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/runtime/config"
+)
+
+const (
+	containerName = "runtime"
+
+	// finishSeconds is how long a pod may work after its drain delay before it is killed: a fetch (30 s) and a push
+	// (20 s) that have just begun, and a moment to write down what is still owed.
+	finishSeconds = 60
+
+	// A pod that does not answer for half a minute is started anew; one that is not ready gets no more requests after
+	// 10 s, and is asked often so that it gets them soon.
+	probePeriodSeconds    = 5
+	probeTimeoutSeconds   = 3
+	livenessFailures      = 6
+	readinessFailures     = 2
+	revisionHistoryLimit  = 3
+	topologyMaxSkew       = 1
+	hostnameTopology      = "kubernetes.io/hostname"
+	podTemplateHashLabel  = "pod-template-hash"
+	livenessPath          = "/livez"
+	readinessPath         = "/readyz"
+	configurationArgument = "--config"
+)
+
+// Deployment runs the tenant's pods.
+func Deployment(t Tenant) *applyapps.DeploymentApplyConfiguration {
+	selector := applymeta.LabelSelector().WithMatchLabels(SelectorLabels(t.Object))
+	// A new pod is there before an old one goes, so that a rollout takes nothing away.
+	rollout := applyapps.DeploymentStrategy().
+		WithType(appsv1.RollingUpdateDeploymentStrategyType).
+		WithRollingUpdate(applyapps.RollingUpdateDeployment().
+			WithMaxUnavailable(intstr.FromInt32(0)).WithMaxSurge(intstr.FromInt32(1)))
+	return applyapps.Deployment(WorkloadName(t.Object), t.Object.Namespace).
+		WithLabels(Labels(t.Object)).
+		WithOwnerReferences(ownerOf(t.Object)).
+		WithSpec(applyapps.DeploymentSpec().
+			WithReplicas(*t.Settings.Replicas).
+			WithRevisionHistoryLimit(revisionHistoryLimit).
+			WithStrategy(rollout).
+			WithSelector(selector).
+			WithTemplate(podTemplate(t)))
+}
+
+func podTemplate(t Tenant) *applycore.PodTemplateSpecApplyConfiguration {
+	template := orZero(orZero(t.Object.Spec.Runtime).PodTemplate)
+	labels := maps.Clone(template.Labels)
+	if labels == nil {
+		labels = map[string]string{}
+	}
+	maps.Copy(labels, Labels(t.Object))
+	return applycore.PodTemplateSpec().
+		WithLabels(labels).
+		WithAnnotations(template.Annotations).
+		WithSpec(podSpec(t, template))
+}
+
+func podSpec(t Tenant, template v1alpha1.PodTemplate) *applycore.PodSpecApplyConfiguration {
+	spread := applycore.TopologySpreadConstraint().
+		WithMaxSkew(topologyMaxSkew).
+		WithTopologyKey(hostnameTopology).
+		WithWhenUnsatisfiable(corev1.ScheduleAnyway).
+		WithLabelSelector(applymeta.LabelSelector().WithMatchLabels(SelectorLabels(t.Object))).
+		WithMatchLabelKeys(podTemplateHashLabel)
+	spec := applycore.PodSpec().
+		WithServiceAccountName(WorkloadName(t.Object)).
+		WithAutomountServiceAccountToken(false).
+		WithEnableServiceLinks(false).
+		WithTerminationGracePeriodSeconds(int64(GracePeriod(t.Settings).Seconds())).
+		WithSecurityContext(applycore.PodSecurityContext().
+			WithRunAsNonRoot(true).
+			WithSeccompProfile(applycore.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
+		WithTopologySpreadConstraints(spread).
+		WithNodeSelector(template.NodeSelector).
+		WithVolumes(volume(t)).
+		WithContainers(container(t, template))
+	if template.PriorityClassName != "" {
+		spec.WithPriorityClassName(string(template.PriorityClassName))
+	}
+	for _, name := range template.ImagePullSecrets {
+		spec.WithImagePullSecrets(applycore.LocalObjectReference().WithName(string(name)))
+	}
+	for _, toleration := range template.Tolerations {
+		spec.WithTolerations(tolerationOf(toleration))
+	}
+	return spec
+}
+
+func container(t Tenant, template v1alpha1.PodTemplate) *applycore.ContainerApplyConfiguration {
+	server := config.Config{}.Effective().Server
+	return applycore.Container().
+		WithName(containerName).
+		WithImage(t.Settings.Image).
+		WithArgs(configurationArgument, path.Join(ConfigFolder, config.FileName)).
+		WithPorts(
+			applycore.ContainerPort().WithName(portAPI).WithProtocol(corev1.ProtocolTCP).WithContainerPort(portOf(server.Listen)),
+			applycore.ContainerPort().WithName(portMetrics).WithProtocol(corev1.ProtocolTCP).WithContainerPort(portOf(server.Metrics)),
+		).
+		WithResources(resources(template)).
+		WithLivenessProbe(probe(livenessPath, livenessFailures)).
+		WithReadinessProbe(probe(readinessPath, readinessFailures)).
+		WithSecurityContext(applycore.SecurityContext().
+			WithAllowPrivilegeEscalation(false).
+			WithReadOnlyRootFilesystem(true).
+			WithCapabilities(applycore.Capabilities().WithDrop("ALL"))).
+		WithVolumeMounts(applycore.VolumeMount().WithName(volumeName).WithMountPath(ConfigFolder).WithReadOnly(true))
+}
+
+func probe(at string, failures int32) *applycore.ProbeApplyConfiguration {
+	return applycore.Probe().
+		WithHTTPGet(applycore.HTTPGetAction().WithPath(at).WithPort(intstr.FromString(portMetrics))).
+		WithPeriodSeconds(probePeriodSeconds).
+		WithTimeoutSeconds(probeTimeoutSeconds).
+		WithFailureThreshold(failures)
+}
+
+func tolerationOf(toleration corev1.Toleration) *applycore.TolerationApplyConfiguration {
+	result := applycore.Toleration()
+	if toleration.Key != "" {
+		result.WithKey(toleration.Key)
+	}
+	if toleration.Operator != "" {
+		result.WithOperator(toleration.Operator)
+	}
+	if toleration.Value != "" {
+		result.WithValue(toleration.Value)
+	}
+	if toleration.Effect != "" {
+		result.WithEffect(toleration.Effect)
+	}
+	if toleration.TolerationSeconds != nil {
+		result.WithTolerationSeconds(*toleration.TolerationSeconds)
+	}
+	return result
+}
+
+// GracePeriod is how long a pod may take to end.
+func GracePeriod(settings v1alpha1.EffectiveSettings) time.Duration {
+	return time.Duration(*settings.DrainDelaySeconds+finishSeconds) * time.Second
+}

@@ -1,0 +1,244 @@
+package desired_test
+
+import (
+	"bytes"
+	"flag"
+	"os"
+	"path/filepath"
+	"reflect"
+	"strings"
+	"testing"
+
+	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/resource"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/yaml"
+
+	api "github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers/desired"
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/secret"
+)
+
+var update = flag.Bool("update", false, "write the golden files anew")
+
+func endpoint(name string) *api.EwsEndpoint {
+	return &api.EwsEndpoint{
+		ObjectMeta: metav1.ObjectMeta{Name: name},
+		Spec: api.EwsEndpointSpec{
+			URL: api.HTTPSURL("https://" + name + ".example.com/EWS/Exchange.asmx"),
+			Pinning: api.EndpointPinning{Pinned: &api.PinnedCertificates{
+				SHA256: []api.Fingerprint{api.Fingerprint(strings.TrimSuffix(strings.Repeat("0A:", 32), ":"))},
+			}},
+		},
+	}
+}
+
+func apple() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "apple"},
+		Spec: api.PushProviderSpec{APNs: &api.APNsProvider{
+			TeamID: "TEAM000000", KeyID: "KEY0000000", Topics: []api.AppID{"com.example.mail"}, Environment: api.APNsSandbox,
+			KeySecretRef: api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
+		}},
+	}
+}
+
+func google() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "google"},
+		Spec: api.PushProviderSpec{
+			FCM:      &api.FCMProvider{ProjectID: "example-mail", ServiceAccountSecretRef: api.SecretKeyReference{Name: "fcm", Key: "sa.json"}},
+			CABundle: &api.CertificateBundle{ConfigMap: &api.ConfigMapKeyReference{Name: "authorities", Key: "ca.crt"}},
+			Limits:   &api.PushLimits{TimeoutSeconds: 10},
+		},
+	}
+}
+
+func minimal() *api.EnsTenant {
+	return &api.EnsTenant{
+		ObjectMeta: metav1.ObjectMeta{Namespace: "mail", Name: "acme", UID: "11111111-2222-3333-4444-555555555555"},
+		Spec: api.EnsTenantSpec{
+			Hostname: "ens.example.com", Endpoints: []api.ResourceName{"exchange"}, PushProviders: []api.ResourceName{"apple"},
+			TLS: api.TenantTLS{SecretName: "acme-certificate"},
+		},
+	}
+}
+
+func full() *api.EnsTenant {
+	tenant := minimal()
+	tenant.Spec.Hostnames = []api.Hostname{"ens.internal", "ens.example.com"}
+	tenant.Spec.CallbackURL = "https://ens.internal:8443/hooks/ens"
+	tenant.Spec.EnvironmentType = "Test"
+	tenant.Spec.MailboxProof = api.MailboxProofFirstUse
+	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30}
+	tenant.Spec.Limits = &api.TenantLimits{MaxUsers: 10}
+	tenant.Spec.TLS = api.TenantTLS{CertManager: &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "company", Kind: "ClusterIssuer"}}}
+	tenant.Spec.DeletionPolicy = api.DeletionDelete
+	tenant.Spec.Runtime = &api.TenantRuntime{
+		Image: "registry.example.com/other:1", Replicas: new(int32(5)), DrainDelaySeconds: new(int32(0)),
+		PodTemplate: &api.PodTemplate{
+			Labels:            map[string]string{"team": "mail", "app.kubernetes.io/instance": "not this"},
+			Annotations:       map[string]string{"note": "x"},
+			NodeSelector:      map[string]string{"zone": "a"},
+			Tolerations:       []corev1.Toleration{{Key: "dedicated", Operator: corev1.TolerationOpExists, Effect: corev1.TaintEffectNoSchedule}},
+			Resources:         &api.ResourceRequirements{Limits: corev1.ResourceList{corev1.ResourceMemory: resource.MustParse("1Gi")}},
+			PriorityClassName: "high", ImagePullSecrets: []api.ResourceName{"pull"},
+		},
+	}
+	return tenant
+}
+
+func build(t *testing.T, object *api.EnsTenant, endpoints ...string) desired.Tenant {
+	t.Helper()
+	tenant := desired.Tenant{
+		Object: object, Settings: desired.Settings(object, "registry.example.com/ens-runtime:1"), Schema: "ens_mail_acme_0123456789",
+		APIToken:    secret.FromString("TOKENTOKENTOKENTOKENTOKENTOKENTOKENTOKEN"),
+		DatabaseURL: secret.FromString("postgres://role:password@db:5432/ens?sslmode=verify-full"),
+		KeyFiles:    []string{"webhook-1", "kek-2", "kek-1", "note"},
+	}
+	for _, name := range endpoints {
+		if err := tenant.References.AddEndpoint(endpoint(name)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	tenant.References.AddProvider(google())
+	tenant.References.AddProvider(apple())
+	tenant.References.Sort()
+	return tenant
+}
+
+// The golden files are what an upgrade of the operator must not change unawares: a change in a pod's template restarts
+// every tenant of every cluster.
+func TestObjectsAreAsBefore(t *testing.T) {
+	t.Parallel()
+	elsewhere := minimal()
+	elsewhere.Spec.TLS = api.TenantTLS{TerminatedElsewhere: &api.TerminatedElsewhere{}}
+	for name, tenant := range map[string]desired.Tenant{
+		"minimal":   build(t, minimal(), "exchange"),
+		"full":      build(t, full(), "exchange", "another"),
+		"elsewhere": build(t, elsewhere, "exchange"),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			compare(t, filepath.Join("testdata", name+".yaml"), render(t, tenant))
+		})
+	}
+}
+
+func render(t *testing.T, tenant desired.Tenant) []byte {
+	t.Helper()
+	configMap, err := desired.ConfigMap(tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	objects := []any{
+		configMap, desired.RuntimeSecret(tenant), desired.BoxerSecret(tenant), desired.ServiceAccount(tenant.Object),
+		desired.Service(tenant.Object), desired.PodDisruptionBudget(tenant.Object), desired.Deployment(tenant),
+	}
+	if certificate := desired.Certificate(tenant.Object); certificate != nil {
+		objects = append(objects, certificate)
+	}
+	var documents [][]byte
+	for _, object := range objects {
+		document, err := yaml.Marshal(object)
+		if err != nil {
+			t.Fatal(err)
+		}
+		documents = append(documents, document)
+	}
+	return bytes.Join(documents, []byte("---\n"))
+}
+
+func compare(t *testing.T, file string, got []byte) {
+	t.Helper()
+	if *update {
+		if err := os.WriteFile(file, got, 0o644); err != nil {
+			t.Fatal(err)
+		}
+	}
+	want, err := os.ReadFile(file)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if bytes.Equal(got, want) {
+		return
+	}
+	gotLines, wantLines := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
+	for i := range gotLines {
+		if i >= len(wantLines) || gotLines[i] != wantLines[i] {
+			t.Fatalf("line %d of %s has changed (-update writes it anew): %q", i+1, file, gotLines[i])
+		}
+	}
+	t.Fatalf("%s is longer than what is made now", file)
+}
+
+// The order in which things are found must not matter, or pods would restart for nothing.
+func TestOrderOfReferencesDoesNotMatter(t *testing.T) {
+	t.Parallel()
+	if !bytes.Equal(render(t, build(t, minimal(), "a", "b", "c")), render(t, build(t, minimal(), "c", "a", "b"))) {
+		t.Error("another order gives other objects")
+	}
+}
+
+func TestWhatWasRenderedIsFoundAgain(t *testing.T) {
+	t.Parallel()
+	tenant := build(t, full(), "a", "b")
+	configMap, err := desired.ConfigMap(tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	last, err := desired.LastRendered(configMap.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	carried := desired.References{}
+	carried.CarryEndpoints(last)
+	carried.CarryProviders(last)
+	carried.Sort()
+	if !reflect.DeepEqual(carried.Mounts, tenant.References.Mounts) {
+		t.Errorf("mounts are %+v, want %+v", carried.Mounts, tenant.References.Mounts)
+	}
+	again := tenant
+	again.References = carried
+	if !bytes.Equal(render(t, again), render(t, tenant)) {
+		t.Error("rendering what was carried over gives other objects")
+	}
+
+	// What is there anew goes before what was.
+	fresh := desired.References{}
+	changed := endpoint("a")
+	changed.Spec.URL = "https://a.example.com/new"
+	if err := fresh.AddEndpoint(changed); err != nil {
+		t.Fatal(err)
+	}
+	fresh.CarryEndpoints(last)
+	if len(fresh.Endpoints) != 2 || fresh.Endpoints[0].URL != "https://a.example.com/new" || fresh.Endpoints[1].Name != "b" {
+		t.Errorf("endpoints are %+v", fresh.Endpoints)
+	}
+	for _, spoilt := range []map[string]string{{config.FileName: "a: [", "mounts.yaml": ""}, {config.FileName: "", "mounts.yaml": "x"}} {
+		if _, err := desired.LastRendered(spoilt); err == nil {
+			t.Errorf("%v was read", spoilt)
+		}
+	}
+}
+
+func TestSettingsInEffect(t *testing.T) {
+	t.Parallel()
+	settings := desired.Settings(minimal(), "image:1")
+	if settings.CallbackURL != "https://ens.example.com/MailNotificationService/api/ens" || settings.EnvironmentType != "OnPrem" ||
+		settings.MailboxProof != api.MailboxProofRequired || *settings.Notifications.PolicyCeiling != 0 || settings.Notifications.StatusFrequencyMinutes != 15 ||
+		settings.Limits.MaxUsers != 100_000 || settings.Image != "image:1" || *settings.Replicas != 2 || *settings.DrainDelaySeconds != 10 ||
+		settings.DeletionPolicy != api.DeletionRetain {
+		t.Errorf("by default %+v", settings)
+	}
+	settings = desired.Settings(full(), "image:1")
+	if settings.CallbackURL != "https://ens.internal:8443/hooks/ens" || settings.Image != "registry.example.com/other:1" || *settings.Replicas != 5 ||
+		*settings.DrainDelaySeconds != 0 || settings.Limits.MaxUsers != 10 || settings.DeletionPolicy != api.DeletionDelete {
+		t.Errorf("as asked for %+v", settings)
+	}
+	// The documentation of the API tells the defaults in words.
+	if got := desired.GracePeriod(settings); got <= 0 {
+		t.Errorf("a pod has %v to end", got)
+	}
+}

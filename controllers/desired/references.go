@@ -1,0 +1,160 @@
+package desired
+
+import (
+	"fmt"
+	"path"
+	"slices"
+	"strings"
+
+	"sigs.k8s.io/yaml"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/egress"
+)
+
+// References are the endpoints and push providers of a tenant, with the files that they need.
+type References struct {
+	Endpoints []config.Endpoint
+	Providers []config.PushProvider
+	// Mounts are values of users' Secrets and ConfigMaps that are mounted, never copied.
+	Mounts []Mount
+}
+
+// A Mount is a value that the pod sees as a file.
+type Mount struct {
+	// Path is the file, relative to the configuration's folder.
+	Path string `json:"path"`
+	// Secret or ConfigMap is the object's name.
+	Secret    string `json:"secret,omitempty"`
+	ConfigMap string `json:"configMap,omitempty"`
+	Key       string `json:"key"`
+}
+
+// AddEndpoint adds an endpoint as its object describes it.
+func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
+	entry, limits := config.Endpoint{Name: endpoint.Name, URL: string(endpoint.Spec.URL)}, orZero(endpoint.Spec.Limits)
+	entry.TimeoutSeconds, entry.MaxConcurrentRequests = limits.TimeoutSeconds, limits.MaxConcurrentRequests
+	for _, method := range endpoint.Spec.AuthenticationMethods {
+		entry.AuthenticationMethods = append(entry.AuthenticationMethods, config.AuthenticationMethod(method))
+	}
+	if pinned := endpoint.Spec.Pinning.Pinned; pinned != nil {
+		for _, text := range pinned.SHA256 {
+			fingerprint, err := egress.ParseFingerprint(string(text))
+			if err != nil {
+				return fmt.Errorf("a fingerprint of EwsEndpoint %s: %w", endpoint.Name, err)
+			}
+			entry.Pinning.SHA256 = append(entry.Pinning.SHA256, fingerprint)
+		}
+	}
+	if bundle := endpoint.Spec.Pinning.CertificateAuthority; bundle != nil {
+		entry.Pinning.CertificateAuthority = true
+		r.Mounts = append(r.Mounts, bundleMount(endpointFile(endpoint.Name), *bundle))
+	}
+	r.Endpoints = append(r.Endpoints, entry)
+	return nil
+}
+
+// AddProvider adds a push provider as its object describes it.
+func (r *References) AddProvider(provider *v1alpha1.PushProvider) {
+	entry, limits := config.PushProvider{Name: provider.Name}, orZero(provider.Spec.Limits)
+	entry.TimeoutSeconds, entry.MaxConcurrentPushes = limits.TimeoutSeconds, limits.MaxConcurrentPushes
+	if apns := provider.Spec.APNs; apns != nil {
+		entry.APNs = &config.APNs{
+			TeamID: string(apns.TeamID), KeyID: string(apns.KeyID), Topics: appIDs(apns.Topics),
+			Environment: config.PushProduction, URL: string(apns.URL),
+		}
+		if apns.Environment == v1alpha1.APNsSandbox {
+			entry.APNs.Environment = config.PushSandbox
+		}
+		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.APNsKeyFile), apns.KeySecretRef))
+	}
+	if fcm := provider.Spec.FCM; fcm != nil {
+		entry.FCM = &config.FCM{
+			ProjectID: fcm.ProjectID, AppIDs: appIDs(fcm.AppIDs), URL: string(fcm.URL), TokenURL: string(fcm.TokenURL),
+		}
+		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.FCMServiceAccountFile), fcm.ServiceAccountSecretRef))
+	}
+	if bundle := provider.Spec.CABundle; bundle != nil {
+		entry.CABundle = true
+		r.Mounts = append(r.Mounts, bundleMount(providerFile(provider.Name, config.CABundleFile), *bundle))
+	}
+	r.Providers = append(r.Providers, entry)
+}
+
+// CarryEndpoints adds the endpoints that were rendered last and are not here.
+func (r *References) CarryEndpoints(last References) {
+	for _, entry := range last.Endpoints {
+		if !slices.ContainsFunc(r.Endpoints, func(e config.Endpoint) bool { return e.Name == entry.Name }) {
+			r.Endpoints = append(r.Endpoints, entry)
+			r.carryMounts(last, path.Join(config.EndpointsFolder, entry.Name))
+		}
+	}
+}
+
+// CarryProviders adds the push providers that were rendered last and are not here.
+func (r *References) CarryProviders(last References) {
+	for _, entry := range last.Providers {
+		if !slices.ContainsFunc(r.Providers, func(p config.PushProvider) bool { return p.Name == entry.Name }) {
+			r.Providers = append(r.Providers, entry)
+			r.carryMounts(last, path.Join(config.PushFolder, entry.Name))
+		}
+	}
+}
+
+// Sort brings everything into the order of names, so that nothing is rendered anew because of where it came from.
+func (r *References) Sort() {
+	slices.SortFunc(r.Endpoints, func(a, b config.Endpoint) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(r.Providers, func(a, b config.PushProvider) int { return strings.Compare(a.Name, b.Name) })
+	slices.SortFunc(r.Mounts, func(a, b Mount) int { return strings.Compare(a.Path, b.Path) })
+}
+
+func (r *References) carryMounts(last References, folder string) {
+	for _, mount := range last.Mounts {
+		if path.Dir(mount.Path) == folder {
+			r.Mounts = append(r.Mounts, mount)
+		}
+	}
+}
+
+// mountsFile is the key in the ConfigMap under which the operator finds again what it last mounted. The pod does not
+// see it.
+const mountsFile = "mounts.yaml"
+
+// LastRendered reads the references out of the data of the ConfigMap that was rendered last.
+func LastRendered(data map[string]string) (References, error) {
+	var last config.Config
+	if err := yaml.Unmarshal([]byte(data[config.FileName]), &last); err != nil {
+		return References{}, fmt.Errorf("reading what was last rendered into %s: %w", config.FileName, err)
+	}
+	references := References{Endpoints: last.Endpoints, Providers: last.PushProviders}
+	if err := yaml.Unmarshal([]byte(data[mountsFile]), &references.Mounts); err != nil {
+		return References{}, fmt.Errorf("reading what was last rendered into %s: %w", mountsFile, err)
+	}
+	return references, nil
+}
+
+func endpointFile(name string) string {
+	return path.Join(config.EndpointsFolder, name, config.CABundleFile)
+}
+
+func providerFile(name, file string) string { return path.Join(config.PushFolder, name, file) }
+
+func secretMount(file string, ref v1alpha1.SecretKeyReference) Mount {
+	return Mount{Path: file, Secret: string(ref.Name), Key: string(ref.Key)}
+}
+
+func bundleMount(file string, bundle v1alpha1.CertificateBundle) Mount {
+	if bundle.Secret != nil {
+		return secretMount(file, *bundle.Secret)
+	}
+	return Mount{Path: file, ConfigMap: string(bundle.ConfigMap.Name), Key: string(bundle.ConfigMap.Key)}
+}
+
+func appIDs(ids []v1alpha1.AppID) []string {
+	var texts []string
+	for _, id := range ids {
+		texts = append(texts, string(id))
+	}
+	return texts
+}

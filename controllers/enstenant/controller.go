@@ -1,0 +1,164 @@
+// Package enstenant reconciles EnsTenants: it makes everything a tenant needs, in the order that matters (migrate, then
+// configuration, then Deployment), says in the status what is missing, and takes it all down again.
+package enstenant
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers/apply"
+	"github.com/ens-operator/ens-operator/controllers/database"
+	"github.com/ens-operator/ens-operator/controllers/desired"
+	"github.com/ens-operator/ens-operator/controllers/foreign"
+	"github.com/ens-operator/ens-operator/runtime/store/migrations"
+)
+
+// +kubebuilder:rbac:groups=ens-operator.io,resources=enstenants,verbs=get;list;watch;patch
+// +kubebuilder:rbac:groups=ens-operator.io,resources=enstenants/status,verbs=patch
+// +kubebuilder:rbac:groups=ens-operator.io,resources=enstenants/finalizers,verbs=update
+// +kubebuilder:rbac:groups=ens-operator.io,resources=ewsendpoints;pushproviders,verbs=get;list;watch
+// +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=pods,verbs=list
+// +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
+
+// Name is the controller's name.
+const Name = "enstenant"
+
+// Finalizer keeps an EnsTenant until what it has outside of its namespace's garbage collection is taken care of: schema
+// and roles in the database, and the Secrets that have no owner.
+const Finalizer = v1alpha1.GroupName + "/tenant-data"
+
+// Reconciler reconciles EnsTenants.
+type Reconciler struct {
+	// Client reads from the cache, which holds objects with the operator's label only, and writes.
+	Client client.Client
+	// Live reads from the API server.
+	Live     client.Reader
+	Foreign  foreign.Reader
+	Applier  *apply.Applier
+	Recorder events.EventRecorder
+	Clock    clock.PassiveClock
+	Database *database.Server
+	// ClusterID tells this cluster from others that share the database.
+	ClusterID string
+	// Image is the runtime's container image where a tenant asks for no other.
+	Image string
+	// AllowLoopback lets tenants reach loopback addresses.
+	AllowLoopback bool
+
+	certificates certificateWatch
+	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
+	verified sync.Map
+}
+
+// Reconcile brings one tenant to what its spec asks for.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	tenant := &v1alpha1.EnsTenant{}
+	if err := r.Client.Get(ctx, request.NamespacedName, tenant); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !tenant.DeletionTimestamp.IsZero() {
+		return r.finalize(ctx, tenant)
+	}
+	p := r.newPass(tenant)
+	err := p.provision(ctx)
+	statusErr := p.writeStatus(ctx, err == nil)
+	if err := errors.Join(err, statusErr, p.retry); err != nil {
+		return reconcile.Result{}, err
+	}
+	return reconcile.Result{RequeueAfter: p.again}, nil
+}
+
+// A pass is one look at one tenant, with everything that was read and found in it.
+type pass struct {
+	*Reconciler
+	tenant   *v1alpha1.EnsTenant
+	identity migrations.Identity
+	names    database.Names
+	settings v1alpha1.EffectiveSettings
+	findings findings
+
+	// references are what the spec names, as far as it can be used, and what has to stay although it is not; they are
+	// set by resolveReferences, renderable says whether a configuration may be rendered from them.
+	references desired.References
+	renderable bool
+
+	// state is what there is in the database, set by inspectDatabase; nil if the database did not tell.
+	state *database.State
+	// kept are the tenant's keys and API token, set by ensureSecrets.
+	kept keptSecrets
+	// login is the connection string of the runtime, set by ensureDatabase.
+	login login
+
+	// retry is an error that is known to the findings and tried again after a while.
+	retry error
+	// again is when to look again although nothing changes, 0 for never.
+	again time.Duration
+}
+
+func (r *Reconciler) newPass(tenant *v1alpha1.EnsTenant) *pass {
+	identity := r.identityOf(tenant)
+	return &pass{
+		Reconciler: r,
+		tenant:     tenant,
+		identity:   identity,
+		names:      database.NamesFor(identity),
+		settings:   desired.Settings(tenant, r.Image),
+		findings:   findings{before: tenant.DeepCopy()},
+	}
+}
+
+func (r *Reconciler) identityOf(tenant *v1alpha1.EnsTenant) migrations.Identity {
+	return migrations.Identity{ClusterID: r.ClusterID, Namespace: tenant.Namespace, Name: tenant.Name}
+}
+
+// provision goes through the phases. Its error is of the API server and says nothing about the tenant; what does is
+// among the findings.
+func (p *pass) provision(ctx context.Context) error {
+	for _, phase := range []func(context.Context) error{
+		p.resolveReferences,
+		p.inspectDatabase,
+		p.ensureFinalizer,
+		p.ensureSecrets,
+		p.ensureDatabase,
+		p.ensureCertificate,
+		p.ensureWorkload,
+		p.observeWorkload,
+	} {
+		if err := phase(ctx); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// lookAgain asks for another pass after d at the latest; not positive is no wish.
+func (p *pass) lookAgain(d time.Duration) {
+	if d > 0 && (p.again == 0 || d < p.again) {
+		p.again = d
+	}
+}
+
+// forget drops what is remembered of a tenant that is gone.
+func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
+	r.verified.Delete(client.ObjectKeyFromObject(tenant))
+	names := []string{
+		desired.RuntimeName(tenant), desired.BoxerName(tenant), desired.CertificateName(tenant), desired.WorkloadName(tenant),
+	}
+	for _, name := range names {
+		r.Applier.Forget(types.NamespacedName{Namespace: tenant.Namespace, Name: name})
+	}
+}

@@ -1,0 +1,140 @@
+package enstenant
+
+import (
+	"context"
+	"fmt"
+	"strings"
+
+	corev1 "k8s.io/api/core/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/log"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers/condition"
+	"github.com/ens-operator/ens-operator/controllers/desired"
+)
+
+// resolveReferences looks up what the spec names. While something cannot be used, nothing of its kind that was rendered
+// before is taken away: a reference that is missing, or replaced by one that does not exist yet, never shrinks a tenant
+// that runs.
+func (p *pass) resolveReferences(ctx context.Context) error {
+	last, rendered, err := p.lastRendered(ctx)
+	if err != nil {
+		return err
+	}
+	var found []condition.Finding
+	for _, name := range p.tenant.Spec.Endpoints {
+		finding, err := p.resolveEndpoint(ctx, string(name))
+		if err != nil {
+			return err
+		}
+		found = append(found, finding)
+	}
+	endpoints := condition.Summarize("", "", found...)
+	for _, name := range p.tenant.Spec.PushProviders {
+		finding, err := p.resolveProvider(ctx, string(name))
+		if err != nil {
+			return err
+		}
+		found = append(found, finding)
+	}
+	providers := condition.Summarize("", "", found[len(p.tenant.Spec.Endpoints):]...)
+	if !endpoints.Good() {
+		p.references.CarryEndpoints(last)
+	}
+	if !providers.Good() {
+		p.references.CarryProviders(last)
+	}
+	p.references.Sort()
+	p.findings.references = summarizeReferences(found)
+	p.renderable = rendered || p.findings.references.Good()
+	return nil
+}
+
+// summarizeReferences takes the status and reason of the worst and tells of all.
+func summarizeReferences(found []condition.Finding) *condition.Finding {
+	worst := condition.Summarize(v1alpha1.ReasonResolved, "All endpoints and push providers can be used", found...)
+	if worst.Good() {
+		return &worst
+	}
+	var messages []string
+	for _, finding := range found {
+		if finding.Status == worst.Status {
+			messages = append(messages, finding.Message)
+		}
+	}
+	worst.Message = strings.Join(messages, "; ")
+	return &worst
+}
+
+func (p *pass) resolveEndpoint(ctx context.Context, name string) (condition.Finding, error) {
+	endpoint := &v1alpha1.EwsEndpoint{}
+	missing, err := p.find(ctx, name, endpoint)
+	if missing || err != nil {
+		return notFound("EwsEndpoint", name, "spec.endpoints"), err
+	}
+	finding := usable("EwsEndpoint", endpoint, endpoint.Status.ObservedGeneration, endpoint.Status.Conditions)
+	if !finding.Good() {
+		return finding, nil
+	}
+	if err := p.references.AddEndpoint(endpoint); err != nil {
+		return condition.Failed(v1alpha1.ReasonInvalid, fmt.Sprintf("EwsEndpoint %s cannot be used: %v", name, err)), nil
+	}
+	return finding, nil
+}
+
+func (p *pass) resolveProvider(ctx context.Context, name string) (condition.Finding, error) {
+	provider := &v1alpha1.PushProvider{}
+	missing, err := p.find(ctx, name, provider)
+	if missing || err != nil {
+		return notFound("PushProvider", name, "spec.pushProviders"), err
+	}
+	finding := usable("PushProvider", provider, provider.Status.ObservedGeneration, provider.Status.Conditions)
+	if finding.Good() {
+		p.references.AddProvider(provider)
+	}
+	return finding, nil
+}
+
+func (p *pass) find(ctx context.Context, name string, into client.Object) (missing bool, err error) {
+	err = p.Client.Get(ctx, client.ObjectKey{Namespace: p.tenant.Namespace, Name: name}, into)
+	return apierrors.IsNotFound(err), client.IgnoreNotFound(err)
+}
+
+func notFound(kind, name, field string) condition.Finding {
+	return condition.Failed(v1alpha1.ReasonNotFound, fmt.Sprintf("%s %s does not exist: create it or remove it from %s", kind, name, field))
+}
+
+// usable judges an object that a tenant names by that object's own conditions.
+func usable(kind string, object client.Object, observed int64, conditions []metav1.Condition) condition.Finding {
+	if !object.GetDeletionTimestamp().IsZero() {
+		return condition.Failed(v1alpha1.ReasonNotReady, fmt.Sprintf("%s %s is being deleted: create it anew or remove it from the spec", kind, object.GetName()))
+	}
+	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
+	switch {
+	case ready == nil || observed != object.GetGeneration() || ready.Status == metav1.ConditionUnknown:
+		return condition.Waiting(fmt.Sprintf("%s %s has yet to be looked at", kind, object.GetName()))
+	case ready.Status == metav1.ConditionFalse:
+		return condition.Failed(v1alpha1.ReasonNotReady, fmt.Sprintf("%s %s is not ready: %s", kind, object.GetName(), ready.Message))
+	}
+	return condition.OK(v1alpha1.ReasonResolved, "")
+}
+
+// lastRendered reads what is rendered now, and whether anything is.
+func (p *pass) lastRendered(ctx context.Context) (desired.References, bool, error) {
+	rendered := &corev1.ConfigMap{}
+	missing, err := p.find(ctx, desired.RuntimeName(p.tenant), rendered)
+	if err != nil || missing || !desired.Owns(p.tenant)(rendered) {
+		return desired.References{}, false, err
+	}
+	last, err := desired.LastRendered(rendered.Data)
+	if err != nil {
+		// Somebody has spoiled it; it is rendered anew once everything is resolved.
+		log.FromContext(ctx).Info("Ignored what was last rendered", "reason", err.Error())
+		return desired.References{}, false, nil
+	}
+	return last, true, nil
+}

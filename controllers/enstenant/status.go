@@ -1,0 +1,94 @@
+package enstenant
+
+import (
+	"context"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers/condition"
+	"github.com/ens-operator/ens-operator/controllers/desired"
+)
+
+// findings are what the phases found; nil is what a pass did not get to.
+type findings struct {
+	// before is the tenant as it was read, to which the status is compared.
+	before *v1alpha1.EnsTenant
+
+	references, secrets, database, tls, workload, available, rollout *condition.Finding
+
+	certificate *v1alpha1.CertificateStatus
+	replicas    int32
+}
+
+// writeStatus says what was found. Only a pass that got through all phases may speak of the whole and of the
+// generation.
+func (p *pass) writeStatus(ctx context.Context, complete bool) error {
+	now := metav1.NewTime(p.Clock.Now())
+	conditions := p.tenant.Status.Conditions
+	if complete {
+		p.setFields()
+		provisioned := p.provisionedFinding()
+		conditions = condition.Set(conditions, p.tenant.Generation, now,
+			condition.Typed{Type: v1alpha1.ConditionReady, Finding: p.readyFinding(provisioned)},
+			condition.Typed{Type: v1alpha1.ConditionProvisioned, Finding: provisioned})
+	}
+	for _, found := range []struct {
+		kind    string
+		finding *condition.Finding
+	}{
+		{v1alpha1.ConditionReferencesResolved, p.findings.references},
+		{v1alpha1.ConditionSecretsReady, p.findings.secrets},
+		{v1alpha1.ConditionDatabaseReady, p.findings.database},
+		{v1alpha1.ConditionTLSReady, p.findings.tls},
+		{v1alpha1.ConditionAvailable, p.findings.available},
+	} {
+		if found.finding != nil {
+			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
+		}
+	}
+	p.tenant.Status.Conditions = conditions
+	before := p.findings.before
+	if err := condition.PatchStatus(ctx, p.Client, before, p.tenant); err != nil {
+		return client.IgnoreNotFound(err)
+	}
+	condition.Announce(p.Recorder, p.tenant, before.Status.Conditions, conditions)
+	return nil
+}
+
+// setFields writes everything of the status but the conditions.
+func (p *pass) setFields() {
+	status := &p.tenant.Status
+	status.ObservedGeneration = p.tenant.Generation
+	status.URL = desired.URL(p.tenant)
+	status.Replicas = p.findings.replicas
+	status.Selector = labels.SelectorFromSet(desired.SelectorLabels(p.tenant)).String()
+	status.Effective = &p.settings
+	status.Secrets = &v1alpha1.TenantSecrets{
+		Boxer:    desired.BoxerName(p.tenant),
+		APIToken: desired.APITokenName(p.tenant),
+		Keys:     desired.KeysName(p.tenant),
+	}
+	if p.login.version > 0 {
+		status.Database = &v1alpha1.DatabaseStatus{Schema: p.names.Schema, Version: int32(p.login.version)}
+	}
+	status.Certificate = p.findings.certificate
+}
+
+// provisionedFinding sums up everything but the running pods.
+func (p *pass) provisionedFinding() condition.Finding {
+	return condition.Summarize(v1alpha1.ReasonReady, "Everything but the running pods is in place",
+		*p.findings.references, *p.findings.secrets, *p.findings.database, *p.findings.tls, *p.findings.workload)
+}
+
+// readyFinding sums up everything.
+func (p *pass) readyFinding(provisioned condition.Finding) condition.Finding {
+	ready := condition.Summarize(v1alpha1.ReasonReady, "The tenant serves", provisioned, *p.findings.available, *p.findings.rollout)
+	if ready.Status == metav1.ConditionUnknown {
+		// What exactly is waited for is in the message and in the other conditions.
+		ready.Reason = v1alpha1.ReasonProgressing
+	}
+	return ready
+}

@@ -1,0 +1,141 @@
+package enstenant
+
+import (
+	"context"
+	"fmt"
+	"sync"
+
+	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/types"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers/desired"
+	"github.com/ens-operator/ens-operator/controllers/foreign"
+)
+
+// The indexes of tenants by what they refer to.
+const (
+	indexEndpoints = "spec.endpoints"
+	indexProviders = "spec.pushProviders"
+	indexTLSSecret = "spec.tls"
+)
+
+// Register adds the reconciler to the manager. Changes of users' Secrets are watched through others.
+func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cache.Cache, options controller.Options) error {
+	if err := indexReferences(ctx, mgr.GetFieldIndexer()); err != nil {
+		return err
+	}
+	wake := func(index string) foreign.Waker {
+		return foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.EnsTenantList{} }, index)
+	}
+	byName := func(name string) string { return name }
+	tenantChanges := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
+	b := ctrl.NewControllerManagedBy(mgr).
+		Named(Name).
+		For(&v1alpha1.EnsTenant{}, builder.WithPredicates(tenantChanges)).
+		Watches(&v1alpha1.EwsEndpoint{}, wake(indexEndpoints).On(byName)).
+		Watches(&v1alpha1.PushProvider{}, wake(indexProviders).On(byName)).
+		WatchesRawSource(foreign.Secrets(others, wake(indexTLSSecret).On(foreign.SecretIndex))).
+		WithOptions(options)
+	for _, child := range []client.Object{
+		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},
+		&corev1.ConfigMap{}, &corev1.Secret{}, &corev1.Service{}, &corev1.ServiceAccount{},
+	} {
+		b = b.Watches(child, handler.EnqueueRequestsFromMapFunc(tenantOf))
+	}
+	c, err := b.Build(r)
+	if err != nil {
+		return err
+	}
+	r.certificates.controller, r.certificates.cache = c, mgr.GetCache()
+	_, err = r.certificates.ensure(mgr.GetRESTMapper())
+	return err
+}
+
+func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
+	for index, values := range map[string]func(*v1alpha1.EnsTenant) []string{
+		indexEndpoints: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.Endpoints) },
+		indexProviders: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.PushProviders) },
+		indexTLSSecret: func(t *v1alpha1.EnsTenant) []string {
+			return []string{foreign.SecretIndex(desired.TLSSecretName(t))}
+		},
+	} {
+		err := indexer.IndexField(ctx, &v1alpha1.EnsTenant{}, index, func(object client.Object) []string {
+			return values(object.(*v1alpha1.EnsTenant))
+		})
+		if err != nil {
+			return fmt.Errorf("indexing tenants by %s: %w", index, err)
+		}
+	}
+	return nil
+}
+
+func texts(names []v1alpha1.ResourceName) []string {
+	var found []string
+	for _, name := range names {
+		found = append(found, string(name))
+	}
+	return found
+}
+
+// tenantOf finds the tenant that an object was made for by its label, because some have no owner.
+func tenantOf(_ context.Context, object client.Object) []reconcile.Request {
+	name := object.GetLabels()[desired.LabelTenant]
+	if name == "" {
+		return nil
+	}
+	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}}}
+}
+
+// certificateWatch watches cert-manager's Certificates as soon as the cluster knows them: cert-manager may be installed
+// after the operator.
+type certificateWatch struct {
+	controller controller.Controller
+	cache      cache.Cache
+
+	mutex   sync.Mutex
+	started bool
+}
+
+// ensure starts the watch if it can. It reports whether the cluster knows Certificates.
+func (w *certificateWatch) ensure(mapper meta.RESTMapper) (bool, error) {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	if w.started {
+		return true, nil
+	}
+	kind := certmanager.SchemeGroupVersion.WithKind(certmanager.CertificateKind)
+	_, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	if meta.IsNoMatchError(err) {
+		return false, nil
+	}
+	if err != nil {
+		return false, fmt.Errorf("looking for cert-manager: %w", err)
+	}
+	certificates := source.Kind[client.Object](w.cache, &certmanager.Certificate{}, handler.EnqueueRequestsFromMapFunc(tenantOf))
+	if err := w.controller.Watch(certificates); err != nil {
+		return false, fmt.Errorf("watching Certificates: %w", err)
+	}
+	w.started = true
+	return true, nil
+}
+
+// watching reports whether the watch runs.
+func (w *certificateWatch) watching() bool {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return w.started
+}

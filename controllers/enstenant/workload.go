@@ -1,0 +1,137 @@
+package enstenant
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
+	policyv1 "k8s.io/api/policy/v1"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers/apply"
+	"github.com/ens-operator/ens-operator/controllers/condition"
+	"github.com/ens-operator/ens-operator/controllers/desired"
+)
+
+// ensureWorkload applies configuration and workload, in that order, once everything they need is there. The certificate
+// is not among that: pods wait for it by themselves, and one that has become unfit must not stop what runs.
+func (p *pass) ensureWorkload(ctx context.Context) error {
+	if !p.renderable || !p.findings.secrets.Good() || p.findings.database == nil || !p.findings.database.Good() {
+		p.findings.workload = new(condition.Waiting("Configuration and workload wait for what is missing"))
+		return nil
+	}
+	objects, err := p.objects()
+	if err != nil {
+		return err
+	}
+	for _, object := range objects {
+		err := p.Applier.Apply(ctx, object.desired, object.current, desired.Owns(p.tenant))
+		if refused, ok := errors.AsType[*apply.NotOwnedError](err); ok {
+			p.findings.workload = new(condition.Stuck(v1alpha1.ReasonNotOwned, refused.Error()))
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+	}
+	p.findings.workload = new(condition.OK(v1alpha1.ReasonReady, "Configuration and workload are there"))
+	return nil
+}
+
+// object is what is wanted, and an empty object to read what there is into.
+type object struct {
+	desired apply.Configuration
+	current client.Object
+}
+
+// objects are all objects of the tenant in the order in which they are applied.
+func (p *pass) objects() ([]object, error) {
+	tenant := desired.Tenant{
+		Object:        p.tenant,
+		Settings:      p.settings,
+		Schema:        p.names.Schema,
+		References:    p.references,
+		AllowLoopback: p.AllowLoopback,
+		APIToken:      p.kept.token,
+		DatabaseURL:   p.login.url,
+		KeyFiles:      p.kept.keyFiles,
+	}
+	configMap, err := desired.ConfigMap(tenant)
+	if err != nil {
+		return nil, err
+	}
+	return []object{
+		{desired.RuntimeSecret(tenant), &corev1.Secret{}},
+		{configMap, &corev1.ConfigMap{}},
+		{desired.BoxerSecret(tenant), &corev1.Secret{}},
+		{desired.ServiceAccount(p.tenant), &corev1.ServiceAccount{}},
+		{desired.Service(p.tenant), &corev1.Service{}},
+		{desired.PodDisruptionBudget(p.tenant), &policyv1.PodDisruptionBudget{}},
+		{desired.Deployment(tenant), &appsv1.Deployment{}},
+	}, nil
+}
+
+// observeWorkload looks at how the pods are.
+func (p *pass) observeWorkload(ctx context.Context) error {
+	deployment := &appsv1.Deployment{}
+	missing, err := p.find(ctx, desired.WorkloadName(p.tenant), deployment)
+	if err != nil {
+		return err
+	}
+	if missing || !desired.Owns(p.tenant)(deployment) {
+		p.findings.available = new(condition.Waiting("There is no Deployment yet"))
+		p.findings.rollout = new(condition.Waiting("There is no Deployment yet"))
+		return nil
+	}
+	p.findings.replicas = deployment.Status.Replicas
+	p.findings.available = new(availableFinding(deployment))
+	p.findings.rollout = new(rolloutFinding(deployment))
+	return nil
+}
+
+// availableFinding says whether enough pods serve.
+func availableFinding(deployment *appsv1.Deployment) condition.Finding {
+	if deployment.Spec.Replicas != nil && *deployment.Spec.Replicas == 0 {
+		return condition.Failed(v1alpha1.ReasonScaledToZero, "The spec asks for no pods, so nobody is notified: raise spec.runtime.replicas")
+	}
+	available := deploymentCondition(deployment, appsv1.DeploymentAvailable)
+	progressing := deploymentCondition(deployment, appsv1.DeploymentProgressing)
+	switch {
+	case available != nil && available.Status == corev1.ConditionTrue:
+		return condition.OK(v1alpha1.ReasonAvailable, "Enough pods serve")
+	case progressing != nil && progressing.Status == corev1.ConditionFalse:
+		return condition.Failed(v1alpha1.ReasonUnavailable, fmt.Sprintf(
+			"The pods do not become ready (%s): look at the events and logs of Deployment %s", progressing.Reason, deployment.Name))
+	case available != nil && progressing != nil && progressing.Reason == rolloutComplete:
+		return condition.Failed(v1alpha1.ReasonUnavailable, fmt.Sprintf(
+			"Too few pods serve: look at the events and logs of Deployment %s", deployment.Name))
+	}
+	return condition.Waiting("The pods have yet to become ready")
+}
+
+// rolloutComplete is the reason of a Deployment's condition Progressing after a rollout that succeeded.
+const rolloutComplete = "NewReplicaSetAvailable"
+
+// rolloutFinding says whether all pods are of the latest template.
+func rolloutFinding(deployment *appsv1.Deployment) condition.Finding {
+	wanted := int32(1)
+	if deployment.Spec.Replicas != nil {
+		wanted = *deployment.Spec.Replicas
+	}
+	if deployment.Status.ObservedGeneration < deployment.Generation || deployment.Status.UpdatedReplicas < wanted {
+		return condition.Waiting("The pods are being replaced")
+	}
+	return condition.OK(v1alpha1.ReasonAvailable, "")
+}
+
+func deploymentCondition(deployment *appsv1.Deployment, kind appsv1.DeploymentConditionType) *appsv1.DeploymentCondition {
+	for i := range deployment.Status.Conditions {
+		if deployment.Status.Conditions[i].Type == kind {
+			return &deployment.Status.Conditions[i]
+		}
+	}
+	return nil
+}

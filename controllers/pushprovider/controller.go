@@ -1,0 +1,189 @@
+// Package pushprovider reconciles PushProviders: it judges credentials, addresses and certificate authorities, and says
+// in the status what may be told of them. It makes no objects.
+package pushprovider
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/tools/events"
+	"k8s.io/utils/clock"
+	ctrl "sigs.k8s.io/controller-runtime"
+	"sigs.k8s.io/controller-runtime/pkg/builder"
+	"sigs.k8s.io/controller-runtime/pkg/cache"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/predicate"
+	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers/condition"
+	"github.com/ens-operator/ens-operator/controllers/credentials"
+	"github.com/ens-operator/ens-operator/controllers/foreign"
+	"github.com/ens-operator/ens-operator/runtime/egress"
+)
+
+// +kubebuilder:rbac:groups=ens-operator.io,resources=pushproviders,verbs=get;list;watch
+// +kubebuilder:rbac:groups=ens-operator.io,resources=pushproviders/status,verbs=patch
+
+// Name is the controller's name.
+const Name = "pushprovider"
+
+// indexReferences indexes providers by the objects that they refer to.
+const indexReferences = "spec.references"
+
+// Reconciler reconciles PushProviders.
+type Reconciler struct {
+	Client   client.Client
+	Foreign  foreign.Reader
+	Recorder events.EventRecorder
+	Clock    clock.PassiveClock
+	// Guard says which addresses may be reached.
+	Guard egress.Guard
+}
+
+// Register adds the reconciler to the manager. Changes of users' Secrets and ConfigMaps are watched through others.
+func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cache.Cache, options controller.Options) error {
+	err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.PushProvider{}, indexReferences, func(object client.Object) []string {
+		return references(object.(*v1alpha1.PushProvider).Spec)
+	})
+	if err != nil {
+		return err
+	}
+	wake := foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.PushProviderList{} }, indexReferences)
+	return ctrl.NewControllerManagedBy(mgr).
+		Named(Name).
+		For(&v1alpha1.PushProvider{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		WatchesRawSource(foreign.Secrets(others, wake.On(foreign.SecretIndex))).
+		WatchesRawSource(foreign.ConfigMaps(others, wake.On(foreign.ConfigMapIndex))).
+		WithOptions(options).
+		Complete(r)
+}
+
+func references(spec v1alpha1.PushProviderSpec) []string {
+	var found []string
+	if spec.APNs != nil {
+		found = append(found, foreign.SecretIndex(string(spec.APNs.KeySecretRef.Name)))
+	}
+	if spec.FCM != nil {
+		found = append(found, foreign.SecretIndex(string(spec.FCM.ServiceAccountSecretRef.Name)))
+	}
+	if spec.CABundle != nil {
+		found = append(found, foreign.BundleIndex(*spec.CABundle))
+	}
+	return found
+}
+
+// Reconcile judges one provider.
+func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	provider := &v1alpha1.PushProvider{}
+	if err := r.Client.Get(ctx, request.NamespacedName, provider); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !provider.DeletionTimestamp.IsZero() {
+		return reconcile.Result{}, nil
+	}
+	found, err := r.gather(ctx, provider)
+	if err != nil {
+		return reconcile.Result{}, err
+	}
+	before := provider.DeepCopy()
+	again := r.report(provider, found)
+	if err := condition.PatchStatus(ctx, r.Client, before, provider); err != nil {
+		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	condition.Announce(r.Recorder, provider, before.Status.Conditions, provider.Status.Conditions)
+	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// gathered is what was found out about what a provider refers to.
+type gathered struct {
+	credential condition.Finding
+	identity   *v1alpha1.PushCredential
+	bundle     foreign.BundleFinding
+}
+
+func (r *Reconciler) gather(ctx context.Context, provider *v1alpha1.PushProvider) (gathered, error) {
+	var found gathered
+	var err error
+	if found.credential, found.identity, err = r.judgeCredential(ctx, provider); err != nil {
+		return gathered{}, err
+	}
+	found.bundle, err = r.Foreign.JudgeBundle(ctx, provider.Namespace, provider.Spec.CABundle, r.Clock.Now())
+	return found, err
+}
+
+// judgeCredential reads the provider's credential and judges it.
+func (r *Reconciler) judgeCredential(ctx context.Context, provider *v1alpha1.PushProvider) (condition.Finding, *v1alpha1.PushCredential, error) {
+	ref, judge := credentialOf(provider.Spec)
+	data, err := r.Foreign.SecretKey(ctx, provider.Namespace, ref)
+	if missing, ok := errors.AsType[*foreign.MissingError](err); ok {
+		return foreign.Missing(missing), nil, nil
+	}
+	if err != nil {
+		return condition.Finding{}, nil, err
+	}
+	identity, err := judge(data)
+	clear(data)
+	if err != nil {
+		return condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("The value %s of Secret %s cannot be used: %v", ref.Key, ref.Name, err)), nil, nil
+	}
+	return condition.OK(v1alpha1.ReasonResolved, "Everything that is referred to is there"), identity, nil
+}
+
+// credentialOf tells where the credential stands and how it is judged.
+func credentialOf(spec v1alpha1.PushProviderSpec) (v1alpha1.SecretKeyReference, func([]byte) (*v1alpha1.PushCredential, error)) {
+	if apns := spec.APNs; apns != nil {
+		return apns.KeySecretRef, func(data []byte) (*v1alpha1.PushCredential, error) {
+			key, err := credentials.ParseAPNsKey(data)
+			if err != nil {
+				return nil, fmt.Errorf("want the signing key as Apple gives it out (.p8): %w", err)
+			}
+			return &v1alpha1.PushCredential{Identity: string(apns.KeyID), PublicKeySHA256: key.PublicKeySHA256}, nil
+		}
+	}
+	return spec.FCM.ServiceAccountSecretRef, func(data []byte) (*v1alpha1.PushCredential, error) {
+		account, err := credentials.ParseServiceAccount(data)
+		if err != nil {
+			return nil, fmt.Errorf("want the key file of a service account of Google: %w", err)
+		}
+		if account.ProjectID != spec.FCM.ProjectID {
+			return nil, errors.New("the service account is another project's than spec.fcm.projectID")
+		}
+		return &v1alpha1.PushCredential{Identity: account.ClientEmail, PublicKeySHA256: account.PublicKeySHA256}, nil
+	}
+}
+
+// report writes what was found into the provider's status. It returns when to look again, 0 for never.
+func (r *Reconciler) report(provider *v1alpha1.PushProvider, found gathered) time.Duration {
+	accepted := acceptedFinding(provider.Spec, r.Guard)
+	resolved := condition.Summarize(v1alpha1.ReasonResolved, "Everything that is referred to is there", found.credential, found.bundle.Finding)
+	ready := condition.Summarize(v1alpha1.ReasonReady, "Tenants may use the provider", accepted, resolved)
+	now := metav1.NewTime(r.Clock.Now())
+	provider.Status.ObservedGeneration = provider.Generation
+	provider.Status.Credential = found.identity
+	provider.Status.CABundle = found.bundle.Status
+	provider.Status.Conditions = condition.Set(provider.Status.Conditions, provider.Generation, now,
+		condition.Typed{Type: v1alpha1.ConditionReady, Finding: ready},
+		condition.Typed{Type: v1alpha1.ConditionAccepted, Finding: accepted},
+		condition.Typed{Type: v1alpha1.ConditionReferencesResolved, Finding: resolved},
+	)
+	return found.bundle.LookAgain
+}
+
+// acceptedFinding judges the addresses.
+func acceptedFinding(spec v1alpha1.PushProviderSpec, guard egress.Guard) condition.Finding {
+	var findings []condition.Finding
+	if spec.APNs != nil {
+		findings = append(findings, condition.Address("apns.url", string(spec.APNs.URL), guard))
+	}
+	if spec.FCM != nil {
+		findings = append(findings,
+			condition.Address("fcm.url", string(spec.FCM.URL), guard),
+			condition.Address("fcm.tokenURL", string(spec.FCM.TokenURL), guard))
+	}
+	return condition.Summarize(v1alpha1.ReasonAccepted, "Tenants may connect to its addresses", findings...)
+}
