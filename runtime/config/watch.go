@@ -31,6 +31,10 @@ type Options struct {
 	// OnError is told why a changed configuration is not taken, once for each reason in turn, and that changes cannot
 	// be watched. It is called by whoever calls Reload and must not call it.
 	OnError func(error)
+	// Accept has the last word on a changed configuration that is valid by itself: its error refuses it, as if the files
+	// were invalid, until they change again or it accepts them. What it accepts is in force from then on. It is called by
+	// whoever calls Reload and must not call it.
+	Accept func(*Loaded) error
 }
 
 // Source is the configuration in force. It follows the files: a valid change replaces it, an invalid one leaves it as
@@ -98,6 +102,12 @@ func (s *Source) Reload() error {
 		err = fmt.Errorf("%s: %w: tenant.id changed from %q to %q, and a runtime serves one tenant for life",
 			s.path, ErrTenantChanged, current.Config.Tenant.ID, loaded.Config.Tenant.ID)
 	}
+	changed := err == nil && loaded.digest != current.digest
+	if changed && s.options.Accept != nil {
+		if err = s.options.Accept(loaded); err != nil {
+			err = fmt.Errorf("%s: %w", s.path, err)
+		}
+	}
 	s.valid.Store(err == nil)
 	if err != nil {
 		// Every poll finds a lasting fault again; saying it once is enough.
@@ -108,7 +118,7 @@ func (s *Source) Reload() error {
 		return err
 	}
 	s.reported = ""
-	if loaded.digest == current.digest {
+	if !changed {
 		return nil
 	}
 	s.current.Store(loaded)

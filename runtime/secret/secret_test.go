@@ -42,7 +42,7 @@ func TestASecretIsNeverPrinted(t *testing.T) {
 			slog.New(slog.NewJSONHandler(&out, nil)).Info("event", "value", value)
 			slog.New(slog.NewTextHandler(&out, nil)).Info("event", "value", value)
 			_ = json.NewEncoder(&out).Encode(value)
-			for _, form := range []string{plain, fmt.Sprintf("%x", plain), fmt.Sprintf("%X", plain), fmt.Sprint([]byte(plain))} {
+			for _, form := range []string{plain, fmt.Sprintf("%x", plain), fmt.Sprintf("%X", plain), fmt.Sprintf("%v", []byte(plain))} {
 				if strings.Contains(out.String(), form) {
 					t.Fatalf("the secret was printed in the form %q:\n%s", form, out.String())
 				}

@@ -1,0 +1,187 @@
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/jackc/pgx/v5/pgconn"
+)
+
+const (
+	// maxBatch is how many callers share a statement at most; beyond some hundred the gain per row is small.
+	maxBatch = 256
+	// flushersPerBatch lets the next batch be sent while one is under way.
+	flushersPerBatch = 2
+	// maxQueued bounds the callers that wait for a flusher; more wait for room in the queue.
+	maxQueued = 4 * maxBatch
+)
+
+// statementTimeout bounds a batched statement. Callers wait no longer than this for a database that hangs; Exchange
+// retries what is answered 503.
+const statementTimeout = 5 * time.Second
+
+// errClosed says that the store has been closed.
+var errClosed = errors.New("the store is closed")
+
+// batcher lets many callers share one statement: while a statement is under way, callers queue, and the next one takes
+// them all. Under light load a caller waits for nobody.
+type batcher[In, Out any] struct {
+	doing string
+	// run executes one statement for all inputs and returns one output for each.
+	run     func(context.Context, []In) ([]Out, error)
+	queue   chan call[In, Out]
+	workers sync.WaitGroup
+	closing chan struct{}
+	closed  chan struct{}
+}
+
+type call[In, Out any] struct {
+	ctx    context.Context //nolint:containedctx // a caller that has gone away is left out of the statement
+	in     In
+	answer chan<- answer[Out]
+}
+
+type answer[Out any] struct {
+	out Out
+	err error
+}
+
+func newBatcher[In, Out any](doing string, run func(context.Context, []In) ([]Out, error)) *batcher[In, Out] {
+	b := &batcher[In, Out]{
+		doing:   doing,
+		run:     run,
+		queue:   make(chan call[In, Out], maxQueued),
+		closing: make(chan struct{}),
+		closed:  make(chan struct{}),
+	}
+	for range flushersPerBatch {
+		b.workers.Go(b.flush)
+	}
+	return b
+}
+
+// do waits for the statement that in becomes part of.
+func (b *batcher[In, Out]) do(ctx context.Context, in In) (Out, error) {
+	answers := make(chan answer[Out], 1)
+	var none Out
+	select {
+	case b.queue <- call[In, Out]{ctx: ctx, in: in, answer: answers}:
+	case <-b.closing:
+		return none, fmt.Errorf("%s: %w", b.doing, errClosed)
+	case <-ctx.Done():
+		return none, fmt.Errorf("%s: %w", b.doing, ctx.Err())
+	}
+	var a answer[Out]
+	select {
+	case a = <-answers:
+	case <-b.closed: // it was queued behind the last statement
+		a = answerOr(answers, errClosed)
+	case <-ctx.Done():
+		a = answerOr(answers, ctx.Err())
+	}
+	if a.err != nil {
+		return none, fmt.Errorf("%s: %w", b.doing, a.err)
+	}
+	return a.out, nil
+}
+
+// answerOr is the answer if it has come, which counts even if the wait has ended as well, else err.
+func answerOr[Out any](answers <-chan answer[Out], err error) answer[Out] {
+	select {
+	case a := <-answers:
+		return a
+	default:
+		return answer[Out]{err: err}
+	}
+}
+
+// close finishes what is queued.
+func (b *batcher[In, Out]) close() {
+	close(b.closing)
+	b.workers.Wait()
+	close(b.closed)
+}
+
+func (b *batcher[In, Out]) flush() {
+	for {
+		select {
+		case first := <-b.queue:
+			b.flushFrom(first)
+		case <-b.closing:
+			for {
+				select {
+				case first := <-b.queue:
+					b.flushFrom(first)
+				default:
+					return
+				}
+			}
+		}
+	}
+}
+
+func (b *batcher[In, Out]) flushFrom(first call[In, Out]) {
+	calls := []call[In, Out]{first}
+	for len(calls) < maxBatch {
+		select {
+		case next := <-b.queue:
+			calls = append(calls, next)
+			continue
+		default:
+		}
+		break
+	}
+	live := calls[:0]
+	for _, c := range calls {
+		if c.ctx.Err() == nil {
+			live = append(live, c)
+		}
+	}
+	b.send(live)
+}
+
+// send runs one statement for calls. If the database refuses the data, the calls are split until the one with the
+// poison stands alone (protocol.md, rule 7); if it does not answer, all of them fail.
+func (b *batcher[In, Out]) send(calls []call[In, Out]) {
+	if len(calls) == 0 {
+		return
+	}
+	inputs := make([]In, len(calls))
+	for i, c := range calls {
+		inputs[i] = c.in
+	}
+	ctx, cancel := context.WithTimeout(context.Background(), statementTimeout)
+	outputs, err := b.run(ctx, inputs)
+	cancel()
+	if err != nil && len(calls) > 1 && isPoison(err) {
+		middle := len(calls) / 2
+		b.send(calls[:middle])
+		b.send(calls[middle:])
+		return
+	}
+	for i, c := range calls {
+		if err != nil {
+			c.answer <- answer[Out]{err: err}
+		} else {
+			c.answer <- answer[Out]{out: outputs[i]}
+		}
+	}
+}
+
+// poisonClasses are the SQLSTATE classes by which the database refuses the data itself: cardinality, data, constraints,
+// and limits of the program such as the size of an index row.
+var poisonClasses = []string{"21", "22", "23", "54"}
+
+// isPoison reports whether the database refused the data itself, or pgx could not encode it.
+func isPoison(err error) bool {
+	refusal, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok {
+		return strings.Contains(err.Error(), "failed to encode")
+	}
+	return slices.ContainsFunc(poisonClasses, func(class string) bool { return strings.HasPrefix(refusal.Code, class) })
+}

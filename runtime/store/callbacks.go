@@ -1,0 +1,150 @@
+package store
+
+import (
+	"context"
+	"crypto/sha256"
+	"slices"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+
+	"github.com/ens-operator/ens-operator/runtime/credential"
+)
+
+// batches are the statements that many callers share.
+type batches struct {
+	lookups     *batcher[lookup, Subscription]
+	journal     *batcher[[]Entry, []Claim]
+	completions *batcher[[]Completion, struct{}]
+	marks       *batcher[mark, struct{}]
+	targets     *batcher[int64, Target]
+}
+
+func (s *Store) startBatches() batches {
+	return batches{
+		lookups:     newBatcher("looking up the subscription", s.selectSubscriptions),
+		journal:     newBatcher("writing the journal", s.insertEntries),
+		completions: newBatcher("completing the journal", s.updateEntries),
+		marks:       newBatcher("marking the subscription alive", s.updateMarks),
+		targets:     newBatcher("looking up the devices", s.selectTargets),
+	}
+}
+
+func (b *batches) close() {
+	b.lookups.close()
+	b.journal.close()
+	b.completions.close()
+	b.marks.close()
+	b.targets.close()
+}
+
+// Subscription is what a callback needs to know of the generation it names.
+type Subscription struct {
+	// Found is false if there is no such user or generation; the other fields are then empty.
+	Found          bool
+	UserHash       [sha256.Size]byte
+	MailboxID      []byte
+	State          State
+	FillerHash     [sha256.Size]byte
+	Key            []byte
+	SubscriptionID string
+	Endpoint       string
+	AuthType       credential.AuthType
+	CreatedAt      time.Time
+	// Owed says that the journal holds work of this user that nobody is at.
+	Owed bool
+}
+
+type lookup struct {
+	userID, generation int64
+	now                time.Time
+}
+
+// Subscription looks a generation up. Batched.
+func (s *Store) Subscription(ctx context.Context, userID, generation int64, now time.Time) (Subscription, error) {
+	return s.batches.lookups.do(ctx, lookup{userID, generation, now})
+}
+
+const selectSubscriptions = `
+SELECT i.ord, u.user_hash, u.mailbox_id, s.state, s.f_hash, s.key_sealed, s.subscription_id, s.endpoint, s.auth_type, s.created_at,
+    EXISTS (SELECT 1 FROM pending p WHERE p.user_id = s.user_id AND p.done_at IS NULL
+            AND (p.lease_until IS NULL OR p.lease_until <= i.now))
+FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) WITH ORDINALITY AS i(user_id, generation, now, ord)
+JOIN subscriptions s ON s.user_id = i.user_id AND s.generation = i.generation
+JOIN users u ON u.id = s.user_id`
+
+func (s *Store) selectSubscriptions(ctx context.Context, lookups []lookup) ([]Subscription, error) {
+	userIDs, generations, times := make([]int64, len(lookups)), make([]int64, len(lookups)), make([]time.Time, len(lookups))
+	for i, l := range lookups {
+		userIDs[i], generations[i], times[i] = l.userID, l.generation, l.now
+	}
+	rows, err := s.hot.Query(ctx, selectSubscriptions, userIDs, generations, times)
+	if err != nil {
+		return nil, s.noting(err)
+	}
+	found := make([]Subscription, len(lookups))
+	var ord int
+	var hash, filler, mailbox, key []byte
+	var subscriptionID *string
+	var row Subscription
+	fields := []any{&ord, &hash, &mailbox, &row.State, &filler, &key, &subscriptionID, &row.Endpoint, &row.AuthType, &row.CreatedAt, &row.Owed}
+	_, err = pgx.ForEachRow(rows, fields, func() error {
+		row.Found = true
+		row.UserHash, row.FillerHash = [sha256.Size]byte(hash), [sha256.Size]byte(filler)
+		row.MailboxID, row.Key = slices.Clone(mailbox), slices.Clone(key)
+		row.SubscriptionID = orZero(subscriptionID)
+		found[ord-1] = row
+		subscriptionID = nil
+		return nil
+	})
+	if err != nil {
+		return nil, s.noting(err)
+	}
+	return found, nil
+}
+
+type mark struct {
+	userID int64
+	at     time.Time
+}
+
+// MarkAlive records that Exchange has posted for the user. Batched.
+func (s *Store) MarkAlive(ctx context.Context, userID int64, at time.Time) error {
+	_, err := s.batches.marks.do(ctx, mark{userID, at})
+	return err
+}
+
+// updateMarks does not wait for the disk: a mark that is lost in a crash is made again by the next heartbeat. The inner
+// query locks the rows in one order for all replicas, whatever way the planner joins them.
+const updateMarks = `
+UPDATE user_state AS st SET last_callback = greatest(st.last_callback, i.at)
+FROM (SELECT i.user_id, i.at FROM unnest($1::bigint[], $2::timestamptz[]) AS i(user_id, at)
+      JOIN user_state l ON l.user_id = i.user_id
+      ORDER BY l.user_id FOR NO KEY UPDATE OF l) AS i
+WHERE st.user_id = i.user_id`
+
+func (s *Store) updateMarks(ctx context.Context, marks []mark) ([]struct{}, error) {
+	latest := map[int64]time.Time{}
+	for _, m := range marks {
+		if m.at.After(latest[m.userID]) {
+			latest[m.userID] = m.at
+		}
+	}
+	userIDs := make([]int64, 0, len(latest))
+	for id := range latest {
+		userIDs = append(userIDs, id)
+	}
+	times := make([]time.Time, len(userIDs))
+	for i, id := range userIDs {
+		times[i] = latest[id]
+	}
+	batch := &pgx.Batch{}
+	batch.Queue("BEGIN")
+	batch.Queue("SET LOCAL synchronous_commit = off")
+	batch.Queue(updateMarks, userIDs, times)
+	batch.Queue("COMMIT")
+	if err := s.hot.SendBatch(ctx, batch).Close(); err != nil {
+		return nil, s.noting(err)
+	}
+	return make([]struct{}, len(marks)), nil
+}

@@ -1,0 +1,242 @@
+// Package store is the tenant's database as the runtime sees it: users, devices, subscriptions, the journal, the key
+// pool. It holds no plaintext credential and no mail content.
+//
+// What happens once for every callback is batched: many callers share one statement (see batch.go). What happens once
+// for every registration is not.
+package store
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/url"
+	"slices"
+	"strings"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/store/migrations"
+)
+
+var (
+	// ErrNotFound says that there is no such row.
+	ErrNotFound = errors.New("not found")
+	// ErrOtherMailbox says that the user's mailbox is already known and is another one.
+	ErrOtherMailbox = errors.New("the mailbox is not the one this user registered with before")
+	// ErrTooManyDevices says that the user has as many devices as the tenant allows.
+	ErrTooManyDevices = errors.New("the user has too many devices")
+	// ErrPoolEmpty says that the key pool has no pair left.
+	ErrPoolEmpty = errors.New("the key pool is empty")
+	// ErrForeignKEK says that the database was sealed with another key-encryption key than the one at hand.
+	ErrForeignKEK = errors.New("the database was sealed with another key-encryption key")
+)
+
+// The connections of one replica. What Exchange waits for is batched by a few flushers and has connections of its own,
+// so that a storm of registrations cannot keep it from them. Connection arithmetic: replicas x the sum, per tenant.
+const (
+	hotConnections  = 6
+	callConnections = 6
+)
+
+// codeReadOnly is the SQLSTATE of a write on a standby: the primary has moved, and every pooled connection is stale.
+const codeReadOnly = "25006"
+
+// Store is safe for concurrent use.
+type Store struct {
+	// hot serves callbacks, pool everything else.
+	hot, pool *pgxpool.Pool
+	// login is how new connections are made.
+	login   atomic.Pointer[login]
+	batches batches
+	closing sync.Once
+}
+
+// login is a database URL and what it says.
+type login struct {
+	url    secret.Value
+	config pgconn.Config
+}
+
+// Open connects lazily: it fails only if the URL cannot be used at all. The runtime starts, and serves what it can,
+// while the database is away.
+func Open(ctx context.Context, databaseURL secret.Value) (*Store, error) {
+	s := &Store{}
+	var err error
+	if s.hot, err = s.newPool(ctx, databaseURL, hotConnections); err != nil {
+		return nil, err
+	}
+	if s.pool, err = s.newPool(ctx, databaseURL, callConnections); err != nil {
+		s.hot.Close()
+		return nil, err
+	}
+	s.batches = s.startBatches()
+	return s, nil
+}
+
+func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connections int32) (*pgxpool.Pool, error) {
+	config, err := poolConfig(databaseURL)
+	if err != nil {
+		return nil, err
+	}
+	config.MaxConns = connections
+	s.login.Store(&login{databaseURL, config.ConnConfig.Config})
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		c.Config = *s.login.Load().config.Copy()
+		return nil
+	}
+	pool, err := pgxpool.NewWithConfig(ctx, config)
+	if err != nil {
+		return nil, errors.New("opening the database: the database URL cannot be used")
+	}
+	return pool, nil
+}
+
+// UseURL has new connections made with another URL, and ends the old ones once they are idle, so that a password is
+// changed without a restart.
+func (s *Store) UseURL(databaseURL secret.Value) error {
+	config, err := poolConfig(databaseURL)
+	if err != nil {
+		return err
+	}
+	if old := s.login.Swap(&login{databaseURL, config.ConnConfig.Config}); !old.url.Equal(databaseURL) {
+		s.reset()
+	}
+	return nil
+}
+
+func (s *Store) reset() {
+	s.hot.Reset()
+	s.pool.Reset()
+}
+
+// allowedParameters are those that a database URL may set. Others could make the client read files of the pod or
+// connect elsewhere (architecture.md, Data).
+var allowedParameters = map[string]bool{
+	"sslmode": true, "target_session_attrs": true, "connect_timeout": true, "application_name": true,
+}
+
+// poolConfig never returns pgx's own parse errors: they may quote parts of the URL.
+func poolConfig(databaseURL secret.Value) (*pgxpool.Config, error) {
+	address := databaseURL.RevealString()
+	parsed, err := url.Parse(address)
+	if err != nil || !wellFormed(parsed) {
+		return nil, errors.New("the database URL must be of the form postgres://user:password@host:port/database, " +
+			"with every sign of the password escaped that has a meaning in URLs")
+	}
+	for name := range parsed.Query() {
+		if !allowedParameters[name] { // which one is not said: behind an unescaped ? it is a part of the password
+			allowed := strings.Join(slices.Sorted(maps.Keys(allowedParameters)), ", ")
+			return nil, errors.New("the database URL may set no parameter but " + allowed)
+		}
+	}
+	config, err := pgxpool.ParseConfig(address)
+	if err != nil {
+		return nil, errors.New("the database URL cannot be parsed")
+	}
+	// Statement descriptions are cached, statements are not: this works behind PgBouncer too.
+	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+	return config, nil
+}
+
+// wellFormed reports whether a database URL has the parts that it must have, and only those. A password with an
+// unescaped / or # would else be taken for the database's name, which connection errors quote.
+func wellFormed(u *url.URL) bool {
+	return (u.Scheme == "postgres" || u.Scheme == "postgresql") && u.User.Username() != "" && u.Hostname() != "" &&
+		!strings.ContainsAny(strings.TrimPrefix(u.Path, "/"), "/@") && u.Fragment == ""
+}
+
+// Close finishes what is queued and closes all connections. It may be called more than once.
+func (s *Store) Close() {
+	s.closing.Do(func() {
+		s.batches.close()
+		s.hot.Close()
+		s.pool.Close()
+	})
+}
+
+// Check reports whether the database answers and its schema is one this runtime can work with (migrations.Check).
+func (s *Store) Check(ctx context.Context) error {
+	return s.noting(migrations.Check(ctx, s.pool))
+}
+
+// noting looks at an error on its way out: after a failover every pooled connection may lead to the old primary.
+func (s *Store) noting(err error) error {
+	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && refusal.Code == codeReadOnly {
+		s.reset()
+	}
+	return err
+}
+
+// inTransaction runs work in a transaction and wraps its error with what was being done. Our own sentinel errors pass
+// through and roll back too.
+func (s *Store) inTransaction(ctx context.Context, doing string, work func(pgx.Tx) error) error {
+	if err := s.noting(pgx.BeginFunc(ctx, s.pool, work)); err != nil {
+		return fmt.Errorf("%s: %w", doing, err)
+	}
+	return nil
+}
+
+func (s *Store) exec(ctx context.Context, doing, sql string, args ...any) error {
+	if _, err := s.pool.Exec(ctx, sql, args...); err != nil {
+		return fmt.Errorf("%s: %w", doing, s.noting(err))
+	}
+	return nil
+}
+
+// CheckKEKs compares the KEKs at hand (check values by number) with those the database was sealed with and records new
+// ones. It returns ErrForeignKEK if one differs or is missing.
+func (s *Store) CheckKEKs(ctx context.Context, checks map[int]string) error {
+	return s.inTransaction(ctx, "checking the key-encryption keys", func(tx pgx.Tx) error {
+		for _, number := range slices.Sorted(maps.Keys(checks)) { // replicas that start at once lock in the same order
+			const record = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`
+			if _, err := tx.Exec(ctx, record, fmt.Sprintf("kek/%d", number), checks[number]); err != nil {
+				return err
+			}
+		}
+		rows, err := tx.Query(ctx, `SELECT substr(key, 5)::int, value FROM meta WHERE key LIKE 'kek/%'`)
+		if err != nil {
+			return err
+		}
+		var number int
+		var check string
+		_, err = pgx.ForEachRow(rows, []any{&number, &check}, func() error {
+			if checks[number] != check {
+				return fmt.Errorf("%w: KEK %d differs; restore the Secret that holds the tenant's keys", ErrForeignKEK, number)
+			}
+			return nil
+		})
+		return err
+	})
+}
+
+// Instance is what a replica says of itself.
+type Instance struct {
+	ID                  [16]byte
+	Version, ConfigHash string
+	KEKs, WebhookKeys   []int
+	StartedAt           time.Time
+}
+
+// instanceTTL is after how long without a word a replica counts as gone.
+const instanceTTL = 10 * time.Minute
+
+// Report records what this replica runs with and forgets replicas that are gone.
+func (s *Store) Report(ctx context.Context, i Instance, now time.Time) error {
+	const upsert = `
+INSERT INTO instances (id, version, config_hash, kek_ids, webhook_ids, started_at, seen_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (id) DO UPDATE SET version = excluded.version, config_hash = excluded.config_hash,
+    kek_ids = excluded.kek_ids, webhook_ids = excluded.webhook_ids, seen_at = excluded.seen_at`
+	err := s.exec(ctx, "reporting this replica", upsert, i.ID, i.Version, i.ConfigHash, i.KEKs, i.WebhookKeys, i.StartedAt, now)
+	if err != nil {
+		return err
+	}
+	return s.exec(ctx, "forgetting replicas that are gone", `DELETE FROM instances WHERE seen_at < $1`, now.Add(-instanceTTL))
+}
