@@ -11,10 +11,11 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"time"
 
 	"golang.org/x/net/http2"
+
+	"github.com/ens-operator/ens-operator/runtime/push"
 )
 
 const (
@@ -30,8 +31,6 @@ const (
 	maxAnswer        = 16 << 10
 	maxAnswerHeaders = 16 << 10
 	handshakeTimeout = 5 * time.Second
-	// maxRetryAfter bounds what a Retry-After header can ask for.
-	maxRetryAfter = 24 * time.Hour
 )
 
 // errNoAnswer ends a request that Apple does not answer.
@@ -123,7 +122,7 @@ func exchange(ctx context.Context, conn *connection, request *http.Request, deta
 		return nil, blame(ctx, err), explain(ctx, err)
 	}
 	reason := normalise(response, body, details)
-	details.retryAfter = retryAfter(response.Header, time.Now())
+	details.retryAfter = push.RetryAfter(response.Header, time.Now())
 	switch {
 	case response.StatusCode == http.StatusOK:
 		return response, accepted, nil
@@ -186,21 +185,6 @@ func explain(ctx context.Context, err error) error {
 		return cause
 	}
 	return fmt.Errorf("push over the APNs connection: %w", err)
-}
-
-// retryAfter reads the header of that name, in either of its forms; 0 if there is none.
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	text := header.Get("Retry-After")
-	if text == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
 }
 
 func closeBody(request *http.Request) {

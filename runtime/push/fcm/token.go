@@ -183,7 +183,7 @@ func (t *tokens) read(response *http.Response, body []byte) (accessToken, *token
 		return accessToken{bearer: content.AccessToken, until: t.clock.Now().Add(life)}, nil
 	}
 	failure := &tokenError{
-		outcome: push.Retry, status: response.StatusCode, retryAfter: retryAfter(response.Header, t.clock.Now()),
+		outcome: push.Retry, status: response.StatusCode, retryAfter: push.RetryAfter(response.Header, t.clock.Now()),
 		err: errors.New("no access token came from Google for the service account"),
 	}
 	if isCode(content.Error) {

@@ -11,9 +11,10 @@ import (
 	"io"
 	"net"
 	"net/http"
-	"strconv"
 	"strings"
 	"time"
+
+	"github.com/ens-operator/ens-operator/runtime/push"
 )
 
 const (
@@ -29,8 +30,6 @@ const (
 	pingTimeout = 10 * time.Second
 	idleTimeout = 5 * time.Minute
 	maxIdle     = 4
-	// maxRetryAfter bounds what a Retry-After header can ask for.
-	maxRetryAfter = 24 * time.Hour
 
 	fcmErrorType   = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 	badRequestType = "type.googleapis.com/google.rpc.BadRequest"
@@ -141,7 +140,7 @@ func (c *call) note(ctx context.Context, response *http.Response, body []byte) {
 // readAnswer reads the parts of an answer that are looked at. Google's message may quote what was sent, so it is read
 // but never passed on.
 func readAnswer(response *http.Response, body []byte) *answer {
-	said := &answer{status: response.StatusCode, retryAfter: retryAfter(response.Header, time.Now())}
+	said := &answer{status: response.StatusCode, retryAfter: push.RetryAfter(response.Header, time.Now())}
 	if response.StatusCode < http.StatusBadRequest {
 		return said
 	}
@@ -180,19 +179,4 @@ func readAnswer(response *http.Response, body []byte) *answer {
 	}
 	said.tokenAtFault = blamed && !others
 	return said
-}
-
-// retryAfter reads the header of that name, in either of its forms; 0 if there is none.
-func retryAfter(header http.Header, now time.Time) time.Duration {
-	text := header.Get("Retry-After")
-	if text == "" {
-		return 0
-	}
-	if seconds, err := strconv.ParseUint(text, 10, 31); err == nil {
-		return min(time.Duration(seconds)*time.Second, maxRetryAfter)
-	}
-	if at, err := http.ParseTime(text); err == nil {
-		return min(max(at.Sub(now), 0), maxRetryAfter)
-	}
-	return 0
 }
