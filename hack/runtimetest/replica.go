@@ -1,0 +1,122 @@
+package runtimetest
+
+import (
+	"context"
+	"log/slog"
+	"net/http"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"sync"
+	"testing"
+
+	"github.com/ens-operator/ens-operator/hack/process"
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/server"
+)
+
+// Replica is a running runtime in this process.
+type Replica struct {
+	// Address is where it serves, Metrics where its metrics and probes are, Admin its administration port.
+	Address, Metrics, Admin string
+
+	stop func() error
+}
+
+// Launch starts a replica without waiting until it is ready.
+func (x *Tenant) Launch(t testing.TB) *Replica {
+	t.Helper()
+	handler := x.options.Log
+	if handler == nil {
+		handler = slog.DiscardHandler
+	}
+	s, err := server.New(t.Context(), server.Options{
+		ConfigPath: filepath.Join(x.Folder, config.FileName), Version: "test", Clock: x.options.Clock,
+		Logger: slog.New(requestid.Handler{Handler: handler}),
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := &Replica{}
+	r.Address, r.Metrics, r.Admin = s.Addresses()
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan error, 1)
+	go func() { done <- s.Run(ctx) }()
+	r.stop = sync.OnceValue(func() error {
+		cancel()
+		return <-done
+	})
+	t.Cleanup(func() {
+		if err := r.Stop(); err != nil {
+			t.Errorf("the replica did not stop cleanly: %v", err)
+		}
+	})
+	return r
+}
+
+// Start starts a replica, waits until it is ready and sends the front's requests to it.
+func (x *Tenant) Start(t testing.TB) *Replica {
+	t.Helper()
+	r := x.Launch(t)
+	WaitReady(t, r.Metrics)
+	x.Front.Use(r.Address)
+	return r
+}
+
+// Stop stops the replica as SIGTERM does, once.
+func (r *Replica) Stop() error { return r.stop() }
+
+// WaitReady waits until the replica with these probes is ready.
+func WaitReady(t testing.TB, metrics string) {
+	t.Helper()
+	Eventually(t, func() string {
+		response, err := http.Get("http://" + metrics + "/readyz")
+		if err != nil {
+			return err.Error()
+		}
+		defer func() { _ = response.Body.Close() }()
+		if response.StatusCode != http.StatusOK {
+			return "the replica is not ready"
+		}
+		return ""
+	})
+}
+
+// Process is a running runtime in a process of its own, which can be killed.
+type Process struct {
+	*process.Process
+	Address, Metrics string
+}
+
+// program builds cmd/runtime once for the test process.
+var program = sync.OnceValues(func() (string, error) {
+	folder, err := os.MkdirTemp("", "ens-runtimetest-")
+	if err != nil {
+		return "", err
+	}
+	return process.Build(context.Background(), folder, "runtime")
+})
+
+// Spawn starts a replica in a process of its own and waits until it is ready.
+func (x *Tenant) Spawn(t testing.TB) *Process {
+	t.Helper()
+	path, err := program()
+	if err != nil {
+		t.Fatal(err)
+	}
+	started, err := process.Start(exec.Command(path, "--config", filepath.Join(x.Folder, config.FileName)))
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(started.Kill)
+	p := &Process{Process: started}
+	ctx := Context(t)
+	p.Address = p.Field(ctx, server.ServingMessage, "address")
+	p.Metrics = p.Field(ctx, server.ServingMessage, "metrics")
+	if p.Address == "" {
+		t.Fatalf("the runtime did not start:\n%s", p.Output())
+	}
+	WaitReady(t, p.Metrics)
+	return p
+}

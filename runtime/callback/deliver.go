@@ -1,0 +1,170 @@
+package callback
+
+import (
+	"context"
+	"crypto/sha256"
+	"encoding/hex"
+	"errors"
+	"slices"
+	"sync"
+
+	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/store"
+)
+
+// The notification policies (PolicyLimitNotificationText, N-01 to N-05): each shows less than the one before.
+const (
+	policyPreview = 0
+	policySubject = 1
+	policySender  = 2
+	policyGeneric = 3
+	policyNothing = 4
+)
+
+// genericTitle is shown where nothing of the mail may be, or can be.
+const genericTitle = "New message"
+
+// collapseIDSize keeps the collapse id, in hex, below APNs' 64 bytes.
+const collapseIDSize = 16
+
+func (d *delivery) policy(device store.Device) int {
+	return max(device.Policy, int(d.work.tenant.Config.Notifications.PolicyCeiling))
+}
+
+// fields are the parts of a mail that the least restricted device shows; nothing else is fetched.
+func (d *delivery) fields() ews.Fields {
+	least := policyNothing
+	for _, device := range d.target.Devices {
+		least = min(least, d.policy(device))
+	}
+	return ews.Fields{Sender: least <= policySender, Subject: least <= policySubject, Preview: least <= policyPreview}
+}
+
+// compose makes a device's notification of a mail, cut to its policy.
+func (d *delivery) compose(device store.Device, item string, m ews.Message) push.Notification {
+	n := d.generic(device, item)
+	policy := d.policy(device)
+	if policy <= policySender {
+		n.Title = m.SenderName
+		if n.Title == "" {
+			n.Title = m.SenderAddress
+		}
+		if n.Title == "" {
+			n.Title = genericTitle
+		}
+	}
+	if policy <= policySubject {
+		n.Subtitle = m.Subject
+	}
+	if policy <= policyPreview {
+		n.Body = m.Preview
+	}
+	return n
+}
+
+// generic says that there is new mail and nothing about it.
+func (d *delivery) generic(device store.Device, item string) push.Notification {
+	sum := sha256.Sum256([]byte(item))
+	n := push.Notification{
+		Kind: push.NewMail, MessageID: item, UserID: d.userID(), Sound: device.Sound,
+		CollapseID: hex.EncodeToString(sum[:collapseIDSize]),
+	}
+	if device.Badge {
+		n.Unread = d.unread
+	}
+	if d.policy(device) <= policyGeneric {
+		n.Title = genericTitle
+	} else {
+		n.Sound = ""
+	}
+	return n
+}
+
+func (d *delivery) userID() string { return hex.EncodeToString(d.work.userHash[:]) }
+
+// tell sends a claim's notification to every device that has not been told, all at once, so that one slow provider
+// does not delay this notification on the others' devices, and ends the claim. message says what a device gets, and
+// whether it gets one.
+func (d *delivery) tell(ctx context.Context, claim store.Claim, message func(store.Device) (push.Notification, bool)) {
+	results := make([]push.Outcome, len(d.target.Devices))
+	var pushes sync.WaitGroup
+	for i := range d.target.Devices {
+		device := &d.target.Devices[i]
+		if slices.Contains(claim.Done, device.Ref) {
+			continue
+		}
+		notification, wanted := message(*device)
+		if !wanted {
+			continue
+		}
+		pushes.Go(func() { results[i] = d.push(ctx, device, notification) })
+	}
+	pushes.Wait()
+
+	claim.Done = slices.Clone(claim.Done)
+	retry, misconfigured := false, false
+	for i, result := range results {
+		switch result {
+		case push.Retry:
+			retry = true
+		case push.Misconfigured:
+			misconfigured = true
+		default: // told, or never to be told
+			if !slices.Contains(claim.Done, d.target.Devices[i].Ref) {
+				claim.Done = append(claim.Done, d.target.Devices[i].Ref)
+			}
+		}
+	}
+	switch {
+	case !retry && !misconfigured:
+		d.end(outcome{claim: claim, finished: true})
+	case d.exhausted(claim):
+		d.processor.metrics.dropped.Inc()
+		d.end(outcome{claim: claim, finished: true})
+	case retry:
+		d.again = append(d.again, claim)
+	default: // an administrator has to act first
+		d.end(outcome{claim: claim, failed: true})
+	}
+}
+
+// push delivers one notification to one device. The result is 0 if the provider accepted it.
+func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notification) push.Outcome {
+	p := d.processor
+	provider := d.work.tenant.Provider(device.Provider)
+	if provider == nil {
+		p.log.WarnContext(ctx, "A device's push provider is not among the tenant's any more", "device", device.Ref, "provider", device.Provider)
+		p.metrics.pushed.WithLabelValues(device.Provider, push.Misconfigured.String()).Inc()
+		return push.Misconfigured
+	}
+	err := provider.Push(ctx, push.Device{
+		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
+	}, n)
+	result := push.OutcomeOf(err)
+	if err != nil {
+		p.log.WarnContext(ctx, "A notification was not delivered", "device", device.Ref, "error", err)
+		p.metrics.pushed.WithLabelValues(device.Provider, result.String()).Inc()
+		if refusal, ok := errors.AsType[*push.Error](err); ok && result == push.DeadToken {
+			d.retire(ctx, device, refusal)
+		}
+		return result
+	}
+	p.metrics.pushed.WithLabelValues(device.Provider, "accepted").Inc()
+	p.log.InfoContext(ctx, "Notification accepted by the push provider",
+		"userId", d.userID(), "device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	d.delivered = true
+	if n.Unread != nil {
+		device.BadgeSent = n.Unread
+		d.badged = append(d.badged, device.Ref)
+	}
+	return 0
+}
+
+func (d *delivery) retire(ctx context.Context, device *store.Device, refusal *push.Error) {
+	if err := d.processor.store.RetireDevice(ctx, device.Ref, device.Token, refusal.DeadSince, d.processor.clock.Now()); err != nil {
+		d.processor.log.WarnContext(ctx, "A device with a dead token could not be retired", "device", device.Ref, "error", err)
+	}
+}

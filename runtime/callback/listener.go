@@ -1,0 +1,258 @@
+// Package callback is Exchange's side of the runtime: it takes the posts, answers them quickly, and tells the phones.
+//
+// A post is authenticated by its URL, looked up, written to the journal and answered; only then is the mail fetched and
+// pushed (architecture.md, rule 1). listener.go is the part before the answer, processor.go the part after it.
+package callback
+
+import (
+	"context"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/tenant"
+)
+
+const (
+	// pendingGrace is how long the posts of an attempt are accepted whose Subscribe has not been answered
+	// (protocol.md, Subscriptions and generations).
+	pendingGrace = 2 * time.Minute
+	// answerTimeout bounds what the answer waits for. Exchange counts an unanswered post against the user.
+	answerTimeout = 10 * time.Second
+	// journalTimeout bounds the write that the answer waits for, also when nobody waits for the answer any more.
+	journalTimeout = 5 * time.Second
+	// maxInFlight bounds the posts that are being read and answered at once; more are shed, and Exchange tries again.
+	maxInFlight = 2048
+	// shedRetryAfter is what a post that is shed is told; Exchange has a rhythm of its own.
+	shedRetryAfter = "30"
+)
+
+// Listener serves `pushnotificationlistener` (W-01 to W-12).
+type Listener struct {
+	tenant    func() *tenant.Tenant
+	store     *store.Store
+	processor *Processor
+	clock     clock.PassiveClock
+	log       *slog.Logger
+	metrics   *Metrics
+	owner     store.Owner
+	inFlight  chan struct{}
+}
+
+// Options are the parts of Listener and Processor. Tenant is asked for each post, because it may be reloaded.
+type Options struct {
+	Tenant  func() *tenant.Tenant
+	Store   *store.Store
+	Clock   clock.WithTicker
+	Logger  *slog.Logger
+	Metrics *Metrics
+	// Owner is this replica in the journal.
+	Owner store.Owner
+}
+
+// NewListener makes a Listener that gives its work to processor.
+func NewListener(o Options, processor *Processor) *Listener {
+	return &Listener{
+		tenant: o.Tenant, store: o.Store, processor: processor, clock: o.Clock, log: o.Logger, metrics: o.Metrics,
+		owner: o.Owner, inFlight: make(chan struct{}, maxInFlight),
+	}
+}
+
+// ServeHTTP implements http.Handler.
+func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
+	switch r.Method {
+	case http.MethodPost:
+	case http.MethodGet, http.MethodHead:
+		// What an administrator sees who tests from the Exchange server whether we can be reached (P-12).
+		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+		_, _ = io.WriteString(w, "The listener for Exchange's push notifications is reachable.\n")
+		return
+	default:
+		w.Header().Set("Allow", "GET, HEAD, POST")
+		l.fail(w, http.StatusMethodNotAllowed)
+		return
+	}
+	select {
+	case l.inFlight <- struct{}{}:
+		defer func() { <-l.inFlight }()
+	default:
+		w.Header().Set("Retry-After", shedRetryAfter)
+		l.fail(w, http.StatusServiceUnavailable)
+		return
+	}
+	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
+	defer cancel()
+	l.answer(ctx, w, l.receive(ctx, w, r))
+}
+
+// fail answers what Exchange counts as a failure and tries again.
+func (l *Listener) fail(w http.ResponseWriter, status int) {
+	l.metrics.answered(http.StatusText(status))
+	http.Error(w, http.StatusText(status), status)
+}
+
+// The reasons for an answer that is not OK.
+var (
+	errOutdated = errors.New("the subscription is not the user's current one")
+	errTooLarge = errors.New("the post is too large")
+	errOurFault = errors.New("the subscription cannot be opened")
+)
+
+// answer turns the outcome of a post into what Exchange is told. Only what is forged or outdated ends a subscription;
+// a fault of ours never does (protocol.md, rules 1 and 2).
+func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error) {
+	switch {
+	case err == nil:
+		l.metrics.answered("OK")
+		ews.WriteReply(w, ews.OK)
+	case errors.Is(err, credential.ErrForged), errors.Is(err, errOutdated):
+		l.log.InfoContext(ctx, "Sent Unsubscribe response to Exchange", "reason", err)
+		l.metrics.answered("Unsubscribe")
+		ews.WriteReply(w, ews.Unsubscribe)
+	case errors.Is(err, ews.ErrMalformed):
+		l.log.WarnContext(ctx, "A post of a known subscription is malformed", "error", err)
+		l.fail(w, http.StatusBadRequest)
+	case errors.Is(err, errTooLarge):
+		l.fail(w, http.StatusRequestEntityTooLarge)
+	default:
+		if errors.Is(err, errOurFault) || errors.Is(err, credential.ErrUnknownKey) {
+			l.metrics.faults.Inc()
+		}
+		l.log.ErrorContext(ctx, "A post could not be taken; Exchange will try again", "error", err)
+		w.Header().Set("Retry-After", shedRetryAfter)
+		l.fail(w, http.StatusServiceUnavailable)
+	}
+}
+
+// receive does everything before the answer. Its error says what to answer.
+func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+	t := l.tenant()
+	hook, err := t.Keyring.ParseWebhook(r.URL.RawQuery)
+	if err != nil {
+		return err
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return errTooLarge
+	}
+	if err != nil {
+		return err
+	}
+	now := l.clock.Now()
+	subscription, err := l.store.Subscription(ctx, hook.UserID, hook.Generation, now)
+	if err != nil {
+		return err
+	}
+	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
+		return errOutdated
+	}
+	c, err := t.Keyring.OpenWebhook(hook, subscription.Key)
+	if err != nil {
+		return errors.Join(errOurFault, err)
+	}
+	notification, err := ews.ParseNotification(body)
+	if err != nil {
+		c.Wipe()
+		return err
+	}
+	if outdated(subscription, notification, now) {
+		c.Wipe()
+		return errOutdated
+	}
+	return l.take(ctx, t, hook, subscription, notification, c)
+}
+
+// outdated is the contract's rule for Unsubscribe.
+func outdated(s store.Subscription, n ews.Notification, now time.Time) bool {
+	switch s.State {
+	case store.Pending:
+		return now.Sub(s.CreatedAt) > pendingGrace
+	case store.Active:
+		for _, message := range n.Messages {
+			if message.SubscriptionID != "" && message.SubscriptionID != s.SubscriptionID {
+				return true
+			}
+		}
+		return false
+	default:
+		return true
+	}
+}
+
+// take writes the journal and hands the work over. The credential is the processor's from then on.
+func (l *Listener) take(ctx context.Context, t *tenant.Tenant, hook credential.Webhook, s store.Subscription,
+	n ews.Notification, c credential.Credential,
+) error {
+	// From here on Exchange may hang up: a row that is in the journal must also be worked on.
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
+	defer cancel()
+	now := l.clock.Now()
+	intents, lost := read(n)
+	entries := make([]store.Entry, 0, len(intents.keys))
+	for key := range intents.keys {
+		key.UserID = hook.UserID
+		entries = append(entries, store.Entry{
+			Key: key, Generation: hook.Generation, Owner: l.owner, Now: now, LeaseUntil: now.Add(t.Config.Callback.Lease()),
+		})
+	}
+	var claims []store.Claim
+	if len(entries) > 0 {
+		var err error
+		if claims, err = l.store.Write(ctx, entries); err != nil {
+			c.Wipe()
+			return err
+		}
+		l.metrics.journalled.Add(float64(len(entries)))
+	}
+	l.processor.submit(&work{
+		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: s.UserHash, mailboxID: s.MailboxID,
+		endpoint: s.Endpoint, credential: c, claims: claims, unread: intents.unread, owed: s.Owed,
+		alive: !lost, lost: lost, activity: requestid.From(ctx),
+	})
+	return nil
+}
+
+// intents are what a post means for the phones.
+type intents struct {
+	// keys lack the user.
+	keys map[store.Key]bool
+	// unread is the last count that the post named.
+	unread *int
+}
+
+// read finds out what a post means, and whether it says that the subscription is gone: an error post has no
+// notification in it (protocol.md, Callback semantics).
+func read(n ews.Notification) (in intents, lost bool) {
+	in.keys = map[store.Key]bool{}
+	for _, message := range n.Messages {
+		if message.ResponseClass == ews.ClassError {
+			lost = true
+			in.keys[store.Key{Kind: store.Badge}] = true
+			in.keys[store.Key{Kind: store.Resubscribe}] = true
+		}
+		for _, event := range message.Events {
+			if event.UnreadCount != nil {
+				in.unread = event.UnreadCount
+			}
+			switch event.Kind {
+			case ews.NewMail, ews.Created:
+				// A new folder is no mail. The same item comes in both kinds, maybe in several posts.
+				if event.ItemID != "" {
+					in.keys[store.Key{Kind: store.NewMail, Item: event.ItemID}] = true
+				}
+			case ews.Modified, ews.Moved, ews.Copied, ews.Deleted:
+				in.keys[store.Key{Kind: store.Badge}] = true
+			case ews.Status:
+			}
+		}
+	}
+	return in, lost
+}

@@ -1,0 +1,278 @@
+package callback
+
+import (
+	"context"
+	"crypto/sha256"
+	"log/slog"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/tenant"
+)
+
+const (
+	// credentialLife is how long a credential may be held in memory for one work (protocol.md, rule 5: below two
+	// minutes).
+	credentialLife = 100 * time.Second
+	// leaseMargin is the part of a lease that is left for completing its row.
+	leaseMargin = 10
+	// queuePerWorker bounds the users that wait for a worker. What is beyond it stays owed in the journal.
+	queuePerWorker = 16
+	// completionTimeout bounds the last statement of a work, which runs even when its time is up.
+	completionTimeout = 5 * time.Second
+)
+
+// Processor works on what the phones are owed: one work at a time for each user, so that a mailbox sees few calls at
+// once, and a bounded number of users at a time.
+type Processor struct {
+	store   *store.Store
+	clock   clock.WithTicker
+	log     *slog.Logger
+	metrics *Metrics
+	owner   store.Owner
+
+	mu      sync.Mutex
+	users   map[int64]*work // what comes next for a user who is being worked on; nil if nothing
+	slots   chan struct{}
+	closing context.Context //nolint:containedctx // ends when the process has no more time for work under way
+	stop    context.CancelFunc
+	running sync.WaitGroup
+	closed  bool
+}
+
+// work is what one callback, or one registration, brought: a credential, and what it is for.
+type work struct {
+	tenant             *tenant.Tenant
+	userID, generation int64
+	userHash           [sha256.Size]byte
+	// mailboxID is empty if the first registration is not finished yet.
+	mailboxID  []byte
+	endpoint   string
+	credential credential.Credential
+	claims     []store.Claim
+	// unread is the count that the post named, nil if it named none.
+	unread *int
+	// owed says that the journal has more for this user.
+	owed bool
+	// alive says that the post shows the subscription to be alive, lost that Exchange says it is gone.
+	alive, lost bool
+	activity    string
+	// deadline is when the credential is wiped and the claims go back at the latest.
+	deadline time.Time
+}
+
+// NewProcessor makes a Processor for the given number of workers.
+func NewProcessor(o Options, workers int) *Processor {
+	closing, stop := context.WithCancel(context.Background())
+	return &Processor{
+		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner,
+		users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
+	}
+}
+
+// Drain takes up what a user is owed after a registration. It implements registration.Drainer.
+func (p *Processor) Drain(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte, mailboxID []byte,
+	endpoint string, c credential.Credential,
+) {
+	p.submit(&work{
+		tenant: t, userID: userID, generation: generation, userHash: userHash, mailboxID: mailboxID,
+		endpoint: endpoint, credential: c, owed: true,
+	})
+}
+
+// Close lets work under way finish until ctx ends, then ends it. What is not done stays owed.
+func (p *Processor) Close(ctx context.Context) {
+	p.mu.Lock()
+	p.closed = true
+	p.mu.Unlock()
+	done := make(chan struct{})
+	go func() {
+		p.running.Wait()
+		close(done)
+	}()
+	select {
+	case <-done:
+	case <-ctx.Done():
+		p.stop()
+		<-done
+	}
+	p.stop()
+}
+
+// submit queues work. It never blocks: Exchange is waiting for its answer.
+func (p *Processor) submit(w *work) {
+	// The claims must be at an end before their lease is, or another replica tells the same once more.
+	lease := w.tenant.Config.Callback.Lease()
+	w.deadline = p.clock.Now().Add(min(credentialLife, lease-lease/leaseMargin))
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	next, busy := p.users[w.userID]
+	switch {
+	case p.closed || (!busy && len(p.users) >= queuePerWorker*cap(p.slots)):
+		p.running.Go(func() { p.giveBack(w) })
+	case busy && next != nil:
+		next.merge(w)
+	case busy:
+		p.users[w.userID] = w
+	default:
+		p.users[w.userID] = nil
+		p.running.Go(func() { p.serve(w) })
+	}
+}
+
+// merge adds what a later callback of the same user brought, and goes on with the later credential.
+func (w *work) merge(later *work) {
+	w.credential.Wipe()
+	claims := append(w.claims, later.claims...)
+	unread, owed, alive, deadline := later.unread, w.owed || later.owed, w.alive || later.alive, later.deadline
+	if unread == nil {
+		unread = w.unread
+	}
+	if w.deadline.Before(deadline) {
+		deadline = w.deadline
+	}
+	*w = *later
+	w.claims, w.unread, w.owed, w.alive, w.deadline = claims, unread, owed, alive, deadline
+}
+
+// serve works for one user until nothing more has come.
+func (p *Processor) serve(w *work) {
+	for w != nil {
+		if p.acquire(w.deadline) {
+			p.process(w)
+			<-p.slots
+		} else {
+			p.giveBack(w)
+		}
+		p.mu.Lock()
+		next := p.users[w.userID]
+		if next == nil {
+			delete(p.users, w.userID)
+		} else {
+			p.users[w.userID] = nil
+		}
+		p.mu.Unlock()
+		w = next
+	}
+}
+
+// acquire takes a worker's slot. It returns false when the time for the work is up before one is free.
+func (p *Processor) acquire(deadline time.Time) bool {
+	select {
+	case p.slots <- struct{}{}:
+		return true
+	case <-p.clock.After(deadline.Sub(p.clock.Now())):
+		return false
+	case <-p.closing.Done():
+		return false
+	}
+}
+
+// giveBack leaves work to the user's next callback.
+func (p *Processor) giveBack(w *work) {
+	w.credential.Wipe()
+	p.complete(w, outcomes(w.claims, outcome{}))
+}
+
+// process does one work. Whatever happens, the credential is wiped and the claims end.
+func (p *Processor) process(w *work) {
+	defer w.credential.Wipe()
+	ctx, cancel := context.WithTimeout(requestid.With(p.closing, w.activity), w.deadline.Sub(p.clock.Now()))
+	defer cancel()
+	if w.alive {
+		if err := p.store.MarkAlive(ctx, w.userID, p.clock.Now()); err != nil {
+			p.log.WarnContext(ctx, "A subscription could not be marked alive", "error", err)
+		}
+	}
+	if w.lost {
+		if _, err := p.store.Lost(ctx, w.userID, w.generation); err != nil {
+			p.log.WarnContext(ctx, "A lost subscription could not be ended; the missing heartbeats will tell", "error", err)
+		}
+	}
+	if w.owed {
+		now := p.clock.Now()
+		owed, err := p.store.TakeOwed(ctx, w.userID, p.owner, now, now.Add(w.tenant.Config.Callback.Lease()))
+		if err != nil {
+			p.log.WarnContext(ctx, "What a user is owed could not be taken up", "error", err)
+		}
+		w.claims = append(w.claims, owed...)
+	}
+	if len(w.claims) == 0 {
+		return
+	}
+	p.complete(w, p.rounds(ctx, w))
+}
+
+// outcome is how the work on one claim ended.
+type outcome struct {
+	claim store.Claim
+	// finished says that nobody is owed anything more; else the claim goes back to the journal.
+	finished bool
+	// failed says that it was tried and failed.
+	failed bool
+}
+
+// outcomes gives all claims the same outcome.
+func outcomes(claims []store.Claim, o outcome) []outcome {
+	all := make([]outcome, len(claims))
+	for i, claim := range claims {
+		all[i] = o
+		all[i].claim = claim
+	}
+	return all
+}
+
+func (p *Processor) complete(w *work, ended []outcome) {
+	if len(ended) == 0 {
+		return
+	}
+	ctx, cancel := context.WithTimeout(requestid.With(context.Background(), w.activity), completionTimeout)
+	defer cancel()
+	completions := make([]store.Completion, len(ended))
+	for i, o := range ended {
+		completions[i] = store.Completion{Claim: o.claim, Owner: p.owner, Finished: o.finished, Failed: o.failed, Now: p.clock.Now()}
+		if o.finished {
+			p.metrics.finished.WithLabelValues(o.claim.Kind.String()).Inc()
+		}
+	}
+	if err := p.store.Complete(ctx, completions); err != nil {
+		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)
+	}
+}
+
+// The pauses between the rounds of one work. Together with the providers' own time-outs they stay below a minute; what
+// takes longer waits in the journal for the next callback.
+var pauses = []time.Duration{2 * time.Second, 8 * time.Second}
+
+// rounds works on the claims, and again on those that failed for a passing reason.
+func (p *Processor) rounds(ctx context.Context, w *work) []outcome {
+	var ended []outcome
+	for round := 0; ; round++ {
+		done, again := p.round(ctx, w)
+		ended = append(ended, done...)
+		if len(again) == 0 {
+			return ended
+		}
+		if round == len(pauses) {
+			return append(ended, outcomes(again, outcome{failed: true})...)
+		}
+		if !p.pause(ctx, pauses[round]) { // the time was too short for a fair try
+			return append(ended, outcomes(again, outcome{})...)
+		}
+		w.claims = again
+	}
+}
+
+func (p *Processor) pause(ctx context.Context, d time.Duration) bool {
+	select {
+	case <-p.clock.After(d):
+		return true
+	case <-ctx.Done():
+		return false
+	}
+}

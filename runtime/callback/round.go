@@ -1,0 +1,236 @@
+package callback
+
+import (
+	"context"
+	"crypto/sha256"
+	"errors"
+	"fmt"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/store"
+)
+
+const (
+	// A row that is older or was tried more often ends in one generic notification (protocol.md, Callback semantics).
+	maxAge      = 24 * time.Hour
+	maxAttempts = 10
+	// maxItems go into one GetItem.
+	maxItems = 50
+)
+
+// round tells the user's devices what the work's claims are about. It returns the claims that are at an end for this
+// work, and those that a further round may get done.
+func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again []store.Claim) {
+	target, err := p.store.Target(ctx, w.userID)
+	if err != nil {
+		p.log.WarnContext(ctx, "The user's devices could not be looked up", "error", err)
+		return nil, w.claims
+	}
+	if len(target.Devices) == 0 {
+		// The first registration may be under way; the work after it tells its device. If none comes, nobody is owed.
+		for _, claim := range w.claims {
+			ended = append(ended, outcome{claim: claim, finished: p.clock.Since(claim.CreatedAt) > maxAge})
+		}
+		return ended, nil
+	}
+	mails, others := split(w.claims)
+	r := &delivery{processor: p, work: w, target: target, unread: w.unread}
+	for batch := range slices.Chunk(mails, maxItems) {
+		r.mails(ctx, batch)
+	}
+	for _, claim := range others {
+		if claim.Kind == store.Badge {
+			r.badge(ctx, claim)
+		} else {
+			r.resubscribe(ctx, claim)
+		}
+	}
+	r.record(ctx)
+	return r.ended, r.again
+}
+
+func split(claims []store.Claim) (mails, others []store.Claim) {
+	for _, claim := range claims {
+		if claim.Kind == store.NewMail {
+			mails = append(mails, claim)
+		} else {
+			others = append(others, claim)
+		}
+	}
+	return mails, others
+}
+
+// delivery is one round for one user.
+type delivery struct {
+	processor *Processor
+	work      *work
+	target    store.Target
+	// unread is the Inbox's count once it is known.
+	unread *int
+
+	mu        sync.Mutex
+	badged    []int64
+	delivered bool
+
+	ended []outcome
+	again []store.Claim
+}
+
+// mails fetches and tells new mails, several in one call.
+func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
+	messages, err := d.fetch(ctx, claims)
+	if err != nil {
+		d.unfetched(ctx, claims, err)
+		return
+	}
+	for i, claim := range claims {
+		message := messages[i]
+		switch {
+		case message.Err != nil:
+			d.unfetched(ctx, []store.Claim{claim}, message.Err)
+		case d.worthAnAlert(message):
+			d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
+				n := d.compose(device, claim.Item, message)
+				return n, n.Title != "" || n.Unread != nil
+			})
+		default: // read, moved or deleted meanwhile: no alert
+			d.end(outcome{claim: claim, finished: true})
+		}
+	}
+}
+
+func (d *delivery) worthAnAlert(m ews.Message) bool {
+	if !m.Found || m.IsRead {
+		return false
+	}
+	folder := sha256.Sum256([]byte(m.ParentFolderID))
+	return slices.Equal(folder[:], d.work.mailboxID)
+}
+
+// fetch gets the parts of the mails that the policies show, and what else the notifications need.
+func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Message, error) {
+	session, err := d.session()
+	if err != nil {
+		return nil, err
+	}
+	if d.unread == nil || len(d.work.mailboxID) == 0 {
+		inbox, err := session.Inbox(ctx, "")
+		if err != nil {
+			return nil, d.fetched(err)
+		}
+		id := sha256.Sum256([]byte(inbox.ID))
+		d.unread, d.work.mailboxID = &inbox.UnreadCount, id[:]
+	}
+	items := make([]string, len(claims))
+	for i, claim := range claims {
+		items[i] = claim.Item
+	}
+	messages, err := session.Messages(ctx, items, d.fields())
+	return messages, d.fetched(err)
+}
+
+// fetched counts a call to Exchange.
+func (d *delivery) fetched(err error) error {
+	outcome := "ok"
+	if err != nil {
+		outcome = "failed"
+	}
+	d.processor.metrics.fetched.WithLabelValues(outcome).Inc()
+	return err
+}
+
+// errNoEndpoint says that the endpoint was taken from the tenant.
+var errNoEndpoint = errors.New("the endpoint is not among the tenant's endpoints any more")
+
+func (d *delivery) session() (*ews.Session, error) {
+	endpoint := d.work.tenant.Endpoint(d.work.endpoint)
+	if endpoint == nil {
+		return nil, fmt.Errorf("endpoint %q: %w", d.work.endpoint, errNoEndpoint)
+	}
+	return endpoint.Client.Session(d.work.credential, d.work.activity), nil
+}
+
+// unfetched decides what becomes of mails that could not be fetched: another round, the journal, or a notification that
+// says only that there is new mail.
+func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err error) {
+	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "mails", len(claims), "error", err)
+	refused := errors.Is(err, ews.ErrUnauthorized) || errors.Is(err, ews.ErrAccountUnusable)
+	for _, claim := range claims {
+		switch {
+		case refused || d.exhausted(claim):
+			d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
+				n := d.generic(device, claim.Item)
+				return n, n.Title != "" || n.Unread != nil
+			})
+		case ews.Transient(err):
+			d.again = append(d.again, claim)
+		default:
+			d.end(outcome{claim: claim, failed: true})
+		}
+	}
+}
+
+// exhausted reports whether a claim has been tried often or long enough.
+func (d *delivery) exhausted(c store.Claim) bool {
+	return c.Attempts+1 >= maxAttempts || d.processor.clock.Since(c.CreatedAt) > maxAge
+}
+
+// badge tells the unread count to the devices that were last told another one.
+func (d *delivery) badge(ctx context.Context, claim store.Claim) {
+	if d.unread == nil {
+		session, err := d.session()
+		if err == nil {
+			var inbox ews.Folder
+			inbox, err = session.Inbox(ctx, "")
+			d.unread = &inbox.UnreadCount
+			err = d.fetched(err)
+		}
+		if err != nil {
+			d.unread = nil
+			d.uncounted(ctx, claim, err)
+			return
+		}
+	}
+	d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
+		unchanged := device.BadgeSent != nil && *device.BadgeSent == *d.unread
+		return push.Notification{Kind: push.Badge, Unread: d.unread, UserID: d.userID()}, device.Badge && !unchanged
+	})
+}
+
+// uncounted decides what becomes of a badge whose count could not be fetched. Nothing is shown instead: the next
+// notification carries the count.
+func (d *delivery) uncounted(ctx context.Context, claim store.Claim, err error) {
+	d.processor.log.WarnContext(ctx, "The unread count could not be fetched", "error", err)
+	switch {
+	case errors.Is(err, ews.ErrUnauthorized) || errors.Is(err, ews.ErrAccountUnusable) || d.exhausted(claim):
+		d.end(outcome{claim: claim, finished: true})
+	case ews.Transient(err):
+		d.again = append(d.again, claim)
+	default:
+		d.end(outcome{claim: claim, failed: true})
+	}
+}
+
+func (d *delivery) resubscribe(ctx context.Context, claim store.Claim) {
+	d.tell(ctx, claim, func(store.Device) (push.Notification, bool) {
+		return push.Notification{Kind: push.Resubscribe, UserID: d.userID()}, true
+	})
+}
+
+func (d *delivery) end(o outcome) { d.ended = append(d.ended, o) }
+
+// record remembers what the devices were told.
+func (d *delivery) record(ctx context.Context) {
+	known := d.unread == nil || d.target.Unread != nil && *d.target.Unread == *d.unread
+	if !d.delivered && known {
+		return
+	}
+	told := store.Told{UserID: d.work.userID, Unread: d.unread, Badged: d.badged, Delivered: d.delivered}
+	if err := d.processor.store.RecordTold(ctx, told, d.processor.clock.Now()); err != nil {
+		d.processor.log.WarnContext(ctx, "What the devices were told could not be recorded", "error", err)
+	}
+}

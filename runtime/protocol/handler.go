@@ -1,0 +1,193 @@
+package protocol
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"io"
+	"log/slog"
+	"net/http"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/keypool"
+	"github.com/ens-operator/ens-operator/runtime/registration"
+	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/tenant"
+)
+
+const (
+	// maxBody is the largest body of Boxer's calls (protocol.md, General).
+	maxBody = 256 << 10
+	// callTimeout bounds a call as a whole: a registration with its retries at Exchange is the longest.
+	callTimeout = 60 * time.Second
+)
+
+// Handler serves Boxer's calls below any base path. It expects the base path to be taken off and the rest in lower case.
+type Handler struct {
+	tenant       func() *tenant.Tenant
+	store        *store.Store
+	pool         *keypool.Pool
+	registration *registration.Service
+	clock        clock.WithTicker
+	log          *slog.Logger
+	limits       *limits
+	users        *userCount
+	answers      *prometheus.CounterVec
+	calls        map[string]call
+}
+
+// Options are a Handler's parts. Tenant is asked for each call, because it may be reloaded.
+type Options struct {
+	Tenant       func() *tenant.Tenant
+	Store        *store.Store
+	Pool         *keypool.Pool
+	Registration *registration.Service
+	Clock        clock.WithTicker
+	Logger       *slog.Logger
+	Registry     prometheus.Registerer
+}
+
+// call is one of Boxer's calls: it decodes its body and says what to answer.
+type call func(ctx context.Context, t *tenant.Tenant, body []byte) reply
+
+// reply is an answer before the envelope's constant fields are filled in.
+type reply struct {
+	status     int
+	code       Code
+	err        error
+	retryAfter time.Duration
+	// message is the answer's type with its further fields, nil for a bare envelope.
+	message interface{ envelope() *Envelope }
+}
+
+func (e *Envelope) envelope() *Envelope { return e }
+
+// NewHandler makes a Handler.
+func NewHandler(o Options) *Handler {
+	h := &Handler{
+		tenant: o.Tenant, store: o.Store, pool: o.Pool, registration: o.Registration, clock: o.Clock, log: o.Logger,
+		limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
+		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
+			Name: "ens_boxer_answers_total", Help: "Answers to Boxer's calls, by call and response code.",
+		}, []string{"call", "code"}),
+	}
+	h.calls = map[string]call{
+		"getpublickey":     h.getPublicKey,
+		"registerdevicev2": h.registerDevice,
+		"registerdevice":   h.registerDevice,
+		"unregister":       h.unregister,
+		"status":           h.status,
+	}
+	o.Registry.MustRegister(h.answers)
+	return h
+}
+
+// ServeCall serves the call of that name (lower case, no slashes). It returns false if there is none.
+func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) bool {
+	serve, known := h.calls[name]
+	switch {
+	case name == "alive":
+		if r.Method != http.MethodGet && r.Method != http.MethodHead {
+			h.methodNotAllowed(w, r, "GET, HEAD")
+			return true
+		}
+		h.answer(w, r, name, reply{status: http.StatusOK, code: Success})
+	case !known:
+		return false
+	case r.Method != http.MethodPost:
+		h.methodNotAllowed(w, r, http.MethodPost)
+	default:
+		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
+		defer cancel()
+		h.answer(w, r, name, h.guarded(ctx, r, serve))
+	}
+	return true
+}
+
+func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
+	w.Header().Set("Allow", allow)
+	err := errors.New("this call is made with the method " + allow)
+	h.answer(w, r, "method", reply{status: http.StatusMethodNotAllowed, code: Failed, err: err})
+}
+
+var (
+	errToken   = errors.New("the API token is missing or wrong; the console's ENSAPIToken must be the tenant's token")
+	errTooMany = errors.New("too many requests; come again later")
+)
+
+// guarded does what comes before every call: token, limit, body.
+func (h *Handler) guarded(ctx context.Context, r *http.Request, serve call) reply {
+	t := h.tenant()
+	token := r.Header.Get("ApiToken")
+	if token == "" {
+		token = r.Header.Get("ApiKey") // P-21
+	}
+	if !t.Tokens.Accept(token, h.clock.Now()) {
+		return reply{status: http.StatusUnauthorized, code: UnAuthorizedRequest, err: errToken}
+	}
+	if wait := h.limits.tenant(t.Config.Limits); wait > 0 {
+		return reply{status: http.StatusTooManyRequests, code: Failed, err: errTooMany, retryAfter: wait}
+	}
+	body, err := io.ReadAll(http.MaxBytesReader(nil, r.Body, maxBody))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		err := errors.New("the body is larger than " + strconv.Itoa(maxBody) + " bytes")
+		return reply{status: http.StatusRequestEntityTooLarge, code: Failed, err: err}
+	}
+	if err != nil {
+		return malformed(errors.New("the body could not be read"))
+	}
+	return serve(ctx, t, body)
+}
+
+// malformed is 400/32. The error must not quote the body.
+func malformed(err error) reply {
+	return reply{status: http.StatusBadRequest, code: Failed, err: err}
+}
+
+// decode reads a body. encoding/json quotes values in some errors, so only the field is taken from them.
+func decode(body []byte, into any) error {
+	err := json.Unmarshal(body, into)
+	if kind, ok := errors.AsType[*json.UnmarshalTypeError](err); ok {
+		return errors.New("field " + kind.Field + ": wrong JSON type")
+	}
+	if err != nil {
+		return errors.New("the body is not JSON")
+	}
+	return nil
+}
+
+// answer writes the envelope (P-16, P-17) and counts it.
+func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string, a reply) {
+	message := a.message
+	if message == nil {
+		message = &Envelope{}
+	}
+	envelope := message.envelope()
+	*envelope = Envelope{ResponseCode: a.code, Version: Version, EnvironmentType: h.tenant().Config.Server.EnvironmentType}
+	if a.err != nil {
+		envelope.ErrorMessage = new(a.err.Error())
+	}
+	body, err := json.Marshal(message)
+	if err != nil { // cannot happen: the types hold nothing that JSON does not take
+		http.Error(w, http.StatusText(http.StatusInternalServerError), http.StatusInternalServerError)
+		return
+	}
+	w.Header().Set("Content-Type", "application/json; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(body)))
+	if a.retryAfter > 0 {
+		w.Header().Set("Retry-After", strconv.Itoa(int((a.retryAfter+time.Second-1)/time.Second)))
+	}
+	w.WriteHeader(a.status)
+	if r.Method != http.MethodHead {
+		_, _ = w.Write(body) // a device that has hung up asks again
+	}
+	h.answers.WithLabelValues(name, strings.ToLower(a.code.String())).Inc()
+	if name != "alive" {
+		h.log.InfoContext(r.Context(), "Request processed", "call", name, "status", a.status, "responseCode", a.code.String(), "error", a.err)
+	}
+}

@@ -1,0 +1,141 @@
+package protocol
+
+import (
+	"context"
+	"crypto/sha256"
+	"sync"
+	"time"
+
+	"golang.org/x/time/rate"
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/config"
+)
+
+const (
+	// undecryptablePerMinute is protocol.md's rule 3: failed decryptions of one user.
+	undecryptablePerMinute = 5
+	// A user idle for a generation's length has its full allowance back, so that forgetting it changes nothing.
+	generationLength = time.Minute
+	// The number of users is a soft limit; counting them is not free.
+	userCountAge = 5 * time.Second
+)
+
+// limits keeps the rates of this replica: of the tenant as a whole, and of each user. Client addresses do not count: a
+// whole company behind one address is normal.
+type limits struct {
+	clock clock.PassiveClock
+
+	mu            sync.Mutex
+	all, newUsers *rate.Limiter
+	// users are those seen in this generation, idle those of the one before: what is kept is bound by the tenant's rate.
+	users, idle map[[sha256.Size]byte]*userLimits
+	began       time.Time
+}
+
+type userLimits struct {
+	calls, undecryptable *rate.Limiter
+}
+
+func newLimits(c clock.PassiveClock) *limits {
+	return &limits{clock: c, users: map[[sha256.Size]byte]*userLimits{}, began: c.Now()}
+}
+
+// tenant takes one call of the tenant's allowance. It returns how long to wait, 0 if the call may go on.
+func (l *limits) tenant(c config.Limits) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take(&l.all, rate.Limit(c.RequestsPerSecond), int(c.RequestsPerSecond))
+}
+
+// newUser takes one record that is to be made.
+func (l *limits) newUser(c config.Limits) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take(&l.newUsers, perMinute(c.NewUsersPerMinute), int(c.NewUsersPerMinute))
+}
+
+// user takes one call of a user's allowance.
+func (l *limits) user(hash [sha256.Size]byte, c config.Limits) time.Duration {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	return l.take(&l.of(hash).calls, perMinute(c.UserRequestsPerMinute), int(c.UserRequestsPerMinute))
+}
+
+// mayDecrypt says whether a user's failed decryptions leave room for another try.
+func (l *limits) mayDecrypt(hash [sha256.Size]byte) bool {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	limiter := l.of(hash).undecryptable
+	return limiter == nil || limiter.TokensAt(l.clock.Now()) >= 1
+}
+
+// undecryptable takes note of a failed decryption.
+func (l *limits) undecryptable(hash [sha256.Size]byte) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.take(&l.of(hash).undecryptable, perMinute(undecryptablePerMinute), undecryptablePerMinute)
+}
+
+func perMinute(n int32) rate.Limit { return rate.Limit(float64(n) / time.Minute.Seconds()) }
+
+// take takes one from a limiter that is made, and changed, to the configured rate when it is needed.
+func (l *limits) take(limiter **rate.Limiter, limit rate.Limit, burst int) time.Duration {
+	now := l.clock.Now()
+	if *limiter == nil {
+		*limiter = rate.NewLimiter(limit, burst)
+	}
+	if (*limiter).Limit() != limit {
+		(*limiter).SetLimitAt(now, limit)
+		(*limiter).SetBurstAt(now, burst)
+	}
+	if (*limiter).AllowN(now, 1) {
+		return 0
+	}
+	return max(time.Second, time.Duration(float64(time.Second)/float64(limit)))
+}
+
+// of finds a user's limiters.
+func (l *limits) of(hash [sha256.Size]byte) *userLimits {
+	if now := l.clock.Now(); now.Sub(l.began) > generationLength {
+		l.idle, l.users, l.began = l.users, map[[sha256.Size]byte]*userLimits{}, now
+	}
+	u := l.users[hash]
+	if u == nil {
+		if u = l.idle[hash]; u == nil {
+			u = &userLimits{}
+		}
+		l.users[hash] = u
+	}
+	return u
+}
+
+// userCount remembers the number of users for a while.
+type userCount struct {
+	count func(context.Context) (int, error)
+
+	mu   sync.Mutex
+	last int
+	at   time.Time
+}
+
+func (c *userCount) get(ctx context.Context, now time.Time) (int, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if !c.at.IsZero() && now.Sub(c.at) < userCountAge {
+		return c.last, nil
+	}
+	count, err := c.count(ctx)
+	if err != nil {
+		return 0, err
+	}
+	c.last, c.at = count, now
+	return count, nil
+}
+
+// created takes note of a user that this replica has made.
+func (c *userCount) created() {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	c.last++
+}

@@ -1,0 +1,344 @@
+// Package server puts the runtime together: what listens, what runs beside it, and in which order it all starts and
+// stops.
+package server
+
+import (
+	"cmp"
+	"context"
+	"crypto/tls"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/google/uuid"
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/callback"
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/keypool"
+	"github.com/ens-operator/ens-operator/runtime/protocol"
+	"github.com/ens-operator/ens-operator/runtime/registration"
+	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/tenant"
+)
+
+const (
+	// A slow sender must not hold a connection for long; the largest post takes seconds on a poor line.
+	readHeaderTimeout = 10 * time.Second
+	readTimeout       = 30 * time.Second
+	// A registration with its retries at Exchange is the longest answer.
+	writeTimeout   = 90 * time.Second
+	idleTimeout    = 120 * time.Second
+	maxHeaderBytes = 16 << 10
+	// callsTimeout and workTimeout bound what is under way when the server stops. Together with the drain delay they stay
+	// below the pod's grace period. A call that is cut off comes again; work that is not done stays in the journal.
+	callsTimeout = 8 * time.Second
+	workTimeout  = 8 * time.Second
+	// A replaced configuration's connections are kept for the work that began with it.
+	retireDelay = 2 * time.Minute
+)
+
+// ServingMessage is logged with the addresses once they are served.
+const ServingMessage = "The runtime is serving"
+
+// Options say where a Server finds its configuration and what it logs to.
+type Options struct {
+	// ConfigPath is the configuration file; everything else is beside it.
+	ConfigPath string
+	// Version is what `instances` reports.
+	Version string
+	// Listen, Metrics and Admin replace the configuration's addresses, if set: for a runtime outside of a pod.
+	Listen, Metrics, Admin string
+	Logger                 *slog.Logger
+	// Clock is the real one unless a test brings its own.
+	Clock clock.WithTicker
+}
+
+// Server is one replica of one tenant's runtime.
+type Server struct {
+	options  Options
+	clock    clock.WithTicker
+	log      *slog.Logger
+	source   *config.Source
+	store    *store.Store
+	registry *prometheus.Registry
+	instance store.Instance
+
+	tenant    atomic.Pointer[tenant.Tenant]
+	pool      *keypool.Pool
+	processor *callback.Processor
+	listener  *callback.Listener
+	protocol  *protocol.Handler
+	health    *health
+
+	listeners listeners
+	retired   sync.WaitGroup
+}
+
+// listeners are the three ports (architecture.md, rule 7).
+type listeners struct{ public, metrics, admin net.Listener }
+
+// New loads the configuration and binds the ports. Nothing is served before Run. Errors are about the configuration or
+// the ports; the database may still be away.
+func New(ctx context.Context, o Options) (*Server, error) {
+	if o.Clock == nil {
+		o.Clock = clock.RealClock{}
+	}
+	s := &Server{options: o, clock: o.Clock, log: o.Logger, registry: prometheus.NewRegistry(), health: newHealth()}
+	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	var err error
+	s.source, err = config.NewSource(o.ConfigPath, config.Options{Clock: o.Clock, Accept: s.reload, OnError: func(err error) {
+		s.log.Error("A changed configuration is not taken", "error", err)
+	}})
+	if err != nil {
+		return nil, err
+	}
+	loaded := s.source.Current()
+	first, err := tenant.New(loaded, tenant.Options{Clock: o.Clock, Logger: o.Logger})
+	if err != nil {
+		return nil, err
+	}
+	s.tenant.Store(first)
+	if s.store, err = store.Open(ctx, loaded.DatabaseURL); err != nil {
+		return nil, errors.Join(err, first.Close())
+	}
+	s.assemble(first)
+	if err := s.listen(loaded.Config.Server); err != nil {
+		s.store.Close()
+		return nil, errors.Join(err, first.Close())
+	}
+	return s, nil
+}
+
+// assemble makes the parts that live as long as the server.
+func (s *Server) assemble(first *tenant.Tenant) {
+	id := uuid.New()
+	s.instance = store.Instance{ID: id, Version: s.options.Version, StartedAt: s.clock.Now()}
+	s.pool = keypool.New(keypool.Options{
+		Store:    s.store,
+		Keyring:  func() *credential.Keyring { return s.tenant.Load().Keyring },
+		Config:   func() config.KeyPool { return s.tenant.Load().Config.KeyPool },
+		Clock:    s.clock,
+		Logger:   s.log,
+		Registry: s.registry,
+	})
+	callbacks := callback.Options{
+		Tenant: s.tenant.Load, Store: s.store, Clock: s.clock, Logger: s.log,
+		Metrics: callback.NewMetrics(s.registry), Owner: store.Owner(id),
+	}
+	s.processor = callback.NewProcessor(callbacks, int(first.Config.Callback.Workers))
+	s.listener = callback.NewListener(callbacks, s.processor)
+	s.protocol = protocol.NewHandler(protocol.Options{
+		Tenant:       s.tenant.Load,
+		Store:        s.store,
+		Pool:         s.pool,
+		Registration: &registration.Service{Store: s.store, Clock: s.clock, Logger: s.log, Drainer: s.processor},
+		Clock:        s.clock,
+		Logger:       s.log,
+		Registry:     s.registry,
+	})
+	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "ens_config_valid", Help: "1 if the mounted configuration is the one in force, 0 if it was refused.",
+	}, func() float64 {
+		if s.source.Valid() {
+			return 1
+		}
+		return 0
+	}))
+}
+
+func (s *Server) listen(c config.Server) error {
+	for _, port := range []struct {
+		name, address string
+		into          *net.Listener
+	}{
+		{"public", cmp.Or(s.options.Listen, c.Listen), &s.listeners.public},
+		{"metrics", cmp.Or(s.options.Metrics, c.Metrics), &s.listeners.metrics},
+		{"admin", cmp.Or(s.options.Admin, c.Admin), &s.listeners.admin},
+	} {
+		listener, err := net.Listen("tcp", port.address)
+		if err != nil {
+			s.listeners.close()
+			return fmt.Errorf("opening the %s port: %w", port.name, err)
+		}
+		*port.into = listener
+	}
+	return nil
+}
+
+func (l *listeners) close() {
+	for _, listener := range []net.Listener{l.public, l.metrics, l.admin} {
+		if listener != nil {
+			_ = listener.Close()
+		}
+	}
+}
+
+// Addresses are the host:port pairs that the server listens on: for Boxer and Exchange, for metrics and probes, for
+// administration.
+func (s *Server) Addresses() (public, metrics, admin string) {
+	return s.listeners.public.Addr().String(), s.listeners.metrics.Addr().String(), s.listeners.admin.Addr().String()
+}
+
+// reload puts a changed configuration in force. Ports and worker counts need a restart; everything else does not.
+func (s *Server) reload(loaded *config.Loaded) error {
+	if err := sameKeys(s.tenant.Load().Keys, loaded.Keys); err != nil {
+		return err
+	}
+	next, err := tenant.New(loaded, tenant.Options{Clock: s.clock, Logger: s.log})
+	if err != nil {
+		return err
+	}
+	if err := s.store.UseURL(loaded.DatabaseURL); err != nil {
+		return errors.Join(err, next.Close())
+	}
+	old := s.tenant.Swap(next)
+	s.log.Info("The configuration was reloaded", "config", loaded)
+	s.retired.Go(func() {
+		select {
+		case <-s.clock.After(retireDelay):
+		case <-s.health.stopped:
+		}
+		if err := old.Close(); err != nil {
+			s.log.Warn("The old configuration's connections could not be closed", "error", err)
+		}
+	})
+	return nil
+}
+
+// sameKeys refuses another key under a number that is known already: what the old one sealed would not open any more,
+// on all replicas at once. A key is changed by adding a number.
+func sameKeys(old, changed config.Keys) error {
+	for kind, keys := range map[string][2]map[int]secret.Value{
+		config.KEKPrefix: {old.KEKs, changed.KEKs}, config.WebhookPrefix: {old.Webhooks, changed.Webhooks},
+	} {
+		for number, key := range keys[0] {
+			if other, found := keys[1][number]; found && !other.Equal(key) {
+				return fmt.Errorf("%s%d holds another key than before: restore it, or add the new key under a new number", kind, number)
+			}
+		}
+	}
+	return nil
+}
+
+// Run serves until ctx ends, then stops in the order of architecture.md: readiness fails, serving goes on for the drain
+// delay, then no more connections, then the work under way is finished and flushed.
+func (s *Server) Run(ctx context.Context) error {
+	background, stopBackground := context.WithCancel(context.WithoutCancel(ctx))
+	var tasks sync.WaitGroup
+	tasks.Go(func() {
+		select { // keys that are sealed with the wrong KEK would be handed out by other replicas
+		case <-s.health.fit:
+			s.pool.Run(background)
+		case <-background.Done():
+		}
+	})
+	tasks.Go(func() { s.maintain(background) })
+	tasks.Go(func() {
+		if err := s.source.Run(background); err != nil && background.Err() == nil {
+			s.log.Error("The configuration is not watched any more", "error", err)
+		}
+	})
+
+	failed := make(chan error, 3)
+	public, metrics, admin := s.httpServer(s.publicHandler()), s.httpServer(s.metricsHandler()), s.httpServer(s.adminHandler())
+	go func() { failed <- s.servePublic(public) }()
+	go func() { failed <- metrics.Serve(s.listeners.metrics) }()
+	go func() { failed <- admin.Serve(s.listeners.admin) }()
+	s.log.Info(ServingMessage, "address", s.listeners.public.Addr().String(),
+		"metrics", s.listeners.metrics.Addr().String(), "admin", s.listeners.admin.Addr().String(),
+		"tenant", s.tenant.Load().Config.Tenant.Name)
+
+	var err error
+	select {
+	case <-ctx.Done():
+		s.drain(public)
+	case err = <-failed:
+		err = fmt.Errorf("serving: %w", err)
+	}
+	s.finish(public)
+	stopBackground()
+	tasks.Wait()
+	s.store.Close()
+	err = errors.Join(err, metrics.Close(), admin.Close())
+	close(s.health.stopped)
+	s.retired.Wait()
+	return errors.Join(err, s.tenant.Load().Close())
+}
+
+// finish ends the calls and the work under way, each within its time.
+func (s *Server) finish(public *http.Server) {
+	calls, cancel := context.WithTimeout(context.Background(), callsTimeout)
+	defer cancel()
+	if err := public.Shutdown(calls); err != nil {
+		s.log.Warn("Calls were cut off; their devices come again", "error", err)
+		_ = public.Close() // the listeners are closed already
+	}
+	work, cancel := context.WithTimeout(context.Background(), workTimeout)
+	defer cancel()
+	s.processor.Close(work)
+}
+
+func (s *Server) httpServer(handler http.Handler) *http.Server {
+	return &http.Server{
+		Handler:           handler,
+		ReadHeaderTimeout: readHeaderTimeout,
+		ReadTimeout:       readTimeout,
+		WriteTimeout:      writeTimeout,
+		IdleTimeout:       idleTimeout,
+		MaxHeaderBytes:    maxHeaderBytes,
+		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
+	}
+}
+
+func (s *Server) servePublic(server *http.Server) error {
+	if !s.source.Current().Config.Server.TLS {
+		return server.Serve(s.listeners.public)
+	}
+	server.TLSConfig = &tls.Config{
+		MinVersion: tls.VersionTLS12,
+		// Asked for each handshake, so that a renewed certificate needs no restart.
+		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
+			if certificate := s.source.Current().Certificate; certificate != nil {
+				return certificate, nil
+			}
+			return nil, errors.New("no certificate is mounted")
+		},
+	}
+	return server.ServeTLS(s.listeners.public, "", "")
+}
+
+// drain goes on serving while the replica is taken out of rotation. Answers ask clients to connect anew, elsewhere.
+func (s *Server) drain(public *http.Server) {
+	s.health.draining.Store(true)
+	public.SetKeepAlivesEnabled(false)
+	delay := s.tenant.Load().Config.Server.DrainDelay()
+	s.log.Info("The runtime is draining", "delay", delay)
+	<-s.clock.After(delay)
+}
+
+// publicHandler serves Boxer's calls and Exchange's posts under every base path.
+func (s *Server) publicHandler() http.Handler {
+	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		r = r.WithContext(requestid.New(r.Context()))
+		w.Header().Set(requestid.Header, requestid.From(r.Context()))
+		name, found := callName(r.URL.Path, s.tenant.Load().Config.Server.BasePaths)
+		switch {
+		case found && name == credential.ListenerPath:
+			s.listener.ServeHTTP(w, r)
+		case found && s.protocol.ServeCall(w, r, name):
+		default:
+			http.NotFound(w, r)
+		}
+	})
+}

@@ -1,0 +1,246 @@
+// Package tenant is the loaded configuration made usable: keys that seal, endpoints that can be called, providers that
+// push. A new Tenant is made whenever the configuration changes; work under way keeps the one it began with.
+package tenant
+
+import (
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/url"
+	"slices"
+	"strings"
+
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/egress"
+	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/apns"
+	"github.com/ens-operator/ens-operator/runtime/push/fcm"
+)
+
+// Tenant is immutable and safe for concurrent use.
+type Tenant struct {
+	Config  config.Config
+	Tokens  config.APITokens
+	Keys    config.Keys
+	Keyring *credential.Keyring
+	// Hash names the configuration this was made from.
+	Hash string
+
+	endpoints map[string]*Endpoint
+	providers map[string]*Provider
+}
+
+// Endpoint is an Exchange server of the tenant.
+type Endpoint struct {
+	config.Endpoint
+	Client *ews.Client
+}
+
+// Provider is a push provider of the tenant.
+type Provider struct {
+	config.PushProvider
+	push.Provider
+}
+
+// Options are what a Tenant needs beyond its configuration.
+type Options struct {
+	Clock  clock.WithTicker
+	Logger *slog.Logger
+}
+
+// New makes a Tenant. Close gives its connections back.
+func New(loaded *config.Loaded, o Options) (*Tenant, error) {
+	keyring, err := credential.NewKeyring(loaded.Config.Tenant.ID, loaded.Keys)
+	if err != nil {
+		return nil, fmt.Errorf("the tenant's keys: %w", err)
+	}
+	t := &Tenant{
+		Config: loaded.Config, Tokens: loaded.Tokens, Keys: loaded.Keys, Keyring: keyring, Hash: loaded.Hash,
+		endpoints: map[string]*Endpoint{}, providers: map[string]*Provider{},
+	}
+	guard := egress.Guard{AllowLoopback: loaded.Config.AllowLoopback}
+	for _, endpoint := range loaded.Config.Endpoints {
+		client, err := ews.NewClient(ews.Options{
+			Endpoint: endpoint,
+			TLS: egress.TLSConfig(egress.Verification{
+				SHA256: endpoint.Pinning.SHA256, Roots: loaded.EndpointCAs[endpoint.Name],
+			}),
+			DialContext: guard.DialContext,
+			Clock:       o.Clock,
+			Logger:      o.Logger,
+		})
+		if err != nil {
+			_ = t.Close()
+			return nil, err
+		}
+		t.endpoints[endpoint.Name] = &Endpoint{Endpoint: endpoint, Client: client}
+	}
+	for _, provider := range loaded.Config.PushProviders {
+		p, err := newProvider(provider, loaded, guard, o)
+		if err != nil {
+			_ = t.Close()
+			return nil, fmt.Errorf("push provider %s: %w", provider.Name, err)
+		}
+		t.providers[provider.Name] = &Provider{PushProvider: provider, Provider: p}
+	}
+	return t, nil
+}
+
+func newProvider(p config.PushProvider, loaded *config.Loaded, guard egress.Guard, o Options) (push.Provider, error) {
+	if p.APNs != nil {
+		return apns.New(apns.Options{
+			Name: p.Name, Config: *p.APNs, Key: loaded.PushCredentials[p.Name], RootCAs: loaded.PushCAs[p.Name],
+			DialContext: guard.DialContext, Clock: o.Clock, Logger: o.Logger,
+			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+		})
+	}
+	return fcm.New(fcm.Options{
+		Name: p.Name, Config: *p.FCM, ServiceAccount: loaded.PushCredentials[p.Name], RootCAs: loaded.PushCAs[p.Name],
+		DialContext: guard.DialContext, Clock: o.Clock, Logger: o.Logger,
+		Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+	})
+}
+
+// Close gives the connections of all endpoints and providers back. Calls to Exchange that are under way end as usual,
+// pushes fail.
+func (t *Tenant) Close() error {
+	var errs []error
+	for _, endpoint := range t.endpoints {
+		endpoint.Client.Close()
+	}
+	for _, provider := range t.providers {
+		errs = append(errs, provider.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// KEKChecks are the check values of the KEKs at hand, by number.
+func (t *Tenant) KEKChecks() map[int]string {
+	checks := map[int]string{}
+	for number, key := range t.Keys.KEKs {
+		checks[number] = config.CheckValue(key)
+	}
+	return checks
+}
+
+// Endpoint returns the endpoint of that name, nil if there is none (any more).
+func (t *Tenant) Endpoint(name string) *Endpoint { return t.endpoints[name] }
+
+// OnlyEndpoint returns the tenant's endpoint if there is just one, else nil.
+func (t *Tenant) OnlyEndpoint() *Endpoint {
+	if len(t.endpoints) != 1 {
+		return nil
+	}
+	for _, endpoint := range t.endpoints {
+		return endpoint
+	}
+	return nil
+}
+
+// EndpointAt returns the endpoint with that EWS address, nil if the tenant may not reach it. Addresses are compared by
+// scheme, lower-cased host, effective port and path without regard to case (protocol.md, code 35).
+func (t *Tenant) EndpointAt(address string) *Endpoint {
+	wanted, ok := canonical(address)
+	if !ok {
+		return nil
+	}
+	for _, endpoint := range t.endpoints {
+		if own, ok := canonical(endpoint.URL); ok && own == wanted {
+			return endpoint
+		}
+	}
+	return nil
+}
+
+func canonical(address string) (string, bool) {
+	u, err := url.Parse(address)
+	if err != nil || u.Host == "" || u.User != nil || u.RawQuery != "" || u.Fragment != "" {
+		return "", false
+	}
+	port := u.Port()
+	if port == "" {
+		port = map[string]string{"https": "443", "http": "80"}[strings.ToLower(u.Scheme)]
+	}
+	host := net.JoinHostPort(strings.ToLower(u.Hostname()), port)
+	return strings.ToLower(u.Scheme) + "://" + host + strings.ToLower(strings.TrimSuffix(u.EscapedPath(), "/")), true
+}
+
+// Provider returns the push provider of that name, nil if there is none (any more).
+func (t *Tenant) Provider(name string) *Provider { return t.providers[name] }
+
+// SelectionError says why no single push provider serves a device.
+type SelectionError struct {
+	// Field is the field of the registration to look at.
+	Field string
+	// Problem completes the sentence.
+	Problem string
+}
+
+// Error implements error.
+func (e *SelectionError) Error() string { return e.Field + ": " + e.Problem }
+
+// ProviderFor finds the one push provider that serves a device: by platform, then app, then environment. An empty app
+// or environment matches all; an empty app only if an APNs provider serves just one. Error: *SelectionError.
+func (t *Tenant) ProviderFor(platform push.Platform, appID string, environment config.PushEnvironment) (*Provider, error) {
+	steps := []struct {
+		field string
+		serve func(config.PushProvider) bool
+	}{
+		{"platform", func(p config.PushProvider) bool { return platformOf(p) == platform }},
+		{"appId", func(p config.PushProvider) bool { return appID == "" || serves(p, appID) }},
+		{"pushEnvironment", func(p config.PushProvider) bool {
+			return environment == "" || p.APNs == nil || p.APNs.Environment == environment
+		}},
+	}
+	candidates := make([]*Provider, 0, len(t.providers))
+	for _, p := range t.providers {
+		candidates = append(candidates, p)
+	}
+	for _, step := range steps {
+		candidates = slices.DeleteFunc(candidates, func(p *Provider) bool { return !step.serve(p.PushProvider) })
+		if len(candidates) == 0 {
+			return nil, &SelectionError{step.field, "no push provider of this tenant serves it"}
+		}
+	}
+	if len(candidates) > 1 {
+		field := "appId"
+		if platform == push.IOS && (appID != "" || sameApps(candidates)) {
+			field = "pushEnvironment"
+		}
+		return nil, &SelectionError{field, "several push providers of this tenant serve the device; say which"}
+	}
+	if p := candidates[0]; appID == "" && p.APNs != nil && len(p.APNs.Topics) > 1 {
+		return nil, &SelectionError{"appId", "the push provider serves several apps; say which"}
+	}
+	if apple := candidates[0].APNs; apple != nil && appID == "" && len(apple.Topics) > 1 {
+		return nil, &SelectionError{"appId", "the push provider serves several apps; say which"}
+	}
+	return candidates[0], nil
+}
+
+func platformOf(p config.PushProvider) push.Platform {
+	if p.APNs != nil {
+		return push.IOS
+	}
+	return push.Android
+}
+
+// sameApps reports whether the APNs providers serve the same apps, so that naming one would not tell them apart.
+func sameApps(candidates []*Provider) bool {
+	apps := slices.Sorted(slices.Values(candidates[0].APNs.Topics))
+	return !slices.ContainsFunc(candidates, func(p *Provider) bool {
+		return !slices.Equal(apps, slices.Sorted(slices.Values(p.APNs.Topics)))
+	})
+}
+
+func serves(p config.PushProvider, appID string) bool {
+	if p.APNs != nil {
+		return slices.Contains(p.APNs.Topics, appID)
+	}
+	return len(p.FCM.AppIDs) == 0 || slices.Contains(p.FCM.AppIDs, appID)
+}
