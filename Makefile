@@ -41,7 +41,7 @@ generate: ## Generate deepcopy functions, apply configurations, CRDs and the ope
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
 	$(CONTROLLER_GEN) applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/...
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
-	test ! -d controllers || $(CONTROLLER_GEN) rbac:roleName=ens-operator paths=./controllers/... output:rbac:artifacts:config=config/rbac
+	$(CONTROLLER_GEN) rbac:roleName=ens-operator paths=./controllers/... output:rbac:artifacts:config=config/rbac
 
 .PHONY: demo
 demo: ## Show the whole story on this machine: mail arrives, the phones show it. KEEP=1 leaves it running.
