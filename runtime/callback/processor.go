@@ -113,7 +113,9 @@ func (p *Processor) submit(w *work) {
 	defer p.mu.Unlock()
 	next, busy := p.users[w.userID]
 	switch {
-	case p.closed || (!busy && len(p.users) >= queuePerWorker*cap(p.slots)):
+	case p.closed:
+		w.credential.Wipe() // the claims are taken up when their lease ends
+	case !busy && len(p.users) >= queuePerWorker*cap(p.slots):
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:
 		next.merge(w)
