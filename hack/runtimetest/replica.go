@@ -4,13 +4,13 @@ import (
 	"context"
 	"log/slog"
 	"net/http"
-	"os"
 	"os/exec"
 	"path/filepath"
 	"sync"
 	"testing"
 
 	"github.com/ens-operator/ens-operator/hack/process"
+	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/server"
@@ -89,13 +89,13 @@ type Process struct {
 	Address, Metrics string
 }
 
-// program builds cmd/runtime once for the test process.
+// program builds cmd/runtime once for the test process, where `make clean` finds it.
 var program = sync.OnceValues(func() (string, error) {
-	folder, err := os.MkdirTemp("", "ens-runtimetest-")
+	root, err := testenv.RepositoryRoot()
 	if err != nil {
 		return "", err
 	}
-	return process.Build(context.Background(), folder, "runtime")
+	return process.Build(context.Background(), filepath.Join(root, "bin", "test"), "runtime")
 })
 
 // Spawn starts a replica in a process of its own and waits until it is ready.
