@@ -168,6 +168,50 @@ func (s *stage) mounts() string {
 	return strings.Join(lines, "\n")
 }
 
+func TestTwoEndpointsWithOneAddressAreNamedAndHeal(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	tenant := s.provisioned()
+	twin := plain(t, sampleOf(t, "EwsEndpoint"), &api.EwsEndpoint{})
+	twin.Name, twin.Spec.URL = "twin", "https://MAIL.example.com:443/EWS/Exchange.asmx"
+	s.create(twin)
+	change(s, tenant, "acme", func(o *api.EnsTenant) { o.Spec.Endpoints = append(o.Spec.Endpoints, "twin") })
+	found := s.waitCondition(tenant, api.ConditionReferencesResolved, metav1.ConditionFalse, api.ReasonInvalid)
+	if want := "EwsEndpoints exchange and twin have the same address"; !strings.Contains(found.Message, want) {
+		t.Errorf("the condition says %q, want %q", found.Message, want)
+	}
+	s.waitCondition(tenant, api.ConditionStalled, metav1.ConditionTrue, api.ReasonInvalid)
+	s.wantRendered("exchange", "apple google")
+
+	change(s, twin, "twin", func(o *api.EwsEndpoint) { o.Spec.URL = "https://MAIL.example.com:443/twin" })
+	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
+	s.wantRendered("exchange twin", "apple google")
+}
+
+// What the runtime refuses can no longer come from the API, but an operator of before may have rendered it.
+func TestConfigurationThatTheRuntimeRefusesIsNotApplied(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	tenant := s.provisioned()
+	s.remove(&api.EwsEndpoint{}, "exchange")
+	s.waitCondition(tenant, api.ConditionReferencesResolved, metav1.ConditionFalse, api.ReasonNotFound)
+	change(s, &corev1.ConfigMap{}, "acme-runtime", func(o *corev1.ConfigMap) {
+		o.Data[config.FileName] = strings.Replace(o.Data[config.FileName], "timeoutSeconds: 30", "timeoutSeconds: 300", 1)
+	})
+	found := s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionFalse, api.ReasonInvalid)
+	if want := "endpoints[exchange].timeoutSeconds: want a number from 1 to 100"; !strings.Contains(found.Message, want) {
+		t.Errorf("the condition says %q, want %q", found.Message, want)
+	}
+	s.waitCondition(tenant, api.ConditionStalled, metav1.ConditionTrue, api.ReasonInvalid)
+	change(s, tenant, "acme", func(o *api.EnsTenant) { o.Spec.PushProviders = []api.ResourceName{"google"} })
+	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionFalse, api.ReasonInvalid)
+	s.wantRendered("exchange", "apple google")
+
+	s.applySamples(named("exchange"))
+	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
+	s.wantRendered("exchange", "google")
+}
+
 func TestReferenceThatIsTakenOutOfTheSpecGoes(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)

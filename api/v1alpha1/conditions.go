@@ -64,7 +64,8 @@ const (
 	ReasonNotFound = "NotFound"
 	// ReasonKeyNotFound: a Secret or ConfigMap that is named lacks the key that is named.
 	ReasonKeyNotFound = "KeyNotFound"
-	// ReasonInvalid: a Secret or ConfigMap that is named holds something else than what is needed.
+	// ReasonInvalid: a Secret or ConfigMap that is named holds something else than what is needed, two EwsEndpoints
+	// have the same address, or a setting is one that the runtime refuses; the message names it.
 	ReasonInvalid = "Invalid"
 	// ReasonNotReady: an EwsEndpoint or PushProvider that is named is not ready; see its own conditions.
 	ReasonNotReady = "NotReady"

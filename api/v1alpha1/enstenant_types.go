@@ -83,6 +83,7 @@ type EnsTenantSpec struct {
 // +kubebuilder:validation:XValidation:rule="self.matches(r'^https?://[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*(:|/|$)') && (!self.matches(r'^https?://([^/:]*\\.)?[0-9]+(:|/|$)') || self.matches(r'^https?://((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(:|/|$)'))",message="must hold a valid host name (RFC 1123) or IPv4 address"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https?://[^/]*:') || self.matches('^https?://[^/]*:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])(/|$)')",message="must hold a port between 1 and 65535, or none"
 // +kubebuilder:validation:XValidation:rule="self.matches(r'^https?://[^/]*(/[-A-Za-z0-9._~]+)+$')",message="must hold the path of the API without a slash at its end, usually /MailNotificationService/api/ens"
+// +kubebuilder:validation:XValidation:rule="!self.matches(r'/\\.\\.?(/|$)')",message="must hold a path without . and .. in it, because what stands in front of the tenant may rewrite them"
 type CallbackURL string
 
 // MailboxProof is how strictly a registration proves whose mailbox it is.

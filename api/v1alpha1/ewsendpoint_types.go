@@ -73,10 +73,11 @@ type Fingerprint string
 
 // EndpointLimits bound what is asked of a server.
 type EndpointLimits struct {
-	// timeoutSeconds bounds one request with its answer. In effect unless set: 30.
+	// timeoutSeconds bounds one request with its answer, at most 100: a user's password is in memory as long as a
+	// request lasts, and may be there for less than two minutes. In effect unless set: 30.
 	// +optional
 	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=300
+	// +kubebuilder:validation:Maximum=100
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 
 	// maxConcurrentRequests bounds the requests of one replica of a tenant that are under way at once. In effect
@@ -126,6 +127,7 @@ type BundleStatus struct {
 // +kubebuilder:printcolumn:name="URL",type=string,JSONPath=`.spec.url`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="the name of an EwsEndpoint is at most 63 lower-case letters, digits and '-', beginning and ending with a letter or digit, because a folder of the tenant's configuration is named after it"
 type EwsEndpoint struct {
 	metav1.TypeMeta `json:",inline"`
 

@@ -52,8 +52,9 @@ type APNsProvider struct {
 	// +optional
 	Environment APNsEnvironment `json:"environment,omitempty"`
 
-	// url replaces Apple's server, for a relay or a test.
+	// url replaces Apple's server, for a relay or a test: scheme, host and port, without a path.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.matches('^https://[^/]*/?$')",message="must hold scheme, host and port only, without a path"
 	URL HTTPSURL `json:"url,omitempty"`
 }
 
@@ -68,7 +69,7 @@ type AppleID string
 //
 // +kubebuilder:validation:MinLength=1
 // +kubebuilder:validation:MaxLength=255
-// +kubebuilder:validation:XValidation:rule="self.matches(r'^[A-Za-z0-9_-]+(\\.[A-Za-z0-9_-]+)*$')",message="must be the id of an app, e.g. com.example.mail"
+// +kubebuilder:validation:XValidation:rule="self.matches(r'^[A-Za-z0-9][A-Za-z0-9_-]*(\\.[A-Za-z0-9_-]+)*$')",message="must be the id of an app, e.g. com.example.mail"
 type AppID string
 
 // APNsEnvironment is one of Apple's two push environments.
@@ -103,8 +104,9 @@ type FCMProvider struct {
 	// +kubebuilder:validation:MaxItems=32
 	AppIDs []AppID `json:"appIDs,omitempty"`
 
-	// url replaces Google's FCM server, for a relay or a test.
+	// url replaces Google's FCM server, for a relay or a test: scheme, host and port, without a path.
 	// +optional
+	// +kubebuilder:validation:XValidation:rule="self.matches('^https://[^/]*/?$')",message="must hold scheme, host and port only, without a path"
 	URL HTTPSURL `json:"url,omitempty"`
 
 	// tokenURL replaces Google's OAuth token endpoint, for a relay or a test.
@@ -174,6 +176,7 @@ type PushCredential struct {
 // +kubebuilder:printcolumn:name="Identity",type=string,JSONPath=`.status.credential.identity`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
+// +kubebuilder:validation:XValidation:rule="self.metadata.name.size() <= 63 && self.metadata.name.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?$')",message="the name of a PushProvider is at most 63 lower-case letters, digits and '-', beginning and ending with a letter or digit, because a folder of the tenant's configuration is named after it"
 type PushProvider struct {
 	metav1.TypeMeta `json:",inline"`
 

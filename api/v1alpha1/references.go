@@ -29,8 +29,9 @@ type Hostname string
 // +kubebuilder:validation:XValidation:rule="self.startsWith('https://')",message="must begin with https://, because credentials are sent there"
 // +kubebuilder:validation:XValidation:rule="!self.matches('[@?#]')",message="must have no user information, no query and no fragment"
 // +kubebuilder:validation:XValidation:rule="self.matches(r'^https://[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*(:|/|$)') && (!self.matches(r'^https://([^/:]*\\.)?[0-9]+(:|/|$)') || self.matches(r'^https://((25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])\\.){3}(25[0-5]|2[0-4][0-9]|1[0-9][0-9]|[1-9]?[0-9])(:|/|$)'))",message="must hold a valid host name (RFC 1123) or IPv4 address, e.g. https://mail.example.com/"
+// +kubebuilder:validation:XValidation:rule="!self.matches('^https://[^/:]{254}')",message="must hold a host name of at most 253 characters"
 // +kubebuilder:validation:XValidation:rule="!self.matches('^https://[^/]*:') || self.matches('^https://[^/]*:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])(/|$)')",message="must hold a port between 1 and 65535, or none"
-// +kubebuilder:validation:XValidation:rule="self.matches(r'^https://[^/]*(/[-A-Za-z0-9._~%]+)*/?$')",message="must hold a valid path"
+// +kubebuilder:validation:XValidation:rule="self.matches(r'^https://[^/]*(/([-A-Za-z0-9._~]|%[0-9A-Fa-f]{2})+)*/?$')",message="must hold a valid path"
 type HTTPSURL string
 
 // SecretKeyReference names one value in a Secret of the same namespace.

@@ -76,6 +76,34 @@ func pinnedTo(pin api.Fingerprint) *api.EwsEndpoint {
 	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning.Pinned.SHA256[0] = pin })
 }
 
+func calledEndpoint(name string) *api.EwsEndpoint {
+	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Name = name })
+}
+
+func calledProvider(name string) *api.PushProvider {
+	return with(validAPNs(), func(p *api.PushProvider) { p.Name = name })
+}
+
+func endpointWithin(seconds int32) *api.EwsEndpoint {
+	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Limits = &api.EndpointLimits{TimeoutSeconds: seconds} })
+}
+
+func providerWithin(seconds int32) *api.PushProvider {
+	return with(validAPNs(), func(p *api.PushProvider) { p.Spec.Limits = &api.PushLimits{TimeoutSeconds: seconds} })
+}
+
+func apnsAt(url api.HTTPSURL) *api.PushProvider {
+	return with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.URL = url })
+}
+
+func fcmAt(url, tokenURL api.HTTPSURL) *api.PushProvider {
+	return with(validFCM(), func(p *api.PushProvider) { p.Spec.FCM.URL, p.Spec.FCM.TokenURL = url, tokenURL })
+}
+
+func topic(id api.AppID) *api.PushProvider {
+	return with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{id} })
+}
+
 func callbackTo(url api.CallbackURL) *api.EnsTenant {
 	return with(validTenant(), func(t *api.EnsTenant) { t.Spec.CallbackURL = url })
 }
@@ -109,6 +137,16 @@ func TestEndpointRules(t *testing.T) {
 		"a short fingerprint":          {pinnedTo("0a0b"), "should be at least 64 chars"},
 		"colons in the wrong place":    {pinnedTo(":" + colons[:len(colons)-1]), "must be a SHA-256 fingerprint"},
 		"a fingerprint that is no hex": {pinnedTo(api.Fingerprint(strings.Repeat("0g", 32))), "must be a SHA-256 fingerprint"},
+		"a name with a dot":            {calledEndpoint("mail.example"), "the name of an EwsEndpoint is at most 63"},
+		"a name of 64 letters":         {calledEndpoint(strings.Repeat("a", 64)), "the name of an EwsEndpoint is at most 63"},
+		"a name of 63 letters":         {calledEndpoint(strings.Repeat("a", 63)), ""},
+		"a name that begins with 1":    {calledEndpoint("1-mail"), ""},
+		"a timeout of 101 seconds":     {endpointWithin(101), "should be less than or equal to 100"},
+		"a timeout of 100 seconds":     {endpointWithin(100), ""},
+		"a host of 254 letters":        {endpointAt(api.HTTPSURL("https://" + strings.Repeat("a.", 126) + "aa/EWS")), "must hold a host name of at most 253"},
+		"a host of 253 letters":        {endpointAt(api.HTTPSURL("https://" + strings.Repeat("a.", 126) + "a:443/EWS")), ""},
+		"a path with half an escape":   {endpointAt("https://mail.example.com/EWS%4"), "must hold a valid path"},
+		"a path with an escape":        {endpointAt("https://mail.example.com/EWS%41"), ""},
 		"no pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning = api.EndpointPinning{} }),
 			"exactly one of pinned and certificateAuthority"},
 		"both kinds of pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning.CertificateAuthority = bundle }),
@@ -144,7 +182,19 @@ func TestProviderRules(t *testing.T) {
 			"Unsupported value"},
 		"a relay over http": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.URL = "http://relay.example.com" }),
 			"must begin with https://"},
-		"a relay": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.URL = "https://relay.example.com:2197" }), ""},
+		"a relay":                    {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.URL = "https://relay.example.com:2197" }), ""},
+		"a relay with a path":        {apnsAt("https://relay.example.com/apns"), "scheme, host and port only"},
+		"a relay with a slash":       {apnsAt("https://relay.example.com/"), ""},
+		"an FCM relay with a path":   {fcmAt("https://relay.example.com/fcm", ""), "scheme, host and port only"},
+		"an FCM relay":               {fcmAt("https://relay.example.com:8443", "https://relay.example.com:8443/oauth/token"), ""},
+		"a topic that begins with _": {topic("_com.example"), "must be the id of an app"},
+		"a topic that begins with -": {topic("-com.example"), "must be the id of an app"},
+		"a topic with an underscore": {topic("com.example_mail.x-y"), ""},
+		"a name with a dot":          {calledProvider("apple.prod"), "the name of a PushProvider is at most 63"},
+		"a name of 64 letters":       {calledProvider(strings.Repeat("a", 64)), "the name of a PushProvider is at most 63"},
+		"a name of 63 letters":       {calledProvider(strings.Repeat("a", 63)), ""},
+		"a timeout of 61 seconds":    {providerWithin(61), "should be less than or equal to 60"},
+		"a timeout of 60 seconds":    {providerWithin(60), ""},
 		"a project in capitals": {with(validFCM(), func(p *api.PushProvider) { p.Spec.FCM.ProjectID = "Example-Mail" }),
 			"id of a Firebase project"},
 		"a token address with user information": {with(validFCM(), func(p *api.PushProvider) {
@@ -194,6 +244,10 @@ func TestTenantRules(t *testing.T) {
 		"a callback with ftp":         {callbackTo("ftp://ens.internal/api/ens"), "must begin with https://"},
 		"a callback without a path":   {callbackTo("https://ens.internal"), "must hold the path of the API"},
 		"a callback with a slash":     {callbackTo("https://ens.internal/api/ens/"), "without a slash at its end"},
+		"a callback that goes up":     {callbackTo("https://ens.internal/api/../ens"), "without . and .. in it"},
+		"a callback that stays":       {callbackTo("https://ens.internal/api/./ens"), "without . and .. in it"},
+		"a callback that ends upward": {callbackTo("https://ens.internal/api/.."), "without . and .. in it"},
+		"a callback with dots":        {callbackTo("https://ens.internal/.api/..ens/v1.0"), ""},
 		"a callback with a query":     {callbackTo("https://ens.internal/api/ens?x"), "no query"},
 		"a callback to no host name":  {callbackTo("https://ens_internal/api/ens"), "must hold a valid host name"},
 		"a callback of 151 letters":   {callbackTo(api.CallbackURL("https://ens.internal/" + strings.Repeat("a", 130))), "Too long"},

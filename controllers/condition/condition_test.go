@@ -85,10 +85,18 @@ func TestReadyDecidesWhatToolsSee(t *testing.T) {
 
 func TestLongMessagesAreCutBetweenCharacters(t *testing.T) {
 	t.Parallel()
-	conditions := condition.Set(nil, 1, metav1.Now(), condition.Typed{Type: "X", Finding: condition.Failed("Y", strings.Repeat("ä", 5000))})
-	message := conditions[0].Message
-	if len(message) > 3000 || !strings.HasSuffix(message, "ä…") {
-		t.Errorf("%d bytes, ending in %q", len(message), message[len(message)-10:])
+	const most = 1024 // bytes, of an Event's note
+	for name, c := range map[string]struct{ message, want string }{
+		"as long as may be":          {strings.Repeat("a", most), strings.Repeat("a", most)},
+		"a letter too long":          {strings.Repeat("a", most+1), strings.Repeat("a", most-3) + "…"},
+		"of letters of two bytes":    {strings.Repeat("ä", 5000), strings.Repeat("ä", 510) + "…"},
+		"two bytes that just fit":    {strings.Repeat("ä", most/2), strings.Repeat("ä", most/2)},
+		"few letters but many bytes": {strings.Repeat("😀", 300), strings.Repeat("😀", 255) + "…"},
+	} {
+		conditions := condition.Set(nil, 1, metav1.Now(), condition.Typed{Type: "X", Finding: condition.Failed("Y", c.message)})
+		if got := conditions[0].Message; got != c.want {
+			t.Errorf("%s: %d bytes, ending in %q, want %d", name, len(got), got[len(got)-10:], len(c.want))
+		}
 	}
 }
 

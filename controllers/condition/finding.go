@@ -8,6 +8,7 @@ package condition
 import (
 	"cmp"
 	"slices"
+	"unicode/utf8"
 
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -121,13 +122,19 @@ func setProgress(conditions *[]metav1.Condition, generation int64, now metav1.Ti
 	}
 }
 
-// maxMessage is far below the 32,768 characters that a condition may hold: nobody reads more.
+// maxMessage is how many bytes the note of an Event may have: the API server refuses more. A condition could hold
+// 32,768, but nobody reads them, and the Event says the same.
 const maxMessage = 1024
 
+// shorten cuts message between two characters if it is too long.
 func shorten(message string) string {
-	runes := []rune(message)
-	if len(runes) <= maxMessage {
+	if len(message) <= maxMessage {
 		return message
 	}
-	return string(runes[:maxMessage-1]) + "…"
+	const mark = "…"
+	end := maxMessage - len(mark)
+	for end > 0 && !utf8.RuneStart(message[end]) {
+		end--
+	}
+	return message[:end] + mark
 }

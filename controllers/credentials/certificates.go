@@ -1,6 +1,7 @@
 package credentials
 
 import (
+	"bytes"
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/pem"
@@ -47,8 +48,10 @@ func ParseBundle(data []byte) (Bundle, error) {
 	return bundle, nil
 }
 
+// parseCertificates refuses damaged PEM blocks, which pem.Decode passes over: the runtime does not start with them.
 func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	var certificates []*x509.Certificate
+	begun := bytes.Count(data, []byte("-----BEGIN "))
 	for {
 		block, rest := pem.Decode(data)
 		if block == nil {
@@ -66,6 +69,9 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 	}
 	if len(certificates) == 0 {
 		return nil, errors.New(`it holds no certificate in PEM ("-----BEGIN CERTIFICATE-----")`)
+	}
+	if damaged := begun - len(certificates); damaged > 0 {
+		return nil, fmt.Errorf("%d of its %d PEM blocks are damaged", damaged, begun)
 	}
 	return certificates, nil
 }

@@ -60,8 +60,8 @@ type ServiceAccount struct {
 	PublicKeySHA256 string
 }
 
-// Google's token endpoints, as they stand in service account files of today and of long ago.
-var googleTokenURIs = []string{"https://oauth2.googleapis.com/token", "https://accounts.google.com/o/oauth2/token"}
+// googleTokenURI is Google's token endpoint, and the only one that the runtime accepts. Files of long ago name another.
+const googleTokenURI = "https://oauth2.googleapis.com/token"
 
 // serviceAccountAddress is what the address of every service account looks like.
 var serviceAccountAddress = regexp.MustCompile(`^[a-z0-9][-a-z0-9.]{0,100}@[a-z0-9][-a-z0-9.:]{0,100}\.gserviceaccount\.com$`)
@@ -86,8 +86,8 @@ func ParseServiceAccount(data []byte) (ServiceAccount, error) {
 	switch {
 	case file.Type != "service_account":
 		return ServiceAccount{}, errors.New(`its type is not "service_account"`)
-	case file.TokenURI != googleTokenURIs[0] && file.TokenURI != googleTokenURIs[1]:
-		return ServiceAccount{}, fmt.Errorf("its token_uri is not Google's, %s", googleTokenURIs[0])
+	case file.TokenURI != googleTokenURI:
+		return ServiceAccount{}, fmt.Errorf("its token_uri is not %s: make a new key of the service account", googleTokenURI)
 	case file.UniverseDomain != "" && file.UniverseDomain != "googleapis.com":
 		return ServiceAccount{}, errors.New("its universe_domain is not googleapis.com")
 	case file.ProjectID == "":

@@ -1,6 +1,7 @@
 package credentials_test
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/ecdsa"
 	"crypto/elliptic"
@@ -112,6 +113,7 @@ func TestParseServiceAccount(t *testing.T) {
 		"one that runs a program":    {"type", "external_account", "its type"},
 		"another token_uri":          {"token_uri", "https://evil.example.com/token", "token_uri"},
 		"a token_uri that begins so": {"token_uri", "https://oauth2.googleapis.com/token.evil.example.com", "token_uri"},
+		"a token_uri of long ago":    {"token_uri", "https://accounts.google.com/o/oauth2/token", "make a new key"},
 		"of another universe":        {"universe_domain", "evil.example.com", "universe_domain"},
 		"no project":                 {"project_id", "", "project_id"},
 		"a person's address":         {"client_email", "somebody@example.com", "client_email"},
@@ -161,10 +163,12 @@ func TestParseBundle(t *testing.T) {
 		t.Errorf("got %+v, %v", bundle, err)
 	}
 	for says, data := range map[string][]byte{
-		"no certificate in PEM":            []byte("hello"),
-		"something else than certificates": slices.Concat(a, key),
-		"number 1 cannot be read":          pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}),
-		"may have":                         make([]byte, 400_000),
+		"no certificate in PEM":             []byte("hello"),
+		"something else than certificates":  slices.Concat(a, key),
+		"number 1 cannot be read":           pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: []byte("x")}),
+		"may have":                          make([]byte, 400_000),
+		"1 of its 2 PEM blocks are damaged": slices.Concat(a, bytes.Replace(b, []byte("\n-----END"), []byte("!\n-----END"), 1)),
+		"1 of its 3 PEM blocks are damaged": slices.Concat(b[:len(b)/2], []byte("\n"), a, b),
 	} {
 		_, err := credentials.ParseBundle(data)
 		check(t, err, says, data)

@@ -3,6 +3,7 @@ package desired
 import (
 	"crypto/sha256"
 	"fmt"
+	"strings"
 
 	applycore "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/yaml"
@@ -31,9 +32,28 @@ func Config(t Tenant) config.Config {
 	return result.Effective()
 }
 
-// ConfigMap holds the runtime's configuration file.
+// RefusedError says that the runtime would refuse a configuration. Pods that run would keep the one they have, and new
+// ones would not start.
+type RefusedError struct {
+	// Err are the faults as config.Config.Validate finds them.
+	Err error
+}
+
+// Error implements error, in one line.
+func (e *RefusedError) Error() string {
+	return "the runtime would refuse its configuration: " + strings.ReplaceAll(e.Err.Error(), "\n", "; ")
+}
+
+// Unwrap gives the faults.
+func (e *RefusedError) Unwrap() error { return e.Err }
+
+// ConfigMap holds the runtime's configuration file. The error is a *RefusedError for one that the runtime would refuse.
 func ConfigMap(t Tenant) (*applycore.ConfigMapApplyConfiguration, error) {
-	file, err := yaml.Marshal(Config(t))
+	content := Config(t)
+	if err := content.Validate(); err != nil {
+		return nil, &RefusedError{Err: err}
+	}
+	file, err := yaml.Marshal(content)
 	if err != nil {
 		return nil, fmt.Errorf("rendering the runtime's configuration: %w", err)
 	}

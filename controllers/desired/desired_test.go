@@ -2,6 +2,7 @@ package desired_test
 
 import (
 	"bytes"
+	"errors"
 	"flag"
 	"os"
 	"path/filepath"
@@ -220,6 +221,106 @@ func TestWhatWasRenderedIsFoundAgain(t *testing.T) {
 		if _, err := desired.LastRendered(spoilt); err == nil {
 			t.Errorf("%v was read", spoilt)
 		}
+	}
+}
+
+func TestEndpointsWithOneAddressAreWithdrawn(t *testing.T) {
+	t.Parallel()
+	at := func(name string, url api.HTTPSURL) *api.EwsEndpoint {
+		changed := endpoint(name)
+		changed.Spec.URL = url
+		changed.Spec.Pinning = api.EndpointPinning{CertificateAuthority: &api.CertificateBundle{
+			ConfigMap: &api.ConfigMapKeyReference{Name: "authorities", Key: api.DataKey(name)},
+		}}
+		return changed
+	}
+	references := desired.References{}
+	for _, e := range []*api.EwsEndpoint{
+		at("c", "https://MAIL.example.com:443/ews/exchange.asmx"), at("b", "https://mail.example.com/EWS"),
+		at("a", "https://mail.example.com/EWS/Exchange.asmx"),
+	} {
+		if err := references.AddEndpoint(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := references.WithdrawClashes(); !reflect.DeepEqual(got, [][]string{{"a", "c"}}) {
+		t.Errorf("clashes are %v", got)
+	}
+	if len(references.Endpoints) != 1 || references.Endpoints[0].Name != "b" || len(references.Mounts) != 1 || references.Mounts[0].Key != "b" {
+		t.Errorf("what is left is %+v", references)
+	}
+	if got := references.WithdrawClashes(); len(got) != 0 {
+		t.Errorf("clashes are again %v", got)
+	}
+
+	// What was rendered last is not carried over to an address that is taken by now.
+	last := desired.References{}
+	for _, e := range []*api.EwsEndpoint{at("old", "https://mail.example.com/EWS"), at("other", "https://other.example.com/EWS")} {
+		if err := last.AddEndpoint(e); err != nil {
+			t.Fatal(err)
+		}
+	}
+	references.CarryEndpoints(last)
+	references.Sort()
+	if len(references.Endpoints) != 2 || references.Endpoints[0].Name != "b" || references.Endpoints[1].Name != "other" || len(references.Mounts) != 2 {
+		t.Errorf("with what is carried over there is %+v", references)
+	}
+}
+
+// Each of these is refused by the API server, too; what it let in before, or would let in by mistake, must not get to
+// the pods.
+func TestWhatTheRuntimeRefusesIsNotRendered(t *testing.T) {
+	t.Parallel()
+	appleWith := func(change func(*config.PushProvider)) func(*desired.Tenant) {
+		return func(t *desired.Tenant) { change(&t.References.Providers[0]) }
+	}
+	googleWith := func(change func(*config.FCM)) func(*desired.Tenant) {
+		return func(t *desired.Tenant) { change(t.References.Providers[1].FCM) }
+	}
+	exchangeWith := func(change func(*config.Endpoint)) func(*desired.Tenant) {
+		return func(t *desired.Tenant) { change(&t.References.Endpoints[0]) }
+	}
+	for name, c := range map[string]struct {
+		spoil func(*desired.Tenant)
+		// field is what the error must name; empty is no error.
+		field string
+	}{
+		"nothing is wrong":              {func(*desired.Tenant) {}, ""},
+		"an endpoint's name with a dot": {exchangeWith(func(e *config.Endpoint) { e.Name = "a.b" }), "endpoints[0].name"},
+		"an endpoint's long timeout":    {exchangeWith(func(e *config.Endpoint) { e.TimeoutSeconds = 300 }), "endpoints[exchange].timeoutSeconds"},
+		"an endpoint without a path":    {exchangeWith(func(e *config.Endpoint) { e.URL = "https://mail.example.com" }), "endpoints[exchange].url"},
+		"one address twice": {func(t *desired.Tenant) {
+			twin := t.References.Endpoints[0]
+			twin.Name = "twin"
+			t.References.Endpoints = append(t.References.Endpoints, twin)
+		}, "endpoints[twin].url"},
+		"a provider's name that is too long": {appleWith(func(p *config.PushProvider) { p.Name = strings.Repeat("a", 64) }), "pushProviders[0].name"},
+		"a provider's long timeout":          {appleWith(func(p *config.PushProvider) { p.TimeoutSeconds = 61 }), "pushProviders[apple].timeoutSeconds"},
+		"a relay of APNs with a path":        {appleWith(func(p *config.PushProvider) { p.APNs.URL = "https://relay.example.com/x" }), "pushProviders[apple].apns.url"},
+		"a topic that begins with _":         {appleWith(func(p *config.PushProvider) { p.APNs.Topics[0] = "_x" }), "pushProviders[apple].apns.topics[0]"},
+		"a relay of FCM with a path":         {googleWith(func(f *config.FCM) { f.URL = "https://relay.example.com/x" }), "pushProviders[google].fcm.url"},
+		"a token address over http":          {googleWith(func(f *config.FCM) { f.TokenURL = "http://relay.example.com/x" }), "pushProviders[google].fcm.tokenURL"},
+		"a callback that goes up":            {func(t *desired.Tenant) { t.Object.Spec.CallbackURL = "https://ens.internal/a/../b" }, "server.callbackURL"},
+		"two faults": {func(t *desired.Tenant) {
+			t.References.Endpoints[0].TimeoutSeconds, t.Object.Spec.EnvironmentType = 300, "ä"
+		}, "server.environmentType: want at most 256 printable ASCII characters; endpoints[exchange].timeoutSeconds"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			tenant := build(t, minimal(), "exchange")
+			c.spoil(&tenant)
+			_, err := desired.ConfigMap(tenant)
+			if c.field == "" {
+				if err != nil {
+					t.Errorf("refused: %v", err)
+				}
+				return
+			}
+			refused, ok := errors.AsType[*desired.RefusedError](err)
+			if !ok || !strings.Contains(refused.Error(), c.field) || strings.Contains(refused.Error(), "\n") {
+				t.Errorf("got %v, want a refusal in one line that names %s", err, c.field)
+			}
+		})
 	}
 }
 

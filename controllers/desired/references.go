@@ -2,6 +2,7 @@ package desired
 
 import (
 	"fmt"
+	"maps"
 	"path"
 	"slices"
 	"strings"
@@ -82,10 +83,39 @@ func (r *References) AddProvider(provider *v1alpha1.PushProvider) {
 	r.Providers = append(r.Providers, entry)
 }
 
-// CarryEndpoints adds the endpoints that were rendered last and are not here.
+// WithdrawClashes takes away the endpoints that have their address in common with another, and returns their names,
+// sorted, a list for each address. The runtime refuses them: a device that names the address could mean any of them.
+func (r *References) WithdrawClashes() [][]string {
+	r.Sort()
+	named := map[string][]string{}
+	for _, entry := range r.Endpoints {
+		address := config.EndpointAddress(entry.URL)
+		named[address] = append(named[address], entry.Name)
+	}
+	var clashes [][]string
+	for _, address := range slices.Sorted(maps.Keys(named)) {
+		names := named[address]
+		if len(names) == 1 {
+			continue
+		}
+		clashes = append(clashes, names)
+		for _, name := range names {
+			r.Endpoints = slices.DeleteFunc(r.Endpoints, func(e config.Endpoint) bool { return e.Name == name })
+			folder := path.Join(config.EndpointsFolder, name)
+			r.Mounts = slices.DeleteFunc(r.Mounts, func(m Mount) bool { return path.Dir(m.Path) == folder })
+		}
+	}
+	return clashes
+}
+
+// CarryEndpoints adds the endpoints that were rendered last and are not here, neither by name nor by address.
 func (r *References) CarryEndpoints(last References) {
 	for _, entry := range last.Endpoints {
-		if !slices.ContainsFunc(r.Endpoints, func(e config.Endpoint) bool { return e.Name == entry.Name }) {
+		address := config.EndpointAddress(entry.URL)
+		isTaken := func(e config.Endpoint) bool {
+			return e.Name == entry.Name || config.EndpointAddress(e.URL) == address
+		}
+		if !slices.ContainsFunc(r.Endpoints, isTaken) {
 			r.Endpoints = append(r.Endpoints, entry)
 			r.carryMounts(last, path.Join(config.EndpointsFolder, entry.Name))
 		}

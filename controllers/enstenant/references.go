@@ -33,7 +33,12 @@ func (p *pass) resolveReferences(ctx context.Context) error {
 		}
 		found = append(found, finding)
 	}
+	for _, names := range p.references.WithdrawClashes() {
+		found = append(found, condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf(
+			"EwsEndpoints %s have the same address: correct the url of one, or remove it from spec.endpoints", strings.Join(names, " and "))))
+	}
 	endpoints := condition.Summarize("", "", found...)
+	ofEndpoints := len(found)
 	for _, name := range p.tenant.Spec.PushProviders {
 		finding, err := p.resolveProvider(ctx, string(name))
 		if err != nil {
@@ -41,7 +46,7 @@ func (p *pass) resolveReferences(ctx context.Context) error {
 		}
 		found = append(found, finding)
 	}
-	providers := condition.Summarize("", "", found[len(p.tenant.Spec.Endpoints):]...)
+	providers := condition.Summarize("", "", found[ofEndpoints:]...)
 	if !endpoints.Good() {
 		p.references.CarryEndpoints(last)
 	}

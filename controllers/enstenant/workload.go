@@ -24,6 +24,11 @@ func (p *pass) ensureWorkload(ctx context.Context) error {
 		return nil
 	}
 	objects, err := p.objects()
+	if refused, ok := errors.AsType[*desired.RefusedError](err); ok {
+		p.findings.workload = new(condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf(
+			"What was applied last stays, because with the spec and what it names %v", refused)))
+		return nil
+	}
 	if err != nil {
 		return err
 	}

@@ -309,6 +309,16 @@ func (f *findings) endpoints(endpoints []Endpoint) {
 	}
 }
 
+// EndpointAddress is equal for the URLs of endpoints that a configuration may not hold both of, because they mean the
+// same server and path; text that is no URL stands for itself.
+func EndpointAddress(text string) string {
+	u, err := url.Parse(text)
+	if err != nil {
+		return text
+	}
+	return sameAddress(u)
+}
+
 // sameAddress is equal for URLs that mean the same endpoint (protocol.md, response code 35).
 func sameAddress(u *url.URL) string {
 	port := u.Port()

@@ -24,7 +24,7 @@ type APNsProviderApplyConfiguration struct {
 	// environment is where the apps' device tokens come from: Production, or Sandbox for development builds. In effect
 	// unless set: Production.
 	Environment *apiv1alpha1.APNsEnvironment `json:"environment,omitempty"`
-	// url replaces Apple's server, for a relay or a test.
+	// url replaces Apple's server, for a relay or a test: scheme, host and port, without a path.
 	URL *apiv1alpha1.HTTPSURL `json:"url,omitempty"`
 }
 

@@ -9,7 +9,8 @@ package v1alpha1
 //
 // EndpointLimits bound what is asked of a server.
 type EndpointLimitsApplyConfiguration struct {
-	// timeoutSeconds bounds one request with its answer. In effect unless set: 30.
+	// timeoutSeconds bounds one request with its answer, at most 100: a user's password is in memory as long as a
+	// request lasts, and may be there for less than two minutes. In effect unless set: 30.
 	TimeoutSeconds *int32 `json:"timeoutSeconds,omitempty"`
 	// maxConcurrentRequests bounds the requests of one replica of a tenant that are under way at once. In effect
 	// unless set: 256.

@@ -20,7 +20,7 @@ type FCMProviderApplyConfiguration struct {
 	ServiceAccountSecretRef *SecretKeyReferenceApplyConfiguration `json:"serviceAccountSecretRef,omitempty"`
 	// appIDs are the packages of the apps that are served. In effect unless set: all.
 	AppIDs []apiv1alpha1.AppID `json:"appIDs,omitempty"`
-	// url replaces Google's FCM server, for a relay or a test.
+	// url replaces Google's FCM server, for a relay or a test: scheme, host and port, without a path.
 	URL *apiv1alpha1.HTTPSURL `json:"url,omitempty"`
 	// tokenURL replaces Google's OAuth token endpoint, for a relay or a test.
 	TokenURL *apiv1alpha1.HTTPSURL `json:"tokenURL,omitempty"`
