@@ -16,6 +16,7 @@ import (
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
 	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -146,6 +147,18 @@ func TestCertificateFromCertManager(t *testing.T) {
 	s.applySamples(named("acme", "acme-server-certificate"))
 	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
 	s.gone(&certmanager.Certificate{}, "acme-tls")
+
+	// cert-manager goes away while the operator runs: that is said, and everything else goes on.
+	s.remove(&apiextensions.CustomResourceDefinition{}, "certificates.cert-manager.io")
+	s.gone(&apiextensions.CustomResourceDefinition{}, "certificates.cert-manager.io")
+	wanting := sample(t, "acme")
+	wantsCertificate(wanting)
+	_ = unstructured.SetNestedField(wanting.Object, int64(3), "spec", "runtime", "replicas")
+	s.apply(wanting)
+	s.waitCondition(tenant, api.ConditionTLSReady, metav1.ConditionFalse, api.ReasonCertManagerMissing)
+	if got := *fetch(s, &appsv1.Deployment{}, "acme").Spec.Replicas; got != 3 {
+		t.Errorf("the Deployment has %d replicas, want 3", got)
+	}
 }
 
 type errNotYet string

@@ -42,8 +42,9 @@ const (
 	// The first retry comes soon, and none later than people wait for.
 	firstRetry = 200 * time.Millisecond
 	lastRetry  = 2 * time.Minute
-	// reconciliationTimeout frees a worker from a database that hangs. Migrating a large schema takes longest.
-	reconciliationTimeout = 2 * time.Minute
+	// reconciliationTimeout frees a worker. The database has limits of its own, which end sooner: one that hangs leaves
+	// time for everything else.
+	reconciliationTimeout = 3 * time.Minute
 )
 
 // Options are what the reconcilers need to know.

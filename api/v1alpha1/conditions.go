@@ -88,7 +88,8 @@ const (
 
 // Reasons of DatabaseReady.
 const (
-	// ReasonForeignSchema: a schema of the tenant's name belongs to another tenant or program. It is left alone.
+	// ReasonForeignSchema: a schema of the tenant's name belongs to another tenant or program, or another role owns it. It
+	// is left alone.
 	ReasonForeignSchema = "ForeignSchema"
 	// ReasonNewerSchema: a newer operator has migrated the schema; upgrade this operator. The schema is left alone.
 	ReasonNewerSchema = "NewerSchema"

@@ -65,6 +65,8 @@ type identity struct {
 type record struct {
 	digest  [sha256.Size]byte
 	version string
+	// generation counts the changes of the object's spec.
+	generation int64
 }
 
 // Apply makes the object what desired says, unless it is known to be so already. It takes over no object that owns
@@ -80,17 +82,27 @@ func (a *Applier) Apply(ctx context.Context, desired Configuration, current clie
 	if err != nil {
 		return err
 	}
-	if known, found := a.applied.Load(id); found && version != "" && known == (record{digest, version}) {
+	if known, found := a.applied.Load(id); found && version != "" && known.(record).digest == digest && known.(record).version == version {
 		return nil
 	}
 	if err := a.Client.Apply(ctx, desired, client.FieldOwner(FieldOwner), client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying %s %s: %w", id.kind.Kind, id.name, err)
 	}
-	if version, err = versionOf(desired); err != nil {
+	applied := record{digest: digest}
+	if applied.version, applied.generation, err = versionOf(desired); err != nil {
 		return fmt.Errorf("reading the answer to applying %s %s: %w", id.kind.Kind, id.name, err)
 	}
-	a.applied.Store(id, record{digest, version})
+	a.applied.Store(id, applied)
 	return nil
+}
+
+// Generation is the object's generation after it was applied last, 0 if that is not known. A cached object of a lower one
+// is older than what was applied.
+func (a *Applier) Generation(kind schema.GroupVersionKind, name types.NamespacedName) int64 {
+	if known, found := a.applied.Load(identity{kind: kind, namespace: name.Namespace, name: name.Name}); found {
+		return known.(record).generation
+	}
+	return 0
 }
 
 // version is the object's version, empty if there is no object.
@@ -136,19 +148,20 @@ func identityOf(c Configuration) identity {
 	}
 }
 
-// versionOf reads the version out of an apply configuration that an apply has filled with the server's answer.
-func versionOf(c Configuration) (string, error) {
+// versionOf reads version and generation out of an apply configuration that an apply has filled with the server's answer.
+func versionOf(c Configuration) (version string, generation int64, err error) {
 	answer, err := json.Marshal(c)
 	if err != nil {
-		return "", err
+		return "", 0, err
 	}
 	var object struct {
 		Metadata struct {
 			ResourceVersion string `json:"resourceVersion"`
+			Generation      int64  `json:"generation"`
 		} `json:"metadata"`
 	}
 	if err := json.Unmarshal(answer, &object); err != nil {
-		return "", err
+		return "", 0, err
 	}
-	return object.Metadata.ResourceVersion, nil
+	return object.Metadata.ResourceVersion, object.Metadata.Generation, nil
 }

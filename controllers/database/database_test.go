@@ -236,8 +236,8 @@ func TestForeignSchemaIsLeftAlone(t *testing.T) {
 			if _, err := server.Provision(t.Context(), tenant); !errors.Is(err, migrations.ErrForeignSchema) {
 				t.Errorf("provisioning: %v, want ErrForeignSchema", err)
 			}
-			if err := server.Drop(t.Context(), tenant); err != nil {
-				t.Error(err)
+			if err := server.Drop(t.Context(), tenant); !errors.Is(err, migrations.ErrForeignSchema) {
+				t.Errorf("dropping: %v, want ErrForeignSchema", err)
 			}
 			var exists bool
 			err := admin.QueryRow(t.Context(), "SELECT to_regnamespace($1) IS NOT NULL", names.Schema).Scan(&exists)
@@ -245,6 +245,74 @@ func TestForeignSchemaIsLeftAlone(t *testing.T) {
 				t.Errorf("the foreign schema was dropped (%v)", err)
 			}
 		})
+	}
+}
+
+func TestSchemaOfAnotherRoleNamesTheRemedy(t *testing.T) {
+	t.Parallel()
+	server, own := newServer(t)
+	admin := connect(t, own.SuperuserURL)
+	tenant := tenantOf(own, "acme")
+	names := database.NamesFor(tenant)
+	if _, err := server.Provision(t.Context(), tenant); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := admin.Exec(t.Context(), "ALTER SCHEMA "+names.Schema+" OWNER TO "+names.Schema); err != nil {
+		t.Fatal(err)
+	}
+	_, err := server.Provision(t.Context(), tenant)
+	refused, ok := errors.AsType[*database.OwnerError](err)
+	if !ok || refused.Owner != names.Schema || refused.Role != own.Owner || strings.Contains(strings.ToLower(refused.Error()), "drop") {
+		t.Fatalf("provisioning: %v", err)
+	}
+	if err := server.Drop(t.Context(), tenant); !errors.As(err, &refused) {
+		t.Errorf("dropping: %v", err)
+	}
+	if _, err := admin.Exec(t.Context(), `ALTER SCHEMA "`+names.Schema+`" OWNER TO "`+own.Owner+`"`); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := server.Provision(t.Context(), tenant); err != nil {
+		t.Errorf("after the remedy: %v", err)
+	}
+}
+
+func TestFreeLoginIsTheOneWithoutSessions(t *testing.T) {
+	t.Parallel()
+	server, own := newServer(t)
+	want := func(when, want string, names database.Names) {
+		t.Helper()
+		if got, err := server.FreeLogin(t.Context(), names); err != nil || got != want {
+			t.Errorf("%s: got %s, %v; want %s", when, got, err, want)
+		}
+	}
+	unknown := database.NamesFor(tenantOf(own, "unknown"))
+	want("before there are roles", unknown.Logins[0], unknown)
+	_, names := login(t, server, tenantOf(own, "acme"))
+	want("while the first has a session", names.Logins[1], names)
+	password := database.NewPassword()
+	if err := server.SetPassword(t.Context(), names.Logins[1], password); err != nil {
+		t.Fatal(err)
+	}
+	connect(t, server.RuntimeURL(names.Logins[1], password).RevealString())
+	want("while both have one", names.Logins[0], names)
+}
+
+func TestLockOfAnotherSessionIsNotWaitedForLong(t *testing.T) {
+	t.Parallel()
+	server, own := newServer(t)
+	tenant := tenantOf(own, "acme")
+	names := database.NamesFor(tenant)
+	if _, err := server.Provision(t.Context(), tenant); err != nil {
+		t.Fatal(err)
+	}
+	admin := connect(t, own.SuperuserURL)
+	for _, statement := range []string{"BEGIN", "LOCK TABLE " + names.Schema + ".meta IN ACCESS EXCLUSIVE MODE"} {
+		if _, err := admin.Exec(t.Context(), statement); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if _, err := server.Inspect(t.Context(), names); err == nil || !strings.Contains(database.Reason(err), "lock timeout") {
+		t.Errorf("got %v, want an error that tells of the lock", err)
 	}
 }
 

@@ -16,9 +16,11 @@ import (
 const sessionEnd = 5000
 
 // Drop removes everything that the tenant has in the database: it ends the sessions of the tenant's roles, drops the
-// schema and then the roles. A schema of another tenant is left alone, with its roles. It may be called again after a
-// failure, and when nothing is there.
+// schema and then the roles. A schema of another tenant or role is left alone, with the roles (State.Refusal is the
+// error). It may be called again after a failure, and when nothing is there.
 func (s *Server) Drop(ctx context.Context, tenant migrations.Identity) error {
+	ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
+	defer cancel()
 	names := NamesFor(tenant)
 	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
 		conn := c.Conn()
@@ -26,8 +28,8 @@ func (s *Server) Drop(ctx context.Context, tenant migrations.Identity) error {
 		if err != nil {
 			return err
 		}
-		if !state.BelongsTo(tenant) {
-			return nil
+		if err := state.Refusal(tenant); err != nil {
+			return err
 		}
 		roles, err := existingRoles(ctx, conn, names)
 		if err != nil {

@@ -16,6 +16,10 @@ import (
 type State struct {
 	// SchemaExists says whether there is a schema of the tenant's name, OwnedByUs whether the operator's role owns it.
 	SchemaExists, OwnedByUs bool
+	// Empty says that nothing is in the schema, or that there is none.
+	Empty bool
+	// Owner is the role that owns the schema, empty if there is none; Role is the operator's own.
+	Owner, Role string
 	// Identity is whose schema it says it is; zero if it does not say.
 	Identity migrations.Identity
 	// Version is the schema's version, 0 if there is none.
@@ -28,11 +32,35 @@ type State struct {
 
 // BelongsTo reports whether the schema is tenant's, or is not there, or has been made and not yet marked.
 func (s State) BelongsTo(tenant migrations.Identity) bool {
-	if !s.SchemaExists {
-		return true
-	}
-	return s.OwnedByUs && (s.Identity == tenant || s.Identity == migrations.Identity{})
+	return s.Refusal(tenant) == nil
 }
+
+// Refusal says why the schema is not to be touched for tenant, nil if it may be: an *OwnerError if another role owns
+// it, migrations.ErrForeignSchema if it says that it is another tenant's.
+func (s State) Refusal(tenant migrations.Identity) error {
+	switch {
+	case !s.SchemaExists:
+		return nil
+	case !s.OwnedByUs:
+		return &OwnerError{Schema: NamesFor(tenant).Schema, Owner: s.Owner, Role: s.Role}
+	case s.Identity != tenant && s.Identity != migrations.Identity{}:
+		return fmt.Errorf("schema %s: %w", NamesFor(tenant).Schema, migrations.ErrForeignSchema)
+	}
+	return nil
+}
+
+// OwnerError says that a role other than the operator's owns the schema, as after a restore from a backup. Whose data
+// are in it cannot be told.
+type OwnerError struct{ Schema, Owner, Role string }
+
+// Error says what to do.
+func (e *OwnerError) Error() string {
+	return fmt.Sprintf("schema %s belongs to role %s and not to the operator's role %s, so it is left alone: if it holds this tenant's data, "+
+		"hand it over with ALTER SCHEMA %s OWNER TO %s, and its tables likewise", e.Schema, e.Owner, e.Role, quote(e.Schema), quote(e.Role))
+}
+
+// Is makes errors.Is(err, migrations.ErrForeignSchema) true.
+func (e *OwnerError) Is(target error) bool { return target == migrations.ErrForeignSchema }
 
 // Complete reports whether nothing is left for Provision to do.
 func (s State) Complete() bool {
@@ -41,6 +69,8 @@ func (s State) Complete() bool {
 
 // Inspect looks at what there is of a tenant. It changes nothing.
 func (s *Server) Inspect(ctx context.Context, names Names) (State, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	var state State
 	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
 		var err error
@@ -55,9 +85,12 @@ func inspect(ctx context.Context, conn *pgx.Conn, names Names) (State, error) {
 	var hasMeta bool
 	const find = `
 SELECT n.oid IS NOT NULL, coalesce(pg_get_userbyid(n.nspowner) = current_user, false),
-       EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'meta')
+       EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'meta'),
+       NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid),
+       coalesce(pg_get_userbyid(n.nspowner), ''), current_user
 FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = $1`
-	if err := conn.QueryRow(ctx, find, names.Schema).Scan(&state.SchemaExists, &state.OwnedByUs, &hasMeta); err != nil {
+	found := conn.QueryRow(ctx, find, names.Schema)
+	if err := found.Scan(&state.SchemaExists, &state.OwnedByUs, &hasMeta, &state.Empty, &state.Owner, &state.Role); err != nil {
 		return State{}, err
 	}
 	if hasMeta && state.OwnedByUs {

@@ -19,6 +19,8 @@ type poolConn = pgxpool.Conn
 // returns the schema's version. It refuses a schema of another tenant (migrations.ErrForeignSchema) and one that a
 // newer operator made (migrations.ErrNewerSchema), and changes nothing in them.
 func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int, error) {
+	ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
+	defer cancel()
 	names := NamesFor(tenant)
 	version := 0
 	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
@@ -27,8 +29,8 @@ func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int
 		if err != nil {
 			return err
 		}
-		if !state.BelongsTo(tenant) {
-			return fmt.Errorf("schema %s: %w", names.Schema, migrations.ErrForeignSchema)
+		if err := state.Refusal(tenant); err != nil {
+			return err
 		}
 		if !state.SchemaExists {
 			if _, err := conn.Exec(ctx, "CREATE SCHEMA "+quote(names.Schema)); err != nil {
@@ -100,14 +102,35 @@ func (s *Server) SetPassword(ctx context.Context, role string, password secret.V
 	if err != nil {
 		return fmt.Errorf("setting the password of role %s: %w", role, err)
 	}
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	// The verifier is base64 with a few signs that need no quoting.
 	_, err = s.pool.Exec(ctx, "ALTER ROLE "+quote(role)+" PASSWORD '"+verifier+"'")
 	return classify("setting the password of role "+role, err)
 }
 
+// FreeLogin is the login role to give a new password to when nobody knows the one in use any more: the second one if
+// only the first one has sessions, else the first one.
+func (s *Server) FreeLogin(ctx context.Context, names Names) (string, error) {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
+	const sessions = `
+SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $1) AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $2)`
+	var onlyFirst bool
+	if err := s.pool.QueryRow(ctx, sessions, names.Logins[0], names.Logins[1]).Scan(&onlyFirst); err != nil {
+		return "", classify("looking for the sessions of schema "+names.Schema, err)
+	}
+	if onlyFirst {
+		return names.Logins[1], nil
+	}
+	return names.Logins[0], nil
+}
+
 // PasswordRefused reports whether the server refuses role's password. A login that fails for any other reason tells
 // nothing about the password: the server may let the role in from the pods only.
 func (s *Server) PasswordRefused(ctx context.Context, role string, password secret.Value) bool {
+	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
+	defer cancel()
 	config := s.pool.Config().ConnConfig
 	config.User, config.Password = role, password.RevealString()
 	conn, err := pgx.ConnectConfig(ctx, config)

@@ -24,6 +24,13 @@ const (
 	maxConnections = 5
 	// connectTimeout is short, so that a database that is down is told of at once.
 	connectTimeout = 5 * time.Second
+	// lookTimeout bounds what takes milliseconds in a database that is well.
+	lookTimeout = 30 * time.Second
+	// provisionTimeout bounds the making and removing of a schema. Migrating a large one takes longest.
+	provisionTimeout = 90 * time.Second
+	// lockTimeout is how long the operator's sessions queue for a lock: whoever comes after them queues too, the runtime
+	// among them.
+	lockTimeout = 10 * time.Second
 	// defaultSSLMode is the default of Postgres' own clients.
 	defaultSSLMode = "prefer"
 )
@@ -71,6 +78,7 @@ func Open(ctx context.Context, options Options) (*Server, error) {
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.RuntimeParams["application_name"] = "ens-operator"
 	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { return renewPassword(c, options.URL) }
+	config.AfterConnect = limitLocks
 	runtime, err := runtimeAddress(config.ConnConfig, options, text.RevealString())
 	if err != nil {
 		return nil, err
@@ -96,6 +104,15 @@ func renewPassword(c *pgx.ConnConfig, source func() (secret.Value, error)) error
 	}
 	c.User, c.Password = latest.User, latest.Password
 	return nil
+}
+
+// limitLocks sets a session's lock_timeout. It is not among the parameters of the connection's start, which poolers
+// refuse. The pool gives ctx no deadline.
+func limitLocks(ctx context.Context, conn *pgx.Conn) error {
+	ctx, cancel := context.WithTimeout(ctx, connectTimeout)
+	defer cancel()
+	_, err := conn.Exec(ctx, fmt.Sprintf("SET lock_timeout = %d", lockTimeout.Milliseconds()))
+	return err
 }
 
 // sslModePattern finds the mode in both forms of connection string; the parsed configuration does not tell it.

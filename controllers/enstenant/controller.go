@@ -62,6 +62,8 @@ type Reconciler struct {
 	certificates certificateWatch
 	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
 	verified sync.Map
+	// made holds, by tenant, the madeLogin that is not known to be in a Secret yet.
+	made sync.Map
 }
 
 // Reconcile brings one tenant to what its spec asks for.
@@ -75,6 +77,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	p := r.newPass(tenant)
 	err := p.provision(ctx)
+	if errors.Is(ctx.Err(), context.Canceled) {
+		return reconcile.Result{}, ctx.Err() // the operator stops; what was found while it did says nothing
+	}
 	statusErr := p.writeStatus(ctx, err == nil)
 	if err := errors.Join(err, statusErr, p.retry); err != nil {
 		return reconcile.Result{}, err
@@ -155,6 +160,7 @@ func (p *pass) lookAgain(d time.Duration) {
 // forget drops what is remembered of a tenant that is gone.
 func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))
+	r.made.Delete(client.ObjectKeyFromObject(tenant))
 	names := []string{
 		desired.RuntimeName(tenant), desired.BoxerName(tenant), desired.CertificateName(tenant), desired.WorkloadName(tenant),
 	}

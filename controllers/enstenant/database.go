@@ -11,6 +11,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/database"
 	"github.com/ens-operator/ens-operator/controllers/desired"
@@ -51,12 +52,14 @@ func (p *pass) ensureDatabase(ctx context.Context) error {
 			p.lookAgain(databaseRecheck)
 		}
 	}()
+	if p.state == nil {
+		return nil
+	}
+	if err := p.state.Refusal(p.identity); err != nil {
+		p.findings.database = new(refusedSchema(p.names, err))
+		return nil
+	}
 	switch {
-	case p.state == nil:
-		return nil
-	case !p.state.BelongsTo(p.identity):
-		p.findings.database = new(foreignSchema(p.names))
-		return nil
 	case p.state.Version > migrations.Version:
 		p.findings.database = new(newerSchema(p.names))
 		return nil
@@ -69,8 +72,11 @@ func (p *pass) ensureDatabase(ctx context.Context) error {
 		p.databaseFailed(err)
 		return nil
 	}
-	if err := p.ensureLogin(ctx); err != nil {
-		return err
+	// A password is not set before it can be told to anybody.
+	if p.renderable {
+		if err := p.ensureLogin(ctx); err != nil {
+			return err
+		}
 	}
 	if p.findings.database == nil {
 		p.findings.database = new(condition.OK(v1alpha1.ReasonReady, "Schema and roles are there"))
@@ -88,30 +94,46 @@ func (p *pass) provisionDatabase(ctx context.Context) error {
 		return err
 	}
 	p.login.version = version
+	p.verified.Delete(client.ObjectKeyFromObject(p.tenant)) // a role that was made anew has no password
 	log.FromContext(ctx).Info("Prepared the schema", "schema", p.names.Schema, "version", version)
 	return nil
 }
 
-// ensureLogin finds the runtime's password in the Secret that holds it, or sets a new one. Once per process and
-// password it tries whether the database agrees.
+// madeLogin is a login with a password that this process has made.
+type madeLogin struct {
+	role     string
+	password secret.Value
+}
+
+// ensureLogin finds the runtime's password in the Secret that holds it, or sets a new one if that Secret can be written.
+// Once per process and password it tries whether the database agrees.
 func (p *pass) ensureLogin(ctx context.Context) error {
-	held, err := p.readKept(ctx, desired.RuntimeName(p.tenant))
+	name := desired.RuntimeName(p.tenant)
+	held, err := p.readKept(ctx, name)
 	if err != nil {
 		return err
 	}
+	if held != nil && !desired.Owns(p.tenant)(held) {
+		// Pods may still use the login in it, so its password stays.
+		p.findings.database = new(condition.Stuck(v1alpha1.ReasonNotOwned, (&apply.NotOwnedError{Kind: "Secret", Name: name}).Error()))
+		return nil
+	}
+	tenant := client.ObjectKeyFromObject(p.tenant)
 	var role string
 	var password secret.Value
 	known := false
-	if held != nil && desired.Owns(p.tenant)(held) {
+	if held != nil {
 		role, password, known = database.Login(desired.DatabaseURL(held.Data), p.names)
 	}
-	if !known {
-		role, password = p.names.Logins[0], database.NewPassword()
+	if known {
+		p.made.Delete(tenant)
+	} else if role, password, err = p.makeLogin(ctx); err != nil {
+		p.databaseFailed(err)
+		return nil
 	}
 	p.login.url = p.Database.RuntimeURL(role, password)
 	digest := sha256.Sum256(p.login.url.Reveal())
-	tenant := client.ObjectKeyFromObject(p.tenant)
-	if verified, found := p.verified.Load(tenant); known && found && verified == digest {
+	if verified, found := p.verified.Load(tenant); found && verified == digest {
 		return nil
 	}
 	if !known || p.Database.PasswordRefused(ctx, role, password) {
@@ -124,28 +146,56 @@ func (p *pass) ensureLogin(ctx context.Context) error {
 	return nil
 }
 
-// databaseFailed notes what the database answered.
-func (p *pass) databaseFailed(err error) {
-	switch {
-	case errors.Is(err, migrations.ErrForeignSchema):
-		p.findings.database = new(foreignSchema(p.names))
-		return
-	case errors.Is(err, migrations.ErrNewerSchema):
-		p.findings.database = new(newerSchema(p.names))
-		return
-	case errors.Is(err, database.ErrUnreachable):
-		p.findings.database = new(condition.Failed(v1alpha1.ReasonUnreachable,
-			"The database does not answer the operator: look at the database and at the operator's database URL; it is tried again"))
-	default:
-		// Postgres' own words; they hold no values.
-		p.findings.database = new(condition.Failed(v1alpha1.ReasonError, fmt.Sprintf("The database refused: %s; it is tried again", database.Reason(err))))
+// makeLogin chooses a role and a new password, the same ones until they are found in the Secret: that may be late in
+// the cache, or not be written for now.
+func (p *pass) makeLogin(ctx context.Context) (string, secret.Value, error) {
+	tenant := client.ObjectKeyFromObject(p.tenant)
+	if made, found := p.made.Load(tenant); found {
+		made := made.(madeLogin)
+		return made.role, made.password, nil
 	}
-	p.retry = err
+	role, err := p.Database.FreeLogin(ctx, p.names)
+	if err != nil {
+		return "", secret.Value{}, err
+	}
+	made := madeLogin{role, database.NewPassword()}
+	p.made.Store(tenant, made)
+	return made.role, made.password, nil
 }
 
-func foreignSchema(names database.Names) condition.Finding {
+// databaseFailed notes what the database answered.
+func (p *pass) databaseFailed(err error) {
+	finding, transient := databaseFinding(p.names, err)
+	p.findings.database = &finding
+	if transient {
+		p.retry = err
+	}
+}
+
+// databaseFinding tells what the database answered, and whether trying again may help.
+func databaseFinding(names database.Names, err error) (finding condition.Finding, transient bool) {
+	switch {
+	case errors.Is(err, migrations.ErrForeignSchema):
+		return refusedSchema(names, err), false
+	case errors.Is(err, migrations.ErrNewerSchema):
+		return newerSchema(names), false
+	case errors.Is(err, database.ErrUnreachable):
+		return condition.Failed(v1alpha1.ReasonUnreachable,
+			"The database does not answer the operator: look at the database and at the operator's database URL; it is tried again"), true
+	default:
+		// Postgres' own words; they hold no values.
+		return condition.Failed(v1alpha1.ReasonError, fmt.Sprintf("The database refused: %s; it is tried again", database.Reason(err))), true
+	}
+}
+
+// refusedSchema is about a schema that is not to be touched (database.State.Refusal).
+func refusedSchema(names database.Names, err error) condition.Finding {
+	if refused, ok := errors.AsType[*database.OwnerError](err); ok {
+		return condition.Stuck(v1alpha1.ReasonForeignSchema, "In the database, "+refused.Error())
+	}
 	return condition.Stuck(v1alpha1.ReasonForeignSchema, fmt.Sprintf(
-		"Schema %s is there and not this tenant's, so it is left alone: rename it or drop it", names.Schema))
+		"Schema %s is there and says that it is another tenant's, so it is left alone: find out whose data are in it, and rename it if they are to be kept",
+		names.Schema))
 }
 
 func newerSchema(names database.Names) condition.Finding {

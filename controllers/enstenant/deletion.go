@@ -107,11 +107,13 @@ func (r *Reconciler) dropDatabase(ctx context.Context, tenant *v1alpha1.EnsTenan
 	if err == nil {
 		return nil
 	}
+	names := database.NamesFor(identity)
+	cause, transient := databaseFinding(names, err)
 	finding := deleting("The database does not let the schema be dropped; it is tried again")
-	if r.Clock.Since(tenant.DeletionTimestamp.Time) > databaseLimit {
-		finding = condition.Stuck(v1alpha1.ReasonUnreachable, fmt.Sprintf(
-			"The schema %s cannot be dropped; it is tried again. If the database will not come back, annotate the EnsTenant with %s=true to leave the schema behind",
-			database.NamesFor(identity).Schema, v1alpha1.AnnotationAbandonDatabase))
+	if !transient || r.Clock.Since(tenant.DeletionTimestamp.Time) > databaseLimit {
+		finding = condition.Stuck(cause.Reason, fmt.Sprintf(
+			"Schema %s cannot be removed with the tenant. %s. To leave the schema behind, annotate the EnsTenant with %s=true",
+			names.Schema, cause.Message, v1alpha1.AnnotationAbandonDatabase))
 	}
 	if statusErr := r.reportDeletion(ctx, tenant, finding); statusErr != nil {
 		return statusErr
@@ -146,6 +148,8 @@ func (r *Reconciler) reportDeletion(ctx context.Context, tenant *v1alpha1.EnsTen
 	tenant.Status.ObservedGeneration = tenant.Generation
 	tenant.Status.Conditions = condition.Set(tenant.Status.Conditions, tenant.Generation, metav1.NewTime(r.Clock.Now()),
 		condition.Typed{Type: v1alpha1.ConditionReady, Finding: finding})
+	ctx, cancel := statusContext(ctx)
+	defer cancel()
 	if err := condition.PatchStatus(ctx, r.Client, before, tenant); err != nil {
 		return client.IgnoreNotFound(err)
 	}

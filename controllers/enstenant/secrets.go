@@ -84,7 +84,9 @@ func (p *pass) ensureKeys(ctx context.Context) (condition.Finding, error) {
 		switch {
 		case p.state == nil:
 			return condition.Waiting("Keys are made once the database tells that it holds no data sealed with others"), nil
-		case p.state.Version > 0 && p.state.BelongsTo(p.identity):
+		case !p.state.BelongsTo(p.identity):
+			return condition.Waiting("Keys are made once the schema is known to be the tenant's"), nil
+		case p.state.SchemaExists && !p.state.Empty:
 			return condition.Stuck(v1alpha1.ReasonKeysLost, fmt.Sprintf(
 				"Secret %s is gone, and the data in schema %s are sealed with its keys: restore it from a backup, or drop the schema to begin anew",
 				name, p.names.Schema)), nil

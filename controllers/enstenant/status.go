@@ -2,6 +2,7 @@ package enstenant
 
 import (
 	"context"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
@@ -51,11 +52,21 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 	}
 	p.tenant.Status.Conditions = conditions
 	before := p.findings.before
+	ctx, cancel := statusContext(ctx)
+	defer cancel()
 	if err := condition.PatchStatus(ctx, p.Client, before, p.tenant); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	condition.Announce(p.Recorder, p.tenant, before.Status.Conditions, conditions)
 	return nil
+}
+
+// statusTimeout bounds the writing of a status.
+const statusTimeout = 10 * time.Second
+
+// statusContext has time left for writing a status when ctx has none.
+func statusContext(ctx context.Context) (context.Context, context.CancelFunc) {
+	return context.WithTimeout(context.WithoutCancel(ctx), statusTimeout)
 }
 
 // setFields writes everything of the status but the conditions.

@@ -8,6 +8,8 @@ import (
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/types"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -57,13 +59,16 @@ func (p *pass) requestCertificate(ctx context.Context) (condition.Finding, error
 	}
 	if !known {
 		p.lookAgain(certManagerPoll)
-		return condition.Failed(v1alpha1.ReasonCertManagerMissing,
-			"The cluster does not know Certificates: install cert-manager, or name a Secret in spec.tls.secretName"), nil
+		return certManagerMissing(), nil
 	}
 	request := &certmanager.Certificate{}
 	err = p.Applier.Apply(ctx, desired.Certificate(p.tenant), request, desired.Owns(p.tenant))
 	if refused, ok := errors.AsType[*apply.NotOwnedError](err); ok {
 		return condition.Stuck(v1alpha1.ReasonNotOwned, refused.Error()), nil
+	}
+	if kindGone(err) {
+		p.lookAgain(certManagerPoll)
+		return certManagerMissing(), nil
 	}
 	if err != nil {
 		return condition.Finding{}, err
@@ -80,6 +85,17 @@ func (p *pass) requestCertificate(ctx context.Context) (condition.Finding, error
 		return condition.Finding{Status: metav1.ConditionUnknown, Reason: v1alpha1.ReasonCertificateNotReady, Message: message}, nil
 	}
 	return finding, nil
+}
+
+func certManagerMissing() condition.Finding {
+	return condition.Failed(v1alpha1.ReasonCertManagerMissing,
+		"The cluster does not know Certificates: install cert-manager, or name a Secret in spec.tls.secretName")
+}
+
+// kindGone reports whether an apply failed because the cluster does not know the kind any more, or is about to forget
+// it: nothing can be created then, which the API server calls a method that is not allowed.
+func kindGone(err error) bool {
+	return meta.IsNoMatchError(err) || apierrors.IsNotFound(err) || apierrors.IsMethodNotSupported(err)
 }
 
 func readyOf(certificate *certmanager.Certificate) *certmanager.CertificateCondition {

@@ -94,6 +94,14 @@ func (p *pass) observeWorkload(ctx context.Context) error {
 	p.findings.replicas = deployment.Status.Replicas
 	p.findings.available = new(availableFinding(deployment))
 	p.findings.rollout = new(rolloutFinding(deployment))
+	kind := appsv1.SchemeGroupVersion.WithKind("Deployment")
+	if deployment.Generation < p.Applier.Generation(kind, client.ObjectKeyFromObject(deployment)) {
+		// The cache has yet to hear of what this pass or the last one has applied.
+		p.findings.rollout = new(condition.Waiting("The pods are being replaced"))
+		if !p.findings.available.Good() {
+			p.findings.available = p.findings.rollout
+		}
+	}
 	return nil
 }
 
@@ -120,14 +128,28 @@ func availableFinding(deployment *appsv1.Deployment) condition.Finding {
 // rolloutComplete is the reason of a Deployment's condition Progressing after a rollout that succeeded.
 const rolloutComplete = "NewReplicaSetAvailable"
 
-// rolloutFinding says whether all pods are of the latest template.
+// deadlineExceeded is the reason of that condition when a rollout has made no progress for too long.
+const deadlineExceeded = "ProgressDeadlineExceeded"
+
+// rolloutFinding says whether all pods are of the latest template and ready, and no others are left, by the rules of
+// kubectl rollout status.
 func rolloutFinding(deployment *appsv1.Deployment) condition.Finding {
 	wanted := int32(1)
 	if deployment.Spec.Replicas != nil {
 		wanted = *deployment.Spec.Replicas
 	}
-	if deployment.Status.ObservedGeneration < deployment.Generation || deployment.Status.UpdatedReplicas < wanted {
+	status := deployment.Status
+	progressing := deploymentCondition(deployment, appsv1.DeploymentProgressing)
+	switch {
+	case status.ObservedGeneration < deployment.Generation:
 		return condition.Waiting("The pods are being replaced")
+	case progressing != nil && progressing.Status == corev1.ConditionFalse && progressing.Reason == deadlineExceeded:
+		return condition.Failed(v1alpha1.ReasonUnavailable, fmt.Sprintf(
+			"The latest pods do not become ready (%s): look at the events and logs of Deployment %s", progressing.Reason, deployment.Name))
+	case status.UpdatedReplicas < wanted, status.Replicas > status.UpdatedReplicas:
+		return condition.Waiting("The pods are being replaced")
+	case status.AvailableReplicas < status.UpdatedReplicas:
+		return condition.Waiting("Not all of the latest pods are ready")
 	}
 	return condition.OK(v1alpha1.ReasonAvailable, "")
 }
