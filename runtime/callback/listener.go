@@ -214,7 +214,7 @@ func (l *Listener) take(ctx context.Context, t *tenant.Tenant, hook credential.W
 	}
 	l.processor.submit(&work{
 		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: s.UserHash, mailboxID: s.MailboxID,
-		endpoint: s.Endpoint, credential: c, claims: claims, unread: intents.unread, owed: s.Owed,
+		endpoint: s.Endpoint, credential: c, claims: claims, changed: intents.changed, unread: intents.unread, owed: s.Owed,
 		alive: !lost, lost: lost, activity: requestid.From(ctx),
 	})
 	return nil
@@ -224,8 +224,9 @@ func (l *Listener) take(ctx context.Context, t *tenant.Tenant, hook credential.W
 type intents struct {
 	// keys lack the user.
 	keys map[store.Key]bool
-	// unread is the last count that the post named.
-	unread *int
+	// changed says that something happened in the mailbox, unread is the count after it, nil if the post does not tell.
+	changed bool
+	unread  *int
 }
 
 // read finds out what a post means, and whether it says that the subscription is gone: an error post has no
@@ -239,8 +240,8 @@ func read(n ews.Notification) (in intents, lost bool) {
 			in.keys[store.Key{Kind: store.Resubscribe}] = true
 		}
 		for _, event := range message.Events {
-			if event.UnreadCount != nil {
-				in.unread = event.UnreadCount
+			if event.Kind != ews.Status {
+				in.changed, in.unread = true, event.UnreadCount // a count is old when something comes after it
 			}
 			switch event.Kind {
 			case ews.NewMail, ews.Created:

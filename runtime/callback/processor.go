@@ -55,8 +55,9 @@ type work struct {
 	endpoint   string
 	credential credential.Credential
 	claims     []store.Claim
-	// unread is the count that the post named, nil if it named none.
-	unread *int
+	// changed says that something happened in the mailbox, unread is the count after it, nil if it is not known.
+	changed bool
+	unread  *int
 	// owed says that the journal has more for this user.
 	owed bool
 	// alive says that the post shows the subscription to be alive, lost that Exchange says it is gone.
@@ -131,15 +132,19 @@ func (p *Processor) submit(w *work) {
 func (w *work) merge(later *work) {
 	w.credential.Wipe()
 	claims := append(w.claims, later.claims...)
-	unread, owed, alive, deadline := later.unread, w.owed || later.owed, w.alive || later.alive, later.deadline
-	if unread == nil {
-		unread = w.unread
+	changed, unread := later.changed, later.unread
+	if !changed { // nothing has made the earlier count old
+		changed, unread = w.changed, w.unread
 	}
+	// A newer generation has taken the place of one that is lost.
+	lost := later.lost || w.lost && w.generation == later.generation
+	owed, alive, deadline := w.owed || later.owed, w.alive || later.alive, later.deadline
 	if w.deadline.Before(deadline) {
 		deadline = w.deadline
 	}
 	*w = *later
-	w.claims, w.unread, w.owed, w.alive, w.deadline = claims, unread, owed, alive, deadline
+	w.claims, w.changed, w.unread = claims, changed, unread
+	w.owed, w.alive, w.lost, w.deadline = owed, alive, lost, deadline
 }
 
 // serve works for one user until nothing more has come.
