@@ -24,6 +24,8 @@ const (
 	TLSKeyFile         = "tls/tls.key"
 	// EndpointsFolder holds `<endpoint>/ca.crt` of the endpoints that are verified by a certificate authority.
 	EndpointsFolder = "endpoints"
+	// AutodiscoverFolder holds `ca.crt`, the authorities that Autodiscover's hosts are verified against.
+	AutodiscoverFolder = "autodiscover"
 	// PushFolder holds `<provider>/<file>`, the credentials of the push providers.
 	PushFolder = "push"
 )
@@ -34,6 +36,7 @@ type Config struct {
 	Tenant        Tenant         `json:"tenant"`
 	Server        Server         `json:"server"`
 	Endpoints     []Endpoint     `json:"endpoints"`
+	Autodiscover  *Autodiscover  `json:"autodiscover,omitempty"`
 	PushProviders []PushProvider `json:"pushProviders"`
 	Notifications Notifications  `json:"notifications"`
 	// MailboxProof is Required or FirstUse (protocol.md, registerdevicev2).
@@ -62,6 +65,8 @@ type Server struct {
 	Admin   string `json:"admin"`
 	// TLS makes the runtime serve HTTPS with TLSCertificateFile; else it serves plain HTTP behind an entry.
 	TLS bool `json:"tls,omitempty"`
+	// MinTLSVersion is the oldest version that is spoken with TLS; VersionTLS12 unless set.
+	MinTLSVersion TLSVersion `json:"minTLSVersion,omitempty"`
 	// CallbackURL is the base under which Exchange reaches the runtime, at most 150 characters, up to and including
 	// the API path, e.g. https://ens.example.com/MailNotificationService/api/ens.
 	CallbackURL string `json:"callbackURL"`
@@ -81,8 +86,15 @@ type Endpoint struct {
 	URL string `json:"url"`
 	// Pinning says how the server's certificate is verified.
 	Pinning Pinning `json:"pinning"`
+	// MinTLSVersion is the oldest version that is spoken with the server; VersionTLS12 unless set.
+	MinTLSVersion TLSVersion `json:"minTLSVersion,omitempty"`
 	// AuthenticationMethods are the ways a credential may be presented, e.g. Basic.
 	AuthenticationMethods []AuthenticationMethod `json:"authenticationMethods"`
+	// SecureEmailGateway says that the URL is that of a SEG, which lets compliant devices pass (G-01 to G-18).
+	SecureEmailGateway *SecureEmailGateway `json:"secureEmailGateway,omitempty"`
+	// ServerVersion is the newest RequestServerVersion to send, e.g. Exchange2010_SP1. Unless set, it is found out:
+	// Exchange refuses what it does not know, and is then asked for less.
+	ServerVersion ServerVersion `json:"serverVersion,omitempty"`
 	// TimeoutSeconds bounds one request, body included.
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 	// MaxConcurrentRequests bounds the requests of one replica to this endpoint.
@@ -103,10 +115,64 @@ type Pinning struct {
 // AuthenticationMethod is a way of presenting a credential to Exchange.
 type AuthenticationMethod string
 
-// The methods. Only Basic is implemented so far.
+// The methods.
 const (
+	// AuthBasic and AuthNTLM present user name and password. Where both are allowed, Basic is used unless the server
+	// does not offer it.
 	AuthBasic AuthenticationMethod = "Basic"
+	AuthNTLM  AuthenticationMethod = "NTLM"
+	// AuthOAuth presents an access token.
+	AuthOAuth AuthenticationMethod = "OAuth"
+	// AuthClientCertificate presents a certificate in the TLS handshake, alone or beside one of the others (E-11, E-12).
+	AuthClientCertificate AuthenticationMethod = "ClientCertificate"
 )
+
+// TLSVersion is a version of TLS, named as in Kubernetes' own --tls-min-version.
+type TLSVersion string
+
+// The versions. The first two are broken and only for servers that cannot do better.
+const (
+	TLS10 TLSVersion = "VersionTLS10"
+	TLS11 TLSVersion = "VersionTLS11"
+	TLS12 TLSVersion = "VersionTLS12"
+	TLS13 TLSVersion = "VersionTLS13"
+)
+
+// ServerVersion is a RequestServerVersion.
+type ServerVersion string
+
+// The versions that the runtime tells apart: each has something that the one before does not (ews.md, section 1).
+const (
+	Exchange2010SP1 ServerVersion = "Exchange2010_SP1"
+	Exchange2010SP2 ServerVersion = "Exchange2010_SP2"
+	Exchange2013    ServerVersion = "Exchange2013"
+)
+
+// SecureEmailGateway is how the devices are told to a SEG. Which names a SEG expects is not in public documents, the
+// defaults are those of its log's columns (G-04).
+type SecureEmailGateway struct {
+	// DeviceIDHeader carries the first device's id.
+	DeviceIDHeader string `json:"deviceIDHeader,omitempty"`
+	// DevicesHeader carries the ids of all devices, separated by commas; in an answer, `id:status` for each.
+	DevicesHeader string `json:"devicesHeader,omitempty"`
+}
+
+// Autodiscover finds a user's endpoint by the e-mail address, among the tenant's endpoints.
+type Autodiscover struct {
+	// Domains bound what is asked: the e-mail address, and every host, must be of one of them or a subdomain.
+	Domains []string `json:"domains"`
+	// AuthenticationMethods are those by which a credential may be presented to the hosts; unless set, those that all
+	// endpoints allow. Autodiscover v2 needs none.
+	AuthenticationMethods []AuthenticationMethod `json:"authenticationMethods,omitempty"`
+	// CABundle says that autodiscover/ca.crt holds the certificate authorities to trust instead of the system's. A host
+	// that is an endpoint's too is verified as the endpoint is.
+	CABundle bool `json:"caBundle,omitempty"`
+	// CacheSeconds is how long an answer holds for its domain.
+	CacheSeconds int32 `json:"cacheSeconds,omitempty"`
+}
+
+// CacheTime is CacheSeconds as a duration.
+func (a Autodiscover) CacheTime() time.Duration { return time.Duration(a.CacheSeconds) * time.Second }
 
 // PushProvider is one way to the phones. Exactly one of APNs and FCM is set.
 type PushProvider struct {

@@ -34,6 +34,11 @@ const (
 	// Retries inside stay below a minute, while the credential may be held (protocol.md, Callback semantics).
 	defaultPushTimeout     = 20
 	defaultPushConcurrency = 256
+	// An hour after a mailbox server has been replaced, everybody has found the new one.
+	defaultAutodiscoverCache = 3_600
+	// G-04.
+	defaultDeviceIDHeader = "Request-DeviceId"
+	defaultDevicesHeader  = "EnsDevices"
 	// E-01.
 	defaultUserAgent = "MailNotificationService/v2 (ExchangeServicesClient/15.00.0913.015)"
 )
@@ -52,6 +57,7 @@ func (c Config) Effective() Config {
 	}
 	c.Server.BasePaths = slices.Compact(slices.Sorted(slices.Values(append(slices.Clone(c.Server.BasePaths), originalBasePaths...))))
 
+	setDefault(&c.Server.MinTLSVersion, TLS12)
 	setDefault(&c.MailboxProof, ProofRequired)
 	setDefault(&c.Notifications.StatusFrequencyMinutes, defaultStatusFrequencyMinutes)
 	setDefault(&c.Limits.MaxUsers, defaultMaxUsers)
@@ -71,9 +77,24 @@ func (c Config) Effective() Config {
 		setDefault(&endpoint.TimeoutSeconds, defaultEndpointTimeout)
 		setDefault(&endpoint.MaxConcurrentRequests, defaultEndpointConcurrency)
 		setDefault(&endpoint.UserAgent, defaultUserAgent)
+		setDefault(&endpoint.MinTLSVersion, TLS12)
+		if endpoint.SecureEmailGateway != nil {
+			gateway := *endpoint.SecureEmailGateway
+			setDefault(&gateway.DeviceIDHeader, defaultDeviceIDHeader)
+			setDefault(&gateway.DevicesHeader, defaultDevicesHeader)
+			endpoint.SecureEmailGateway = &gateway
+		}
 		if len(endpoint.AuthenticationMethods) == 0 {
 			endpoint.AuthenticationMethods = []AuthenticationMethod{AuthBasic}
 		}
+	}
+	if c.Autodiscover != nil {
+		autodiscover := *c.Autodiscover
+		setDefault(&autodiscover.CacheSeconds, defaultAutodiscoverCache)
+		if len(autodiscover.AuthenticationMethods) == 0 {
+			autodiscover.AuthenticationMethods = allowedByAll(c.Endpoints)
+		}
+		c.Autodiscover = &autodiscover
 	}
 	c.PushProviders = slices.Clone(c.PushProviders)
 	for i := range c.PushProviders {
@@ -82,6 +103,17 @@ func (c Config) Effective() Config {
 		setDefault(&provider.MaxConcurrentPushes, defaultPushConcurrency)
 	}
 	return c
+}
+
+// allowedByAll are the authentication methods that every endpoint allows.
+func allowedByAll(endpoints []Endpoint) []AuthenticationMethod {
+	var methods []AuthenticationMethod
+	for _, method := range authenticationMethods {
+		if !slices.ContainsFunc(endpoints, func(e Endpoint) bool { return !slices.Contains(e.AuthenticationMethods, method) }) {
+			methods = append(methods, method)
+		}
+	}
+	return methods
 }
 
 func setDefault[T comparable](field *T, value T) {

@@ -41,6 +41,8 @@ type Loaded struct {
 	Certificate *tls.Certificate `json:"-"`
 	// EndpointCAs are the authorities of the endpoints with Pinning.CertificateAuthority, by endpoint.
 	EndpointCAs map[string]*x509.CertPool `json:"-"`
+	// AutodiscoverCAs are the authorities that Autodiscover's hosts are verified against, nil for the system's.
+	AutodiscoverCAs *x509.CertPool `json:"-"`
 	// PushCredentials are the contents of the credential files, by provider.
 	PushCredentials map[string]secret.Value
 	// PushCAs are the authorities of the providers with CABundle, by provider.
@@ -131,6 +133,9 @@ func load(path, folder string) (*Loaded, error) {
 		if endpoint.Pinning.CertificateAuthority {
 			loaded.EndpointCAs[endpoint.Name] = f.authorities(filepath.Join(EndpointsFolder, endpoint.Name, CABundleFile))
 		}
+	}
+	if parsed.Autodiscover != nil && parsed.Autodiscover.CABundle {
+		loaded.AutodiscoverCAs = f.authorities(filepath.Join(AutodiscoverFolder, CABundleFile))
 	}
 	loaded.PushCredentials = f.pushCredentials(parsed.PushProviders)
 	for _, provider := range parsed.PushProviders {

@@ -212,7 +212,7 @@ func TestLoadReadsNothingButFiles(t *testing.T) {
 
 func TestParseIgnoresTheFieldsOfANewerOperator(t *testing.T) {
 	t.Parallel()
-	content := append(render(t, sample()), []byte("autodiscover: {domains: [example.com]}\n")...)
+	content := append(render(t, sample()), []byte("mailSource: {graph: {tenant: example}}\n")...)
 	content = bytes.Replace(content, []byte("tenant:"), []byte("tenant:\n  colour: blue"), 1)
 	got, err := config.Parse(content)
 	if err != nil {

@@ -44,6 +44,10 @@ const (
 	maxRate           = 1_000_000
 	maxKeyPoolSize    = 100_000
 	maxRefillInterval = 86_400
+	// maxAutodiscoverCache: after a day at most a mailbox that was moved is looked for again.
+	maxAutodiscoverCache = 86_400
+	// maxDomains are gone through for every host that is asked.
+	maxDomains = 100
 	// A lease shorter than minLease would end while its work still waits for Exchange, and the work would be done
 	// twice; one longer than maxLease keeps the work of a crashed replica waiting.
 	minLease = 5
@@ -74,7 +78,12 @@ const (
 )
 
 // authenticationMethods are those the runtime implements.
-var authenticationMethods = []AuthenticationMethod{AuthBasic}
+var authenticationMethods = []AuthenticationMethod{AuthBasic, AuthNTLM, AuthOAuth, AuthClientCertificate}
+
+var tlsVersions = []string{string(TLS10), string(TLS11), string(TLS12), string(TLS13)}
+
+// headerName is a header's name (RFC 9110, section 5.6.2), without the signs that nobody uses.
+var headerName = regexp.MustCompile(`^[A-Za-z0-9][-_A-Za-z0-9]{0,63}$`)
 
 // FieldError is one fault of a configuration.
 type FieldError struct {
@@ -95,6 +104,7 @@ func (c Config) Validate() error {
 	f.tenant(c.Tenant)
 	f.server(c.Server)
 	f.endpoints(c.Endpoints)
+	f.autodiscover(c.Autodiscover)
 	f.pushProviders(c.PushProviders)
 	f.within("notifications.policyCeiling", c.Notifications.PolicyCeiling, 0, maxPolicy)
 	f.within("notifications.statusFrequencyMinutes", c.Notifications.StatusFrequencyMinutes, 1, maxStatusMinutes)
@@ -174,6 +184,7 @@ func (f *findings) server(s Server) {
 	if host, _, err := net.SplitHostPort(s.Admin); err == nil && !isLoopback(host) {
 		f.add("server.admin", "want a loopback address, e.g. %s, have %.100q: it is not protected otherwise", defaultAdmin, s.Admin)
 	}
+	f.oneOf("server.minTLSVersion", string(s.MinTLSVersion), tlsVersions...)
 	f.callbackURL(s.CallbackURL)
 	if len(s.BasePaths) > maxBasePaths {
 		f.add("server.basePaths", "want at most %d, have %d", maxBasePaths, len(s.BasePaths))
@@ -298,15 +309,57 @@ func (f *findings) endpoints(endpoints []Endpoint) {
 			addresses[address] = endpoint.Name
 		}
 		f.pinning(field+".pinning", endpoint.Pinning)
-		for _, method := range endpoint.AuthenticationMethods {
-			if !slices.Contains(authenticationMethods, method) {
-				f.add(field+".authenticationMethods", "%.100q is unknown to this version, which knows %q", method, authenticationMethods)
-			}
+		f.authenticationMethods(field, endpoint.AuthenticationMethods)
+		f.oneOf(field+".minTLSVersion", string(endpoint.MinTLSVersion), tlsVersions...)
+		if endpoint.ServerVersion != "" {
+			f.oneOf(field+".serverVersion", string(endpoint.ServerVersion), string(Exchange2010SP1), string(Exchange2010SP2), string(Exchange2013))
 		}
+		f.gateway(field, endpoint)
 		f.within(field+".timeoutSeconds", endpoint.TimeoutSeconds, 1, maxEndpointTimeout)
 		f.within(field+".maxConcurrentRequests", endpoint.MaxConcurrentRequests, 1, maxConcurrency)
 		f.headerText(field+".userAgent", endpoint.UserAgent)
 	}
+}
+
+func (f *findings) authenticationMethods(field string, methods []AuthenticationMethod) {
+	for _, method := range methods {
+		if !slices.Contains(authenticationMethods, method) {
+			f.add(field+".authenticationMethods", "%.100q is unknown to this version, which knows %q", method, authenticationMethods)
+		}
+	}
+}
+
+// gateway checks the settings of a SEG, through which NTLM does not pass (G-13).
+func (f *findings) gateway(field string, endpoint Endpoint) {
+	gateway := endpoint.SecureEmailGateway
+	if gateway == nil {
+		return
+	}
+	const what = "the name of a header"
+	f.matches(field+".secureEmailGateway.deviceIDHeader", gateway.DeviceIDHeader, headerName, what)
+	f.matches(field+".secureEmailGateway.devicesHeader", gateway.DevicesHeader, headerName, what)
+	if strings.EqualFold(gateway.DeviceIDHeader, gateway.DevicesHeader) {
+		f.add(field+".secureEmailGateway.devicesHeader", "must not be the same as deviceIDHeader")
+	}
+	if slices.Contains(endpoint.AuthenticationMethods, AuthNTLM) {
+		f.add(field+".authenticationMethods", "must not hold %s: it does not pass a secure email gateway", AuthNTLM)
+	}
+}
+
+func (f *findings) autodiscover(a *Autodiscover) {
+	if a == nil {
+		return
+	}
+	if len(a.Domains) == 0 || len(a.Domains) > maxDomains {
+		f.add("autodiscover.domains", "want 1 to %d domains, have %d", maxDomains, len(a.Domains))
+	}
+	for i, domain := range a.Domains {
+		if !isHostName(domain) || strings.Trim(domain, "0123456789.") == "" || !strings.Contains(domain, ".") {
+			f.add(fmt.Sprintf("autodiscover.domains[%d]", i), "want a domain like example.com, have %.100q", domain)
+		}
+	}
+	f.authenticationMethods("autodiscover", a.AuthenticationMethods)
+	f.within("autodiscover.cacheSeconds", a.CacheSeconds, 1, maxAutodiscoverCache)
 }
 
 // EndpointAddress is equal for the URLs of endpoints that a configuration may not hold both of, because they mean the

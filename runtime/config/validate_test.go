@@ -97,6 +97,13 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 	apple := func(apply func(*config.APNs)) change {
 		return func(c *config.Config) { apply(c.PushProviders[0].APNs) }
 	}
+	gateway := func(g config.SecureEmailGateway, methods ...config.AuthenticationMethod) change {
+		return func(c *config.Config) {
+			c.Endpoints[0].SecureEmailGateway = &g
+			c.Endpoints[0].AuthenticationMethods = methods
+		}
+	}
+	autodiscover := func(a config.Autodiscover) change { return func(c *config.Config) { c.Autodiscover = &a } }
 	google := func(apply func(*config.FCM)) change { return func(c *config.Config) { apply(c.PushProviders[1].FCM) } }
 	tests := map[string]struct {
 		apply change
@@ -155,6 +162,18 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"a pin in capitals":                     {pins(pin, strings.ToUpper(pin)), "endpoints[exchange].pinning.sha256[1]"},
 		"a pin with colons":                     {pins("9f:86"), "endpoints[exchange].pinning.sha256[0]"},
 		"more pins than anybody needs":          {pins(slices.Repeat([]string{pin}, 33)...), "endpoints[exchange].pinning.sha256"},
+		"a TLS version of another spelling":     {func(c *config.Config) { c.Endpoints[0].MinTLSVersion = "1.2" }, "endpoints[exchange].minTLSVersion"},
+		"a TLS version to listen with":          {func(c *config.Config) { c.Server.MinTLSVersion = "VersionSSL30" }, "server.minTLSVersion"},
+		"an Exchange that is too old":           {func(c *config.Config) { c.Endpoints[0].ServerVersion = "Exchange2007" }, "endpoints[exchange].serverVersion"},
+		"a header that is none":                 {gateway(config.SecureEmailGateway{DevicesHeader: "Ens Devices"}), "endpoints[exchange].secureEmailGateway.devicesHeader"},
+		"one header for two things":             {gateway(config.SecureEmailGateway{DeviceIDHeader: "ensdevices"}), "endpoints[exchange].secureEmailGateway.devicesHeader"},
+		"NTLM through a gateway":                {gateway(config.SecureEmailGateway{}, config.AuthNTLM), "endpoints[exchange].authenticationMethods"},
+		"autodiscover without domains":          {autodiscover(config.Autodiscover{}), "autodiscover.domains"},
+		"autodiscover of a whole country":       {autodiscover(config.Autodiscover{Domains: []string{"com"}}), "autodiscover.domains[0]"},
+		"autodiscover of an address":            {autodiscover(config.Autodiscover{Domains: []string{"10.0.0.1"}}), "autodiscover.domains[0]"},
+		"autodiscover of a URL":                 {autodiscover(config.Autodiscover{Domains: []string{"example.com", "https://example.net"}}), "autodiscover.domains[1]"},
+		"autodiscover by an unknown method":     {autodiscover(config.Autodiscover{Domains: []string{"example.com"}, AuthenticationMethods: []config.AuthenticationMethod{"Digest"}}), "autodiscover.authenticationMethods"},
+		"autodiscover that is never renewed":    {autodiscover(config.Autodiscover{Domains: []string{"example.com"}, CacheSeconds: 1 << 20}), "autodiscover.cacheSeconds"},
 		"a method of a newer operator": {func(c *config.Config) {
 			c.Endpoints[0].AuthenticationMethods = []config.AuthenticationMethod{"Basic", "Kerberos"}
 		}, "endpoints[exchange].authenticationMethods"},

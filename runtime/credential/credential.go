@@ -4,7 +4,12 @@
 // It is the only place where a plaintext credential is made; others hold a Credential, pass it to Exchange and wipe it.
 package credential
 
-import "github.com/ens-operator/ens-operator/runtime/secret"
+import (
+	"slices"
+	"time"
+
+	"github.com/ens-operator/ens-operator/runtime/secret"
+)
 
 // AuthType is how the device's user authenticates to Exchange, in the numbers of the wire contract (protocol.md,
 // registerdevicev2; E-10 to E-12).
@@ -21,6 +26,15 @@ const (
 
 // Known reports whether t is one of the contract's numbers.
 func (t AuthType) Known() bool { return t >= Basic && t <= OAuthCBA }
+
+// HasPassword reports whether there is a user name with a password in it.
+func (t AuthType) HasPassword() bool { return t == Basic || t == BasicCBA }
+
+// HasToken reports whether there is an OAuth access token in it.
+func (t AuthType) HasToken() bool { return t == OAuth || t == OAuthCBA }
+
+// HasCertificate reports whether there is a client certificate in it.
+func (t AuthType) HasCertificate() bool { return t == CBA || t == BasicCBA || t == OAuthCBA }
 
 // String is the name the original logs, e.g. "Basic Auth" (E-09).
 func (t AuthType) String() string {
@@ -41,22 +55,54 @@ func (t AuthType) String() string {
 }
 
 // Credential is a plaintext credential. It must be wiped when the work that needs it ends, in less than two minutes.
-// Username is secret too: it is often the e-mail address, which no log may carry (L-07).
+// Username is secret too: it is often the e-mail address, which no log may carry (L-07). AuthType says which parts are
+// there.
 type Credential struct {
 	AuthType AuthType
-	Username secret.Value
-	Password secret.Value
+	// Username and Password are there if AuthType.HasPassword.
+	Username, Password secret.Value
+	// Token is the OAuth access token, if AuthType.HasToken, and Expires when it ends, zero if the device did not say.
+	Token   secret.Value
+	Expires time.Time
+	// Certificate is there if AuthType.HasCertificate.
+	Certificate Certificate
+}
+
+// Certificate is a client certificate with its key, taken out of the PKCS#12 file (PFX) that the device sent.
+type Certificate struct {
+	// Chain is DER, the user's own certificate first. It names the user, so it is as secret as a user name.
+	Chain []secret.Value
+	// Key is the private key, DER PKCS#8.
+	Key secret.Value
 }
 
 // Wipe clears the plaintext.
 func (c *Credential) Wipe() {
-	c.Username.Wipe()
-	c.Password.Wipe()
+	for _, part := range c.parts() {
+		part.Wipe()
+	}
+}
+
+// Expired reports whether the access token is known to have ended.
+func (c *Credential) Expired(now time.Time) bool {
+	return c.AuthType.HasToken() && !c.Expires.IsZero() && !now.Before(c.Expires)
+}
+
+// parts are all secrets that are there.
+func (c *Credential) parts() []*secret.Value {
+	parts := []*secret.Value{&c.Username, &c.Password, &c.Token, &c.Certificate.Key}
+	for i := range c.Certificate.Chain {
+		parts = append(parts, &c.Certificate.Chain[i])
+	}
+	return parts
 }
 
 // Clone returns a copy with bytes of its own, for work that outlives the caller's.
 func (c *Credential) Clone() Credential {
-	return Credential{AuthType: c.AuthType, Username: clone(c.Username), Password: clone(c.Password)}
+	copied := *c
+	copied.Certificate.Chain = slices.Clone(c.Certificate.Chain)
+	for _, part := range copied.parts() {
+		*part = secret.New(slices.Clone(part.Reveal()))
+	}
+	return copied
 }
-
-func clone(v secret.Value) secret.Value { return secret.New(append([]byte(nil), v.Reveal()...)) }

@@ -21,7 +21,7 @@ type Verification struct {
 	// ServerName is the name to ask for and to verify instead of the dialled host's. Usually empty.
 	ServerName string
 	// MinVersion is the oldest TLS version to accept, e.g. tls.VersionTLS13; 0 is TLS 1.2, the oldest that is still
-	// safe.
+	// safe. Older ones are for servers that cannot do better, and must be asked for.
 	MinVersion uint16
 }
 
@@ -58,7 +58,10 @@ func TLSConfig(v Verification) *tls.Config {
 	config := &tls.Config{
 		RootCAs:    v.Roots,
 		ServerName: v.ServerName,
-		MinVersion: max(v.MinVersion, tls.VersionTLS12),
+		MinVersion: v.MinVersion,
+	}
+	if config.MinVersion == 0 {
+		config.MinVersion = tls.VersionTLS12
 	}
 	if len(v.SHA256) == 0 {
 		return config

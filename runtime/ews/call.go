@@ -94,11 +94,10 @@ func (s *Session) send(ctx context.Context, content []byte) (*http.Response, err
 	request.Header.Set("User-Agent", s.client.options.Endpoint.UserAgent)
 	request.Header.Set("client-request-id", s.activityID)
 	request.Header.Set("return-client-request-id", "true")
-	transport, err := s.authenticate(request)
-	if err != nil {
-		return nil, err
+	if s.unfit != nil {
+		return nil, s.unfit
 	}
-	return transport.RoundTrip(request)
+	return s.conn.RoundTrip(request)
 }
 
 // read returns the response messages of an answer with status 200 or 500.

@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net"
-	"net/http"
 	"net/url"
 	"sync/atomic"
 	"time"
@@ -16,19 +15,11 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/ews/authn"
 )
 
-const (
-	// IIS closes idle connections after 120 s. Ours are closed well before, so that a request is not sent into one that
-	// the server is just closing.
-	idleConnectionTimeout = 60 * time.Second
-	// Connections kept for the next requests; a burst may open more, up to the concurrency limit.
-	maxIdleConnections = 32
-	// IIS itself limits headers to 16 kB; some proxies add cookies.
-	maxResponseHeaderBytes = 64 << 10
-	dialTimeout            = 10 * time.Second
-	tlsHandshakeTimeout    = 10 * time.Second
-)
+// dialTimeout is for Options without a DialContext.
+const dialTimeout = 10 * time.Second
 
 // Options say which server a Client serves and how it is reached.
 type Options struct {
@@ -51,10 +42,8 @@ type Client struct {
 	options Options
 	// address is what errors and logs say: scheme, host and path.
 	address string
-	// pool is shared by the schemes that authenticate each request (protocol.md, rule 6). A scheme that
-	// authenticates the connection needs a transport of its own per credential.
-	pool  *http.Transport
-	slots *semaphore.Weighted
+	authn   *authn.Authenticator
+	slots   *semaphore.Weighted
 	// before2013 is when the server last refused a request of version Exchange2013, in Unix nanoseconds; 0 is never.
 	before2013 atomic.Int64
 }
@@ -81,42 +70,39 @@ func NewClient(options Options) (*Client, error) {
 	return &Client{
 		options: options,
 		address: (&url.URL{Scheme: target.Scheme, Host: target.Host, Path: target.Path}).String(),
-		pool:    newTransport(options),
-		slots:   semaphore.NewWeighted(int64(endpoint.MaxConcurrentRequests)),
+		authn: authn.New(authn.Options{
+			Methods: endpoint.AuthenticationMethods, TLS: explainCertificates(options.TLS), DialContext: options.DialContext,
+		}),
+		slots: semaphore.NewWeighted(int64(endpoint.MaxConcurrentRequests)),
 	}, nil
 }
 
-// newTransport never asks the environment for a proxy, and speaks HTTP/1.1 as Exchange's own clients do.
-func newTransport(options Options) *http.Transport {
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	return &http.Transport{
-		DialContext:            options.DialContext,
-		TLSClientConfig:        explainCertificates(options.TLS),
-		TLSHandshakeTimeout:    tlsHandshakeTimeout,
-		IdleConnTimeout:        idleConnectionTimeout,
-		MaxIdleConns:           maxIdleConnections,
-		MaxIdleConnsPerHost:    maxIdleConnections,
-		MaxResponseHeaderBytes: maxResponseHeaderBytes,
-		Protocols:              protocols,
-	}
-}
-
 // Close closes idle connections. Calls that are under way end as usual.
-func (c *Client) Close() { c.pool.CloseIdleConnections() }
+func (c *Client) Close() { c.authn.Close() }
 
 // Endpoint is the name of the endpoint that the client serves.
 func (c *Client) Endpoint() string { return c.options.Endpoint.Name }
 
 // Session makes the calls of one user. The credential is used until the last call returns and is never kept beyond; the
-// caller wipes it. activityID is sent as client-request-id, so that Exchange's logs can be searched for it (E-18).
+// caller closes the session and wipes the credential. activityID is sent as client-request-id, so that Exchange's logs
+// can be searched for it (E-18).
 func (c *Client) Session(user credential.Credential, activityID string) *Session {
-	return &Session{client: c, credential: user, activityID: activityID}
+	conn, err := c.authn.Conn(user)
+	return &Session{client: c, conn: conn, unfit: err, activityID: activityID}
 }
 
-// Session is one user's calls to one endpoint, for one piece of work.
+// Session is one user's calls to one endpoint, for one piece of work, one call at a time.
 type Session struct {
-	client     *Client
-	credential credential.Credential
+	client *Client
+	conn   *authn.Conn
+	// unfit is why no call can be made: the endpoint does not allow the credential.
+	unfit      error
 	activityID string
+}
+
+// Close gives the session's own connections back.
+func (s *Session) Close() {
+	if s.conn != nil {
+		s.conn.Close()
+	}
 }

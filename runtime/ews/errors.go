@@ -10,6 +10,8 @@ import (
 	"strings"
 	"syscall"
 	"time"
+
+	"github.com/ens-operator/ens-operator/runtime/ews/authn"
 )
 
 // What an *Error can be, for errors.Is.
@@ -39,7 +41,7 @@ var (
 	// ErrResponse: an answer that is not the SOAP that was expected, or too much of it.
 	ErrResponse = errors.New("unusable response")
 	// ErrAuthType: the credential's type is not implemented or not allowed by the endpoint.
-	ErrAuthType = errors.New("authentication type not available")
+	ErrAuthType = authn.ErrNotAvailable
 )
 
 // Error is why a call, or one item of it, failed. Its text is fit for an administrator and free of anything secret.

@@ -306,7 +306,7 @@ func (s *Server) servePublic(server *http.Server) error {
 		return server.Serve(s.listeners.public)
 	}
 	server.TLSConfig = &tls.Config{
-		MinVersion: tls.VersionTLS12,
+		MinVersion: s.source.Current().Config.Server.MinTLSVersion.Number(),
 		// Asked for each handshake, so that a renewed certificate needs no restart.
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
 			if certificate := s.source.Current().Certificate; certificate != nil {

@@ -68,7 +68,7 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 		client, err := ews.NewClient(ews.Options{
 			Endpoint: endpoint,
 			TLS: egress.TLSConfig(egress.Verification{
-				SHA256: endpoint.Pinning.SHA256, Roots: loaded.EndpointCAs[endpoint.Name],
+				SHA256: endpoint.Pinning.SHA256, Roots: loaded.EndpointCAs[endpoint.Name], MinVersion: endpoint.MinTLSVersion.Number(),
 			}),
 			DialContext: guard.DialContext,
 			Clock:       o.Clock,
