@@ -71,6 +71,7 @@ func NewClient(options Options) (*Client, error) {
 		options: options,
 		address: (&url.URL{Scheme: target.Scheme, Host: target.Host, Path: target.Path}).String(),
 		authn: authn.New(authn.Options{
+			Name:    fmt.Sprintf("the endpoint %q", endpoint.Name),
 			Methods: endpoint.AuthenticationMethods, TLS: explainCertificates(options.TLS), DialContext: options.DialContext,
 		}),
 		slots: semaphore.NewWeighted(int64(endpoint.MaxConcurrentRequests)),

@@ -37,6 +37,8 @@ const (
 
 // Options are a server as it is reached.
 type Options struct {
+	// Name is what errors call the server, e.g. `the endpoint "mail"`.
+	Name string
 	// Methods are those that are allowed.
 	Methods []config.AuthenticationMethod
 	// TLS verifies the server.
@@ -90,7 +92,7 @@ func (a *Authenticator) Conn(user credential.Credential) (*Conn, error) {
 		needed = config.AuthBasic
 	}
 	if user.AuthType.HasCertificate() || !slices.Contains(a.options.Methods, needed) {
-		return nil, fmt.Errorf("%w: the endpoint does not allow %s", ErrNotAvailable, user.AuthType)
+		return nil, fmt.Errorf("%w: %s does not allow %s", ErrNotAvailable, a.options.Name, user.AuthType)
 	}
 	return &Conn{authenticator: a, credential: user}, nil
 }
