@@ -14,6 +14,7 @@ import (
 	"strings"
 	"time"
 
+	"github.com/ens-operator/ens-operator/runtime/ews/authn"
 	"github.com/ens-operator/ens-operator/runtime/ews/internal/soap"
 )
 
@@ -151,8 +152,9 @@ func (s *Session) refused(operation Operation, status int, code ResponseCode, me
 func (s *Session) refusal(operation Operation, response *http.Response) *Error {
 	e := s.failure(operation, response.StatusCode, nil)
 	switch {
-	case response.StatusCode == http.StatusUnauthorized:
-		e.hint = challengeHint(response.Header.Values("WWW-Authenticate"))
+	case response.StatusCode == http.StatusUnauthorized, response.StatusCode == http.StatusForbidden:
+		e.hint = s.conn.Hint(response)
+		e.tokenExpired = response.StatusCode == http.StatusUnauthorized && authn.TokenExpired(response.Header)
 	case errors.Is(e, ErrRedirect):
 		e.hint = redirectHint(response)
 	case errors.Is(e, ErrUnavailable):
@@ -177,29 +179,9 @@ func (s *Session) failure(operation Operation, status int, cause error) *Error {
 	return &Error{Operation: operation, Endpoint: s.client.address, HTTPStatus: status, Err: cause}
 }
 
-// authenticationSchemes are the names that may be repeated from a WWW-Authenticate header.
-var authenticationSchemes = []string{"Basic", "Bearer", "Digest", "Negotiate", "NTLM"}
-
-// challengeHint tells a wrong password from a server that does not take Basic at all. It is empty for the former.
-func challengeHint(challenges []string) string {
-	var offered []string
-	for _, scheme := range authenticationSchemes {
-		for _, challenge := range challenges {
-			if name, _, _ := strings.Cut(challenge, " "); strings.EqualFold(name, scheme) {
-				offered = append(offered, scheme)
-				break
-			}
-		}
-	}
-	if len(offered) == 0 || offered[0] == "Basic" {
-		return ""
-	}
-	return "the server does not take Basic, only " + strings.Join(offered, ", ")
-}
-
 // redirectHint names the other server but not its path and query, which may hold anything.
 func redirectHint(response *http.Response) string {
-	const rule = "redirects are not followed; set the endpoint's url to the address that EWS itself has"
+	const rule = "redirects are not followed; run Autodiscover again, or set the endpoint's url to the address that EWS itself has"
 	location, err := url.Parse(response.Header.Get("Location"))
 	if err != nil || location.Host == "" {
 		return rule

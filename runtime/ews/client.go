@@ -31,7 +31,7 @@ type Options struct {
 	TLS *tls.Config
 	// DialContext opens connections, and refuses those to addresses that the tenant must not reach. Nil dials anything.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Clock times out requests. Nil is the real one.
+	// Clock times out requests and tells when tokens end. Nil is the real one.
 	Clock clock.Clock
 	// Logger gets one debug line a request, without a user. Nil is slog.Default.
 	Logger *slog.Logger
@@ -73,6 +73,7 @@ func NewClient(options Options) (*Client, error) {
 		authn: authn.New(authn.Options{
 			Name:    fmt.Sprintf("the endpoint %q", endpoint.Name),
 			Methods: endpoint.AuthenticationMethods, TLS: explainCertificates(options.TLS), DialContext: options.DialContext,
+			Clock: options.Clock,
 		}),
 		slots: semaphore.NewWeighted(int64(endpoint.MaxConcurrentRequests)),
 	}, nil

@@ -67,6 +67,10 @@ func basic(username, password string) credential.Credential {
 	}
 }
 
+func oauth(token string) credential.Credential {
+	return credential.Credential{AuthType: credential.OAuth, Token: secret.FromString(token)}
+}
+
 // aliceAt is a session of Alice with a client of its own.
 func aliceAt(t *testing.T, exchange *ewstest.Server) *ews.Session {
 	t.Helper()

@@ -68,10 +68,10 @@ var codeHints = map[ResponseCode]string{
 	ErrorNonExistentMailbox:         "there is no such mailbox on this server",
 	ErrorPasswordChangeRequired:     "the user must change the password first",
 	ErrorPasswordExpired:            "the user's password has expired",
-	ErrorProxyRequestNotAllowed:     "this server does not serve the mailbox; use the URL of the one that does",
+	ErrorProxyRequestNotAllowed:     "this server does not serve the mailbox; run Autodiscover again, or set the endpoint's url to the server that does",
 	ErrorServerBusy:                 "the server throttles this user",
 	ErrorSubscriptionDelegateAccess: "only the owner of a mailbox can subscribe to it",
-	ErrorWrongServerVersion:         "this server does not serve the mailbox; use the URL of the one that does",
+	ErrorWrongServerVersion:         "this server does not serve the mailbox; run Autodiscover again, or set the endpoint's url to the server that does",
 }
 
 // parseResponseCode returns the code that text spells. Text of another form is Unrecognized, so that nothing else that a

@@ -24,6 +24,9 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrRedirect: 3xx. Redirects are never followed.
 	ErrRedirect = errors.New("redirected")
+	// ErrWrongServer: this server does not serve the mailbox (any longer), and Autodiscover has to be run again: a
+	// redirect, ErrorWrongServerVersion or ErrorProxyRequestNotAllowed.
+	ErrWrongServer = errors.New("wrong server")
 	// ErrUnavailable: 429, 502, 503 or 504. The server or a proxy before it is overloaded or down.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrServerBusy: ErrorServerBusy. BackOff says how long to leave this mailbox alone.
@@ -40,8 +43,11 @@ var (
 	ErrTimeout = errors.New("timed out")
 	// ErrResponse: an answer that is not the SOAP that was expected, or too much of it.
 	ErrResponse = errors.New("unusable response")
-	// ErrAuthType: the credential's type is not implemented or not allowed by the endpoint.
+	// ErrAuthType: the credential's type is not allowed by the endpoint. Nothing was sent.
 	ErrAuthType = authn.ErrNotAvailable
+	// ErrTokenExpired: the access token has ended. Either the server says so, which is ErrUnauthorized too, or it was
+	// known before: then nothing was sent, and the server has refused nobody.
+	ErrTokenExpired = authn.ErrTokenExpired
 )
 
 // Error is why a call, or one item of it, failed. Its text is fit for an administrator and free of anything secret.
@@ -59,6 +65,8 @@ type Error struct {
 	Err error
 	// hint is what the answer itself adds to the text.
 	hint string
+	// tokenExpired says that a 401 gives the token's end as its reason.
+	tokenExpired bool
 }
 
 // Error says what happened, where, and what to do about it.
@@ -81,7 +89,8 @@ func (e *Error) describe() (what, detail, hint string) {
 	switch {
 	case e.Code != "":
 		return fmt.Sprintf("answered %s to %s", e.Code, e.Operation), "", codeHints[e.Code]
-	case errors.Is(e.Err, ErrTimeout), errors.Is(e.Err, ErrResponse), errors.Is(e.Err, ErrAuthType), errors.Is(e.Err, context.Canceled):
+	case errors.Is(e.Err, ErrTimeout), errors.Is(e.Err, ErrResponse), errors.Is(e.Err, ErrAuthType), errors.Is(e.Err, ErrTokenExpired),
+		errors.Is(e.Err, authn.ErrHandshake), errors.Is(e.Err, context.Canceled):
 		return fmt.Sprintf("%s failed", e.Operation), e.Err.Error(), e.hint
 	case errors.Is(e.Err, ErrCertificate):
 		return "was not called", e.Err.Error(), e.hint
@@ -101,8 +110,6 @@ func (e *Error) statusHint() string {
 	}
 	hasPath := strings.HasSuffix(strings.ToLower(e.Endpoint), strings.ToLower(asmxPath))
 	switch e.HTTPStatus {
-	case http.StatusUnauthorized:
-		return "the user name or password is wrong, or Basic authentication is off for this virtual directory"
 	case http.StatusForbidden, http.StatusNotFound:
 		if !hasPath {
 			return "is the path " + asmxPath + " missing?"
@@ -121,7 +128,11 @@ func (e *Error) statusHint() string {
 
 func connectionHint(err error) string {
 	_, unknownHost := errors.AsType[*net.DNSError](err)
+	operation, _ := errors.AsType[*net.OpError](err)
 	switch {
+	case operation != nil && operation.Op == "remote error":
+		// An alert of TLS (E-25).
+		return "the server broke off the TLS handshake; compare TLS versions, cipher suites, and which client certificates it accepts"
 	case unknownHost:
 		return "check the host name and the DNS that the runtime uses"
 	case errors.Is(err, syscall.ECONNREFUSED):
@@ -146,6 +157,10 @@ func (e *Error) Is(target error) bool {
 		return e.HTTPStatus == http.StatusNotFound
 	case ErrRedirect:
 		return e.HTTPStatus >= http.StatusMultipleChoices && e.HTTPStatus < http.StatusBadRequest
+	case ErrWrongServer:
+		return e.Code == ErrorWrongServerVersion || e.Code == ErrorProxyRequestNotAllowed || e.Is(ErrRedirect)
+	case ErrTokenExpired:
+		return e.tokenExpired
 	case ErrUnavailable:
 		return unavailable(e.HTTPStatus)
 	case ErrServerBusy:

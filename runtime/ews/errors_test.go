@@ -25,10 +25,13 @@ import (
 var allKinds = []error{
 	ews.ErrUnauthorized, ews.ErrForbidden, ews.ErrNotFound, ews.ErrRedirect, ews.ErrUnavailable, ews.ErrServerBusy,
 	ews.ErrItemNotFound, ews.ErrAccessDenied, ews.ErrAccountUnusable, ews.ErrCertificate, ews.ErrTimeout, ews.ErrResponse,
-	ews.ErrAuthType,
+	ews.ErrAuthType, ews.ErrWrongServer, ews.ErrTokenExpired,
 }
 
-// wantError checks the kind (nil is none of allKinds), whether it is transient, the back-off, and the text.
+// redirected is what every redirect is.
+var redirected = errors.Join(ews.ErrRedirect, ews.ErrWrongServer)
+
+// wantError checks the kind (nil is none of allKinds, errors.Join makes it several), whether it is transient, the back-off, and the text.
 func wantError(t *testing.T, err error, kind error, transient bool, backOff time.Duration, text string) {
 	t.Helper()
 	e, ok := errors.AsType[*ews.Error](err)
@@ -36,7 +39,7 @@ func wantError(t *testing.T, err error, kind error, transient bool, backOff time
 		t.Fatalf("error %v, want an *ews.Error", err)
 	}
 	for _, known := range allKinds {
-		if is := errors.Is(err, known); is != errors.Is(known, kind) {
+		if is := errors.Is(err, known); is != errors.Is(kind, known) {
 			t.Errorf("%v: errors.Is(%v) is %v", err, known, is)
 		}
 	}
@@ -65,7 +68,7 @@ func TestWhatExchangeAnswersBecomesAnErrorThatSaysWhatToDo(t *testing.T) {
 		"404 with the full path": {ewstest.Fault{Status: 404}, ews.ErrNotFound, false, 0, "answered 404 Not Found at"},
 		"a login page": {
 			ewstest.Fault{Status: 302, Location: "https://login.example.com/owa?user=alice"},
-			ews.ErrRedirect, false, 0, `answered 302 Found at`,
+			redirected, false, 0, `answered 302 Found at`,
 		},
 		"503":                  {ewstest.Fault{Status: 503}, ews.ErrUnavailable, true, 0, "the server is overloaded or being restarted"},
 		"503 with Retry-After": {ewstest.Fault{Status: 503, RetryAfter: time.Minute}, ews.ErrUnavailable, false, time.Minute, "it asks to wait 1m0s"},
@@ -79,10 +82,16 @@ func TestWhatExchangeAnswersBecomesAnErrorThatSaysWhatToDo(t *testing.T) {
 		},
 		"throttled without a time": {ewstest.Fault{Code: "ErrorServerBusy"}, ews.ErrServerBusy, false, 0, "throttles this user"},
 		"the mailbox is moving":    {ewstest.Fault{Code: "ErrorMailboxMoveInProgress"}, nil, true, 0, "ErrorMailboxMoveInProgress"},
-		"an expired password":      {ewstest.Fault{Code: "ErrorPasswordExpired"}, ews.ErrAccountUnusable, false, 0, "the user's password has expired"},
-		"a code nobody knows":      {ewstest.Fault{Code: "ErrorOfTomorrow"}, nil, false, 0, "answered ErrorOfTomorrow to GetFolder"},
-		"garbage":                  {ewstest.Fault{Garbage: true}, ews.ErrResponse, true, 0, `"text/html" instead of SOAP`},
-		"a lost answer":            {ewstest.Fault{LoseAnswer: true}, nil, true, 0, ": EOF"},
+		"a server that does not serve the mailbox": {
+			ewstest.Fault{Code: "ErrorWrongServerVersion"}, ews.ErrWrongServer, false, 0, "run Autodiscover again",
+		},
+		"a server that may not pass the call on": {
+			ewstest.Fault{Code: "ErrorProxyRequestNotAllowed"}, ews.ErrWrongServer, false, 0, "run Autodiscover again",
+		},
+		"an expired password": {ewstest.Fault{Code: "ErrorPasswordExpired"}, ews.ErrAccountUnusable, false, 0, "the user's password has expired"},
+		"a code nobody knows": {ewstest.Fault{Code: "ErrorOfTomorrow"}, nil, false, 0, "answered ErrorOfTomorrow to GetFolder"},
+		"garbage":             {ewstest.Fault{Garbage: true}, ews.ErrResponse, true, 0, `"text/html" instead of SOAP`},
+		"a lost answer":       {ewstest.Fault{LoseAnswer: true}, nil, true, 0, ": EOF"},
 	}
 	for name, c := range cases {
 		t.Run(name, func(t *testing.T) {
@@ -149,7 +158,7 @@ func TestARedirectIsNamedButNotFollowed(t *testing.T) {
 		return ewstest.Fault{Status: 307, Location: other.URL() + "?secret=1"}
 	})
 	_, err := aliceAt(t, exchange).Inbox(testContext(t), "")
-	wantError(t, err, ews.ErrRedirect, false, 0, `it points to "`+strings.TrimSuffix(other.URL(), ewstest.Path)+`"; redirects are not followed`)
+	wantError(t, err, redirected, false, 0, `it points to "`+strings.TrimSuffix(other.URL(), ewstest.Path)+`"; redirects are not followed`)
 	if len(other.Requests()) != 0 {
 		t.Error("the redirect was followed")
 	}
@@ -329,23 +338,45 @@ func TestAnAnswerThatNeverEndsOrExpandsWithoutEndIsCutOff(t *testing.T) {
 	}
 }
 
-func TestOtherAuthenticationTypesAreRefusedBeforeAnythingIsSent(t *testing.T) {
+func TestWhatTheEndpointDoesNotAllowIsRefusedBeforeAnythingIsSent(t *testing.T) {
 	t.Parallel()
-	exchange := newExchange(t, ewstest.Options{})
-	options := ews.Options{Endpoint: effectiveEndpoint(exchange.URL()), TLS: trust(exchange.CertificatePEM())}
-	oauth := basic(alice, alicePassword)
-	oauth.AuthType = credential.OAuth
-	_, err := newClient(t, options).Session(oauth, activityID).Inbox(testContext(t), "")
-	wantError(t, err, ews.ErrAuthType, false, 0, "authentication type not available: OAuth")
-
-	_, err = newClient(t, options).Session(basic("ali:ce", alicePassword), activityID).Inbox(testContext(t), "")
-	wantError(t, err, ews.ErrAuthType, false, 0, "without a colon")
-
-	options.Endpoint.AuthenticationMethods = []config.AuthenticationMethod{"NTLM"}
-	_, err = newClient(t, options).Session(basic(alice, alicePassword), activityID).Inbox(testContext(t), "")
-	wantError(t, err, ews.ErrAuthType, false, 0, `the endpoint "mail" does not allow Basic Auth`)
-	if len(exchange.Requests()) != 0 {
-		t.Error("a request was sent")
+	exchange := newExchange(t, ewstest.Options{Authentication: []ewstest.Scheme{ewstest.Basic, ewstest.NTLM, ewstest.OAuth}})
+	cases := map[string]struct {
+		methods []config.AuthenticationMethod
+		user    credential.Credential
+		text    string
+	}{
+		"a token where passwords are allowed": {
+			nil, oauth(exchange.IssueToken(alice, time.Hour)), `does not allow OAuth (its authentication methods: Basic)`,
+		},
+		"a password where tokens are allowed": {
+			[]config.AuthenticationMethod{config.AuthOAuth}, basic(alice, alicePassword), `the endpoint "mail" does not allow Basic Auth`,
+		},
+		"a certificate beside a password where passwords are allowed": {
+			nil, credential.Credential{AuthType: credential.BasicCBA}, `does not allow Basic Auth and CBA`,
+		},
+		"a type that nobody knows": {nil, credential.Credential{AuthType: 9}, "does not allow unknown"},
+		"a user name that Basic cannot carry": {
+			nil, basic("ali:ce", alicePassword), "without a colon",
+		},
+		"a token that no header can carry": {
+			[]config.AuthenticationMethod{config.AuthOAuth}, oauth("a\r\nb"), "the access token is not one",
+		},
+	}
+	for name, c := range cases {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			endpoint := effectiveEndpoint(exchange.URL())
+			if c.methods != nil {
+				endpoint.AuthenticationMethods = c.methods
+			}
+			client := newClient(t, ews.Options{Endpoint: endpoint, TLS: trust(exchange.CertificatePEM())})
+			_, err := client.Session(c.user, activityID).Inbox(testContext(t), "")
+			wantError(t, err, ews.ErrAuthType, false, 0, c.text)
+			if len(exchange.Requests()) != 0 {
+				t.Error("a request was sent")
+			}
+		})
 	}
 }
 

@@ -27,6 +27,8 @@ type Fault struct {
 	Garbage bool
 	// LoseAnswer does the work and cuts the connection.
 	LoseAnswer bool
+	// Close closes the connection after the answer, as IIS does when it is restarted.
+	Close bool
 }
 
 // OnRequest makes hook decide about every request from now on; nil stops it. operation is e.g. Subscribe, user the

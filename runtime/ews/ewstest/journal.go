@@ -69,8 +69,14 @@ type Request struct {
 	Number int
 	// Operation is the body's element, e.g. Subscribe; empty if it could not be read.
 	Operation string
-	// User is the address of the mailbox whose credential was presented, right or wrong; empty if unknown.
-	User            string
+	// User is the address of the mailbox whose request it is taken for: the one that an NTLM handshake has bound the
+	// connection to, else the one whose credential was presented, right or wrong; empty if unknown.
+	User string
+	// Presented is the address of the mailbox whose credential the request itself carries, empty if it carries none. If
+	// it is there and not User, the client has mixed up two users.
+	Presented string
+	// Certificate is the address of the mailbox whose client certificate the connection was opened with.
+	Certificate     string
 	ClientRequestID string
 	UserAgent       string
 	// HadCookie says that the client sent a cookie, which would let users be mixed up.

@@ -47,6 +47,8 @@ type mailbox struct {
 	root, inbox, deleted *folder
 	items                map[string]*item
 	authFailures         int
+	// revocations is how often the user's tokens were revoked.
+	revocations int
 }
 
 type folder struct {

@@ -12,9 +12,6 @@ import (
 // maxRequestBytes is far above what the runtime sends.
 const maxRequestBytes = 1 << 20
 
-// challenges are what an Exchange with Basic enabled offers.
-var challenges = []string{"Negotiate", "NTLM", `Basic realm="fake.example.com"`}
-
 // cookieName is the one that Exchange sets for each user. A client that returns it may be mistaken for another user.
 const cookieName = "exchangecookie"
 
@@ -25,11 +22,16 @@ type call struct {
 	// body is the operation's element, nil if the content could not be read.
 	body    *soap.Element
 	version string
-	// user is the mailbox whose credential was presented; authenticated says whether the password was right.
+	// user is the mailbox whose request it is; authenticated says whether the credential was right.
 	user          *mailbox
 	authenticated bool
 	// address and alias are the user's, empty if unknown.
 	address, alias string
+	// login is what came of the credential, presented the address of its mailbox, certificate that of the TLS client
+	// certificate.
+	login       login
+	presented   string
+	certificate *mailbox
 }
 
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
@@ -45,7 +47,10 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	s.identify(c)
 	_, cookieErr := r.Cookie(cookieName)
 	entry := Request{
-		User: c.address, ClientRequestID: r.Header.Get("client-request-id"), UserAgent: r.UserAgent(), HadCookie: cookieErr == nil,
+		User: c.address, Presented: c.presented, ClientRequestID: r.Header.Get("client-request-id"), UserAgent: r.UserAgent(), HadCookie: cookieErr == nil,
+	}
+	if c.certificate != nil {
+		entry.Certificate = c.certificate.Address
 	}
 	if c.body != nil {
 		entry.Operation = c.body.Name.Local
@@ -63,6 +68,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 			a.after()
 		}
 		s.cut(entry)
+	}
+	if fault.Close {
+		w.Header().Set("Connection", "close")
 	}
 	s.complete(w, c, entry, a)
 }
@@ -102,20 +110,6 @@ func (s *Server) fault(entry Request) Fault {
 	return Fault{}
 }
 
-// identify finds the user of Basic authentication.
-func (s *Server) identify(c *call) {
-	name, password, ok := c.request.BasicAuth()
-	if !ok {
-		return
-	}
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	c.user, c.authenticated = s.login(name, password)
-	if c.user != nil {
-		c.address, c.alias = c.user.Address, c.user.Alias
-	}
-}
-
 // answer is the answer of a healthy server.
 func (s *Server) answer(c *call) *answer {
 	if !strings.EqualFold(c.request.URL.Path, Path) {
@@ -150,17 +144,6 @@ func (s *Server) answer(c *call) *answer {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	return operation.work(s, c, version)
-}
-
-func (s *Server) challenge(c *call) *answer {
-	if c.user != nil {
-		s.mu.Lock()
-		c.user.authFailures++
-		s.mu.Unlock()
-	}
-	a := page(http.StatusUnauthorized)
-	a.header["Www-Authenticate"] = challenges
-	return a
 }
 
 // versions are the values of RequestServerVersion, oldest first (ews.md, section 1).

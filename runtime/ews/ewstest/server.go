@@ -36,6 +36,14 @@ type Options struct {
 	Compression float64
 	// Version is the newest RequestServerVersion that the server knows, e.g. Exchange2010_SP2. Empty is Exchange2016.
 	Version string
+	// Authentication are the schemes that are offered and taken, in the order of the challenges. Nil is Negotiate, NTLM
+	// and Basic; OAuth has to be named.
+	Authentication []Scheme
+	// ClientCertificates says whether the server asks for a client certificate.
+	ClientCertificates ClientCertificates
+	// TrustedProxy is a secret with which a gateway in front names the user that it has authenticated, see
+	// TrustedLoginHeader. Empty trusts nobody.
+	TrustedProxy string
 	// MaxSubscriptions of one user; 0 is 20, as in Exchange Online.
 	MaxSubscriptions int
 	// CallbackRoots are the authorities that Exchange trusts when it posts to an https webhook; nil is the system's.
@@ -80,6 +88,10 @@ type Server struct {
 	cancel context.CancelFunc
 	posts  sync.WaitGroup // goroutines that post
 
+	authority *authority // of the client certificates
+	tokenKey  []byte
+	outage    atomic.Bool
+
 	hook        atomic.Pointer[func(operation, user string) Fault]
 	loseReplies atomic.Int64
 
@@ -113,6 +125,9 @@ func Start(options Options) (*Server, error) {
 	if options.Version == "" {
 		options.Version = "Exchange2016"
 	}
+	if options.Authentication == nil {
+		options.Authentication = defaultSchemes
+	}
 	if options.Listen == "" {
 		options.Listen = "127.0.0.1:0"
 	}
@@ -124,6 +139,11 @@ func Start(options Options) (*Server, error) {
 		return nil, fmt.Errorf("starting the fake Exchange: unknown version %q", options.Version)
 	}
 	s.random = s.randomFor(0)
+	s.tokenKey = newTokenKey()
+	var err error
+	if s.authority, err = newAuthority(); err != nil {
+		return nil, fmt.Errorf("starting the fake Exchange: %w", err)
+	}
 	s.ctx, s.cancel = context.WithCancel(context.Background())
 	if err := s.listen(); err != nil {
 		return nil, fmt.Errorf("starting the fake Exchange: %w", err)
@@ -158,8 +178,12 @@ func (s *Server) listen() (err error) {
 		return err
 	}
 	s.http = &http.Server{
-		Handler:           http.HandlerFunc(s.serve),
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12},
+		Handler: http.HandlerFunc(s.serve),
+		TLSConfig: &tls.Config{
+			Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12,
+			ClientAuth: s.options.ClientCertificates.clientAuth(),
+		},
+		ConnContext:       withConnection,
 		ReadHeaderTimeout: readHeaderTimeout,
 		// Handshakes that a client refuses are what tests provoke.
 		ErrorLog: log.New(discard{}, "", 0),
