@@ -49,15 +49,29 @@ type authority struct {
 }
 
 func newAuthority() (*authority, error) {
-	made, err := newCertificate()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, err
 	}
-	certificate, err := x509.ParseCertificate(made.Certificate[0])
+	now := time.Now() // as newCertificate
+	template := &x509.Certificate{
+		SerialNumber:          big.NewInt(now.UnixNano()),
+		Subject:               pkix.Name{CommonName: "fake authority"},
+		NotBefore:             now.Add(-time.Hour),
+		NotAfter:              now.Add(certificateLifetime),
+		KeyUsage:              x509.KeyUsageCertSign,
+		BasicConstraintsValid: true,
+		IsCA:                  true,
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
 		return nil, err
 	}
-	return &authority{certificate: certificate, key: made.PrivateKey.(*ecdsa.PrivateKey)}, nil
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		return nil, err
+	}
+	return &authority{certificate: certificate, key: key}, nil
 }
 
 // IssueCertificate makes a client certificate of the mailbox's user as a PKCS#12 file, with the address as the UPN. The
@@ -102,7 +116,7 @@ func (a *authority) issue(upn string, key *ecdsa.PublicKey) (*x509.Certificate, 
 	now := time.Now() // as newCertificate
 	template := &x509.Certificate{
 		SerialNumber:    big.NewInt(now.UnixNano()),
-		Subject:         pkix.Name{CommonName: "a user"},
+		Subject:         pkix.Name{CommonName: upn},
 		NotBefore:       now.Add(-time.Hour),
 		NotAfter:        now.Add(certificateLifetime),
 		KeyUsage:        x509.KeyUsageDigitalSignature,
