@@ -94,6 +94,11 @@ func (d *delivery) tell(ctx context.Context, claim store.Claim, message func(sto
 		if slices.Contains(claim.Done, device.Ref) {
 			continue
 		}
+		if d.denied[device.Ref] && claim.Kind != store.Resubscribe {
+			d.processor.metrics.withheld.Inc()
+			results[i] = push.Misconfigured // until the device is compliant again, or the claim is too old
+			continue
+		}
 		notification, wanted := message(*device)
 		if !wanted {
 			continue

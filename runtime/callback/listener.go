@@ -154,7 +154,7 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
 		return errOutdated
 	}
-	c, err := t.Keyring.OpenWebhook(hook, subscription.Key)
+	c, standing, newer, err := open(t, hook, subscription)
 	if err != nil {
 		return errors.Join(errOurFault, err)
 	}
@@ -167,7 +167,11 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		c.Wipe()
 		return errOutdated
 	}
-	return l.take(ctx, t, hook, subscription, notification, c)
+	return l.take(ctx, notification, &work{
+		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: subscription.UserHash,
+		mailboxID: subscription.MailboxID, endpoint: subscription.Endpoint, credential: c, standing: standing, newer: newer,
+		owed: subscription.Owed,
+	})
 }
 
 // outdated is the contract's rule for Unsubscribe.
@@ -188,9 +192,7 @@ func outdated(s store.Subscription, n ews.Notification, now time.Time) bool {
 }
 
 // take writes the journal and hands the work over. The credential is the processor's from then on.
-func (l *Listener) take(ctx context.Context, t *tenant.Tenant, hook credential.Webhook, s store.Subscription,
-	n ews.Notification, c credential.Credential,
-) error {
+func (l *Listener) take(ctx context.Context, n ews.Notification, w *work) error {
 	// From here on Exchange may hang up: a row that is in the journal must also be worked on.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
 	defer cancel()
@@ -198,25 +200,21 @@ func (l *Listener) take(ctx context.Context, t *tenant.Tenant, hook credential.W
 	intents, lost := read(n)
 	entries := make([]store.Entry, 0, len(intents.keys))
 	for key := range intents.keys {
-		key.UserID = hook.UserID
+		key.UserID = w.userID
 		entries = append(entries, store.Entry{
-			Key: key, Generation: hook.Generation, Owner: l.owner, Now: now, LeaseUntil: now.Add(t.Config.Callback.Lease()),
+			Key: key, Generation: w.generation, Owner: l.owner, Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
 		})
 	}
-	var claims []store.Claim
 	if len(entries) > 0 {
 		var err error
-		if claims, err = l.store.Write(ctx, entries); err != nil {
-			c.Wipe()
+		if w.claims, err = l.store.Write(ctx, entries); err != nil {
+			w.credential.Wipe()
 			return err
 		}
 		l.metrics.journalled.Add(float64(len(entries)))
 	}
-	l.processor.submit(&work{
-		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: s.UserHash, mailboxID: s.MailboxID,
-		endpoint: s.Endpoint, credential: c, claims: claims, changed: intents.changed, unread: intents.unread, owed: s.Owed,
-		alive: !lost, lost: lost, activity: requestid.From(ctx),
-	})
+	w.changed, w.unread, w.alive, w.lost, w.activity = intents.changed, intents.unread, !lost, lost, requestid.From(ctx)
+	l.processor.submit(w)
 	return nil
 }
 

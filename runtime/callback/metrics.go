@@ -15,6 +15,8 @@ type Metrics struct {
 	pushed     *prometheus.CounterVec
 	finished   *prometheus.CounterVec
 	dropped    prometheus.Counter
+	refused    prometheus.Counter
+	withheld   prometheus.Counter
 }
 
 // NewMetrics registers the metrics.
@@ -43,7 +45,13 @@ func NewMetrics(registry prometheus.Registerer) *Metrics {
 			Name: "ens_notifications_dropped_total", Help: "Notifications given up after a day or ten tries.",
 		}),
 	}
-	registry.MustRegister(m.answers, m.faults, m.journalled, m.fetched, m.pushed, m.finished, m.dropped)
+	m.refused = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ens_credentials_refused_total", Help: "Credentials that count as refused by Exchange from now on.",
+	})
+	m.withheld = prometheus.NewCounter(prometheus.CounterOpts{
+		Name: "ens_notifications_withheld_total", Help: "Notifications that the secure email gateway did not permit for a device.",
+	})
+	registry.MustRegister(m.answers, m.faults, m.journalled, m.fetched, m.pushed, m.finished, m.dropped, m.refused, m.withheld)
 	return m
 }
 

@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
@@ -35,6 +36,8 @@ type Processor struct {
 	log     *slog.Logger
 	metrics *Metrics
 	owner   store.Owner
+	// endpoints tells users who are refused from servers that refuse everybody.
+	endpoints *endpointFaults
 
 	mu      sync.Mutex
 	users   map[int64]*work // what comes next for a user who is being worked on; nil if nothing
@@ -51,10 +54,14 @@ type work struct {
 	userID, generation int64
 	userHash           [sha256.Size]byte
 	// mailboxID is empty if the first registration is not finished yet.
-	mailboxID  []byte
-	endpoint   string
+	mailboxID []byte
+	endpoint  string
+	// credential is empty if the work needs none.
 	credential credential.Credential
-	claims     []store.Claim
+	standing   standing
+	// newer is a credential that came with an update and what became of it, nil if there was none.
+	newer  *newerCredential
+	claims []store.Claim
 	// changed says that something happened in the mailbox, unread is the count after it, nil if it is not known.
 	changed bool
 	unread  *int
@@ -62,7 +69,9 @@ type work struct {
 	owed bool
 	// alive says that the post shows the subscription to be alive, lost that Exchange says it is gone.
 	alive, lost bool
-	activity    string
+	// nudge asks the user's devices to register again.
+	nudge    bool
+	activity string
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time
 }
@@ -72,18 +81,23 @@ func NewProcessor(o Options, workers int) *Processor {
 	closing, stop := context.WithCancel(context.Background())
 	return &Processor{
 		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner,
-		users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
+		endpoints: newEndpointFaults(o.Clock), users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
 	}
 }
 
 // Drain takes up what a user is owed after a registration. It implements registration.Drainer.
-func (p *Processor) Drain(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte, mailboxID []byte,
-	endpoint string, c credential.Credential,
-) {
+func (p *Processor) Drain(t *tenant.Tenant, r registration.Registered) {
 	p.submit(&work{
-		tenant: t, userID: userID, generation: generation, userHash: userHash, mailboxID: mailboxID,
-		endpoint: endpoint, credential: c, owed: true,
+		tenant: t, userID: r.UserID, generation: r.Generation, userHash: r.UserHash, mailboxID: r.MailboxID,
+		endpoint: r.Endpoint, credential: r.Credential, owed: true,
+		standing: standing{used: store.Used{UserID: r.UserID, Generation: r.Generation, Sequence: r.Sequence}},
 	})
+}
+
+// Nudge asks a user's devices to register again, by a silent push that the journal keeps until it has been sent. It
+// implements protocol.Nudger.
+func (p *Processor) Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte) {
+	p.submit(&work{tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true})
 }
 
 // Close lets work under way finish until ctx ends, then ends it. What is not done stays owed.
@@ -130,6 +144,10 @@ func (p *Processor) submit(w *work) {
 
 // merge adds what a later callback of the same user brought, and goes on with the later credential.
 func (w *work) merge(later *work) {
+	if later.endpoint == "" { // it brought no credential: go on with the one that is there
+		w.claims, w.nudge = append(w.claims, later.claims...), w.nudge || later.nudge
+		return
+	}
 	w.credential.Wipe()
 	claims := append(w.claims, later.claims...)
 	changed, unread := later.changed, later.unread
@@ -138,13 +156,13 @@ func (w *work) merge(later *work) {
 	}
 	// A newer generation has taken the place of one that is lost.
 	lost := later.lost || w.lost && w.generation == later.generation
-	owed, alive, deadline := w.owed || later.owed, w.alive || later.alive, later.deadline
+	owed, alive, nudge, deadline := w.owed || later.owed, w.alive || later.alive, w.nudge || later.nudge, later.deadline
 	if w.deadline.Before(deadline) {
 		deadline = w.deadline
 	}
 	*w = *later
 	w.claims, w.changed, w.unread = claims, changed, unread
-	w.owed, w.alive, w.lost, w.deadline = owed, alive, lost, deadline
+	w.owed, w.alive, w.lost, w.nudge, w.deadline = owed, alive, lost, nudge, deadline
 }
 
 // serve works for one user until nothing more has come.
@@ -201,6 +219,7 @@ func (p *Processor) process(w *work) {
 			p.log.WarnContext(ctx, "A lost subscription could not be ended; the missing heartbeats will tell", "error", err)
 		}
 	}
+	p.settle(ctx, w)
 	if w.owed {
 		now := p.clock.Now()
 		owed, err := p.store.TakeOwed(ctx, w.userID, p.owner, now, now.Add(w.tenant.Config.Callback.Lease()))
@@ -209,9 +228,36 @@ func (p *Processor) process(w *work) {
 		}
 		w.claims = append(w.claims, owed...)
 	}
-	if len(w.claims) == 0 {
+	if len(w.claims) > 0 {
+		p.complete(w, p.rounds(ctx, w))
+	}
+	if w.nudge {
+		p.askToRegister(ctx, w)
+	}
+}
+
+// settle records what became of a newer credential.
+func (p *Processor) settle(ctx context.Context, w *work) {
+	if w.newer == nil {
 		return
 	}
+	if err := w.newer.settle(ctx, p.store, w); err != nil {
+		p.log.WarnContext(ctx, "What became of a newer credential could not be recorded; the next callback opens it again", "error", err)
+	}
+}
+
+// askToRegister sends a silent push to the user's devices, by way of the journal.
+func (p *Processor) askToRegister(ctx context.Context, w *work) {
+	now := p.clock.Now()
+	claims, err := p.store.Write(ctx, []store.Entry{{
+		Key: store.Key{UserID: w.userID, Kind: store.Resubscribe}, Generation: w.generation, Owner: p.owner,
+		Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
+	}})
+	if err != nil {
+		p.log.WarnContext(ctx, "The user's devices could not be asked to register again", "error", err)
+		return
+	}
+	w.claims = claims
 	p.complete(w, p.rounds(ctx, w))
 }
 

@@ -39,6 +39,10 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 	}
 	mails, others := split(w.claims)
 	r := &delivery{processor: p, work: w, target: target, unread: w.unread}
+	defer r.close()
+	if r.throughGateway() {
+		r.unread = nil // a count is told to those whose fetch the gateway permits, wherever it comes from
+	}
 	for batch := range slices.Chunk(mails, maxItems) {
 		r.mails(ctx, batch)
 	}
@@ -69,6 +73,10 @@ type delivery struct {
 	processor *Processor
 	work      *work
 	target    store.Target
+	// session is open once Exchange has been asked.
+	session *ews.Session
+	// denied are the refs of the devices that the secure email gateway does not permit, see fetchPermitted.
+	denied map[int64]bool
 	// unread is the Inbox's count once it is known.
 	unread *int
 
@@ -82,6 +90,10 @@ type delivery struct {
 
 // mails fetches and tells new mails, several in one call.
 func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
+	if !d.work.standing.usable(d.processor.clock.Now()) {
+		d.withoutCredential(ctx, claims)
+		return
+	}
 	messages, err := d.fetch(ctx, claims)
 	if err != nil {
 		d.unfetched(ctx, claims, err)
@@ -113,65 +125,128 @@ func (d *delivery) worthAnAlert(m ews.Message) bool {
 
 // fetch gets the parts of the mails that the policies show, and what else the notifications need.
 func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Message, error) {
-	session, err := d.session()
-	if err != nil {
-		return nil, err
-	}
-	if d.unread == nil || len(d.work.mailboxID) == 0 {
-		inbox, err := session.Inbox(ctx, "")
-		if err != nil {
-			return nil, d.fetched(err)
-		}
-		id := sha256.Sum256([]byte(inbox.ID))
-		d.unread, d.work.mailboxID = &inbox.UnreadCount, id[:]
-	}
 	items := make([]string, len(claims))
 	for i, claim := range claims {
 		items[i] = claim.Item
 	}
-	messages, err := session.Messages(ctx, items, d.fields())
-	return messages, d.fetched(err)
+	var messages []ews.Message
+	err := d.ask(ctx, func(session *ews.Session) error {
+		if d.unread == nil || len(d.work.mailboxID) == 0 {
+			inbox, err := session.Inbox(ctx, "")
+			if err != nil {
+				return err
+			}
+			id := sha256.Sum256([]byte(inbox.ID))
+			d.unread, d.work.mailboxID = &inbox.UnreadCount, id[:]
+		}
+		var err error
+		messages, err = session.Messages(ctx, items, d.fields())
+		return err
+	})
+	return messages, err
 }
 
-// fetched counts a call to Exchange.
-func (d *delivery) fetched(err error) error {
+// ask calls Exchange with the user's credential, for the devices that a gateway permits, and takes note of how that went.
+func (d *delivery) ask(ctx context.Context, call func(*ews.Session) error) error {
+	err := d.connect()
+	if err == nil {
+		err = d.fetchPermitted(ctx, call)
+	}
 	outcome := "ok"
 	if err != nil {
 		outcome = "failed"
 	}
 	d.processor.metrics.fetched.WithLabelValues(outcome).Inc()
+	switch {
+	case err == nil:
+		d.authorized(ctx)
+	case credentialFailed(err):
+		d.unauthorized(ctx, certainly(err))
+	}
 	return err
 }
+
+// credentialFailed reports whether Exchange did not take the credential.
+func credentialFailed(err error) bool { return errors.Is(err, ews.ErrUnauthorized) || certainly(err) }
 
 // errNoEndpoint says that the endpoint was taken from the tenant.
 var errNoEndpoint = errors.New("the endpoint is not among the tenant's endpoints any more")
 
-func (d *delivery) session() (*ews.Session, error) {
+func (d *delivery) connect() error {
+	if d.session != nil {
+		return nil
+	}
 	endpoint := d.work.tenant.Endpoint(d.work.endpoint)
 	if endpoint == nil {
-		return nil, fmt.Errorf("endpoint %q: %w", d.work.endpoint, errNoEndpoint)
+		return fmt.Errorf("endpoint %q: %w", d.work.endpoint, errNoEndpoint)
 	}
-	return endpoint.Client.Session(d.work.credential, d.work.activity), nil
+	d.session = endpoint.Client.Session(d.work.credential, d.work.activity)
+	return nil
+}
+
+func (d *delivery) close() {
+	if d.session != nil {
+		d.session.Close()
+	}
 }
 
 // unfetched decides what becomes of mails that could not be fetched: another round, the journal, or a notification that
 // says only that there is new mail.
 func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err error) {
 	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "mails", len(claims), "error", err)
-	refused := errors.Is(err, ews.ErrUnauthorized) || errors.Is(err, ews.ErrAccountUnusable)
+	if credentialFailed(err) {
+		d.withoutCredential(ctx, claims)
+		return
+	}
 	for _, claim := range claims {
 		switch {
-		case refused || d.exhausted(claim):
-			d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
-				n := d.generic(device, claim.Item)
-				return n, n.Title != "" || n.Unread != nil
-			})
+		case d.exhausted(claim):
+			d.tellGenerically(ctx, claim)
 		case ews.Transient(err):
 			d.again = append(d.again, claim)
 		default:
 			d.end(outcome{claim: claim, failed: true})
 		}
 	}
+}
+
+// withoutCredential is what becomes of mails while the credential is not to be used: each is told without a word of what
+// is in it, until the credential counts as refused; then one in five minutes is.
+func (d *delivery) withoutCredential(ctx context.Context, claims []store.Claim) {
+	if !d.work.standing.refused() {
+		for _, claim := range claims {
+			d.tellGenerically(ctx, claim)
+		}
+		return
+	}
+	may, err := d.processor.store.TakeGeneric(ctx, d.work.userID, d.processor.clock.Now())
+	if err != nil {
+		d.processor.log.WarnContext(ctx, "Mail waits, since it is not known when its user was last notified", "error", err)
+		d.again = append(d.again, claims...)
+		return
+	}
+	for _, claim := range claims {
+		if may {
+			d.tellGenerically(ctx, claim)
+			may = false
+			continue
+		}
+		d.end(outcome{claim: claim, finished: true})
+	}
+}
+
+// tellGenerically tells that there is a mail and nothing about it. Through a gateway nothing is told: nobody has been
+// permitted.
+func (d *delivery) tellGenerically(ctx context.Context, claim store.Claim) {
+	if d.throughGateway() {
+		d.processor.metrics.withheld.Inc()
+		d.end(outcome{claim: claim, finished: true})
+		return
+	}
+	d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
+		n := d.generic(device, claim.Item)
+		return n, n.Title != "" || n.Unread != nil
+	})
 }
 
 // exhausted reports whether a claim has been tried often or long enough.
@@ -182,15 +257,7 @@ func (d *delivery) exhausted(c store.Claim) bool {
 // badge tells the unread count to the devices that were last told another one.
 func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	if d.unread == nil {
-		session, err := d.session()
-		if err == nil {
-			var inbox ews.Folder
-			inbox, err = session.Inbox(ctx, "")
-			d.unread = &inbox.UnreadCount
-			err = d.fetched(err)
-		}
-		if err != nil {
-			d.unread = nil
+		if err := d.count(ctx); err != nil {
 			d.uncounted(ctx, claim, err)
 			return
 		}
@@ -201,12 +268,26 @@ func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	})
 }
 
+// count asks Exchange for the unread count.
+func (d *delivery) count(ctx context.Context) error {
+	if !d.work.standing.usable(d.processor.clock.Now()) {
+		return errRefused
+	}
+	return d.ask(ctx, func(session *ews.Session) error {
+		inbox, err := session.Inbox(ctx, "")
+		if err == nil {
+			d.unread = &inbox.UnreadCount
+		}
+		return err
+	})
+}
+
 // uncounted decides what becomes of a badge whose count could not be fetched. Nothing is shown instead: the next
 // notification carries the count.
 func (d *delivery) uncounted(ctx context.Context, claim store.Claim, err error) {
 	d.processor.log.WarnContext(ctx, "The unread count could not be fetched", "error", err)
 	switch {
-	case errors.Is(err, ews.ErrUnauthorized) || errors.Is(err, ews.ErrAccountUnusable) || d.exhausted(claim):
+	case errors.Is(err, errRefused) || credentialFailed(err) || d.exhausted(claim):
 		d.end(outcome{claim: claim, finished: true})
 	case ews.Transient(err):
 		d.again = append(d.again, claim)

@@ -26,7 +26,7 @@ type KeyPair struct {
 	Private []byte
 }
 
-// NewKeyPair generates a pair, which takes some 40 ms of CPU, and seals it.
+// NewKeyPair generates a pair, which takes some 40 ms of CPU, and seals it. Error: ErrUndecided.
 func (k *Keyring) NewKeyPair() (KeyPair, error) {
 	key, err := rsa.GenerateKey(rand.Reader, KeyBits)
 	if err != nil {
@@ -43,7 +43,11 @@ func (k *Keyring) NewKeyPair() (KeyPair, error) {
 	defer clear(private)
 	sum := sha256.Sum256(public)
 	id := hex.EncodeToString(sum[:keyIDSize])
-	return KeyPair{ID: id, Public: public, Private: k.seal(private, purposePrivateKey, id)}, nil
+	sealed, err := k.seal(private, purposePrivateKey, id)
+	if err != nil {
+		return KeyPair{}, err
+	}
+	return KeyPair{ID: id, Public: public, Private: sealed}, nil
 }
 
 // OpenKeyPair returns the private key of a pair. Errors: ErrUnknownKey, ErrSealBroken.

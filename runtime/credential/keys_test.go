@@ -10,6 +10,7 @@ import (
 	"encoding/pem"
 	"errors"
 	"os"
+	"strings"
 	"sync"
 	"testing"
 
@@ -63,7 +64,73 @@ func keyring(t testing.TB, tenant string, k config.Keys) *credential.Keyring {
 	if err != nil {
 		t.Fatal(err)
 	}
+	if err := ring.SealWith(config.Newest(k.KEKs), config.Newest(k.Webhooks)); err != nil {
+		t.Fatal(err)
+	}
 	return ring
+}
+
+func TestAKeyringSealsOnlyWithKeysThatWereDecided(t *testing.T) {
+	t.Parallel()
+	ring, err := credential.NewKeyring(tenant, keys(1, 2))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ring.NewKeyPair(); !errors.Is(err, credential.ErrUndecided) {
+		t.Errorf("a key pair before the decision: %v", err)
+	}
+	if _, err := ring.SealIntoURL(base, 7, 8, basic("a", "b"), secret.Value{}); !errors.Is(err, credential.ErrUndecided) {
+		t.Errorf("a webhook before the decision: %v", err)
+	}
+	if err := ring.SealWith(3, 1); !errors.Is(err, credential.ErrUnknownKey) {
+		t.Errorf("sealing with a KEK that is not there: %v", err)
+	}
+	if err := ring.SealWith(1, 3); !errors.Is(err, credential.ErrUnknownKey) {
+		t.Errorf("signing with a webhook key that is not there: %v", err)
+	}
+	if kek, webhook := ring.Sealing(); kek != 0 || webhook != 0 {
+		t.Errorf("it seals with %d and %d after refusals", kek, webhook)
+	}
+	if err := ring.SealWith(1, 2); err != nil {
+		t.Fatal(err)
+	}
+	sealed := seal(t, ring, 7, 8, basic("a", "b"))
+	if credential.SealedUnder(sealed.Key) != 1 || sealed.WebhookKey != 2 || !strings.Contains(query(t, sealed), "&m=2.") {
+		t.Errorf("sealed under KEK %d and webhook key %d", credential.SealedUnder(sealed.Key), sealed.WebhookKey)
+	}
+}
+
+func TestWhatIsSealedAnewOpensWithoutTheOldKEK(t *testing.T) {
+	t.Parallel()
+	old, both, next := keyring(t, tenant, keys(1)), keyring(t, tenant, keys(1, 2)), keyring(t, tenant, keys(2))
+	pair, err := old.NewKeyPair()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if pair.Private, err = both.ResealKeyPair(pair.ID, pair.Private); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := next.OpenKeyPair(pair); err != nil || credential.SealedUnder(pair.Private) != 2 {
+		t.Errorf("the key pair is sealed under KEK %d: %v", credential.SealedUnder(pair.Private), err)
+	}
+	if _, err := both.ResealKeyPair("another", pair.Private); !errors.Is(err, credential.ErrSealBroken) {
+		t.Errorf("a key pair of another name is sealed anew: %v", err)
+	}
+	k := keys(1, 2)
+	delete(k.KEKs, 1) // the webhook key stays as long as there are URLs that it signed
+	next = keyring(t, tenant, k)
+	sealed := seal(t, old, 7, 8, basic("alice", "s3cret"))
+	key, err := both.ResealSubscriptionKey(7, 8, sealed.Key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	hook, err := next.ParseWebhook(query(t, sealed))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if c, err := next.OpenWebhook(hook, credential.Resting{Key: key}); err != nil || c.Password.RevealString() != "s3cret" {
+		t.Errorf("the credential does not come back: %v", err)
+	}
 }
 
 func TestKeyringNeedsUsableKeys(t *testing.T) {

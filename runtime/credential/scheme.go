@@ -1,19 +1,18 @@
 package credential
 
 import (
-	"bytes"
 	"crypto/rsa"
 	"crypto/sha256"
 	"encoding/base64"
 	"encoding/hex"
-	"encoding/json"
 	"errors"
 	"fmt"
-	"io"
+	"slices"
 	"strings"
 	"unicode"
 	"unicode/utf8"
 
+	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
@@ -24,33 +23,107 @@ type Scheme string
 const (
 	// RSAPKCS1 is one RSA-2048 PKCS#1 v1.5 block, at most 245 bytes of plaintext (K-07).
 	RSAPKCS1 Scheme = "rsa-pkcs1"
+	// RSAPKCS1Chunked is at most MaxBlocks such blocks in a row: a token or a certificate does not fit one.
+	RSAPKCS1Chunked Scheme = "rsa-pkcs1-chunked"
+	// RSASplit is an AES-256-GCM blob under a data key that the device keeps, so that it can send a new credential
+	// without a new subscription. The data key comes once, as an RSA block.
+	RSASplit Scheme = "rsa-split"
 )
 
+// MaxBlocks bounds the blocks of RSAPKCS1Chunked, and with it the RSA operations of one registration.
+const MaxBlocks = 64
+
 // Schemes are those offered to devices, in the order of the contract.
-func Schemes() []Scheme { return []Scheme{RSAPKCS1} }
+func Schemes() []Scheme { return []Scheme{RSAPKCS1, RSAPKCS1Chunked, RSASplit} }
 
 // ErrUndecryptable is the one answer to everything that is wrong with an encrypted payload (protocol.md, rule 3): bad
 // padding, invalid UTF-8, control characters, bad JSON, missing fields. To tell them apart would help an attacker to
 // decrypt by trial.
 var ErrUndecryptable = errors.New("the payload cannot be decrypted with the user's key")
 
-// Decrypt takes a credential out of what a device sent in base64. Every failure is ErrUndecryptable.
-func Decrypt(key *rsa.PrivateKey, scheme Scheme, authType AuthType, payload string) (Credential, error) {
-	if scheme != RSAPKCS1 || authType != Basic {
-		return Credential{}, ErrUndecryptable
+// Payload is a credential as a device sends it.
+type Payload struct {
+	Scheme   Scheme
+	AuthType AuthType
+	// Credentials is base64 ciphertext.
+	Credentials string
+	// WrappedKey is the data key's RSA block in base64, for RSASplit alone.
+	WrappedKey string
+	// Binding is what a blob of RSASplit is bound to.
+	Binding Binding
+}
+
+// Binding is what the blob of RSASplit is bound to, so that it is taken for no other user's, device's or time's.
+type Binding struct {
+	UserHash [sha256.Size]byte
+	DeviceID string
+	// Sequence rises with every credential that the device sends.
+	Sequence int64
+}
+
+// additionalData is `userId|deviceId|sequence` (protocol.md, Forms).
+func (b Binding) additionalData() []byte {
+	return fmt.Appendf(nil, "%x|%s|%d", b.UserHash, b.DeviceID, b.Sequence)
+}
+
+// Decrypt takes a credential out of what a device sent, and the data key if the scheme has one. Every failure is
+// ErrUndecryptable. Caller wipes both.
+func Decrypt(key *rsa.PrivateKey, p Payload) (c Credential, dataKey secret.Value, err error) {
+	var plain []byte
+	switch p.Scheme {
+	case RSAPKCS1:
+		plain, err = decryptBlocks(key, p.Credentials, 1)
+	case RSAPKCS1Chunked:
+		plain, err = decryptBlocks(key, p.Credentials, MaxBlocks)
+	case RSASplit:
+		plain, dataKey, err = decryptSplit(key, p)
+	default:
+		err = ErrUndecryptable
 	}
-	plain, err := decryptBlock(key, payload)
 	if err != nil {
-		return Credential{}, err
+		return Credential{}, secret.Value{}, err
 	}
 	defer clear(plain)
-	return parseBasic(plain)
+	if c, err = parse(plain, p.AuthType); err != nil {
+		dataKey.Wipe()
+		return Credential{}, secret.Value{}, err
+	}
+	return c, dataKey, nil
+}
+
+func decryptSplit(key *rsa.PrivateKey, p Payload) (plain []byte, dataKey secret.Value, err error) {
+	unwrapped, err := decryptBlocks(key, p.WrappedKey, 1)
+	if err != nil {
+		return nil, dataKey, err
+	}
+	dataKey = secret.New(unwrapped)
+	if plain, err = openBlob(dataKey, p.Credentials, p.Binding); err != nil {
+		dataKey.Wipe()
+	}
+	return plain, dataKey, err
+}
+
+// openBlob opens what a device sealed under its data key: nonce, ciphertext and tag in base64.
+func openBlob(dataKey secret.Value, payload string, binding Binding) ([]byte, error) {
+	blob, err := base64.StdEncoding.DecodeString(payload)
+	if err != nil || len(dataKey.Reveal()) != config.KeySize {
+		return nil, ErrUndecryptable
+	}
+	aead, err := newAEAD(dataKey.Reveal())
+	if err != nil {
+		return nil, ErrUndecryptable
+	}
+	plain, err := aead.Open(nil, nil, blob, binding.additionalData())
+	if err != nil {
+		return nil, ErrUndecryptable
+	}
+	return plain, nil
 }
 
 // DecryptEmail takes the e-mail address out of what a device sent and checks that it is the user's: the SHA-256 of the
 // lower-cased address must be userHash (P-08). Every failure is ErrUndecryptable.
 func DecryptEmail(key *rsa.PrivateKey, payload string, userHash [sha256.Size]byte) (secret.Value, error) {
-	plain, err := decryptBlock(key, payload)
+	plain, err := decryptBlocks(key, payload, 1)
 	if err != nil {
 		return secret.Value{}, err
 	}
@@ -78,50 +151,26 @@ func ParseUserID(text string) (hash [sha256.Size]byte, err error) {
 	return hash, nil
 }
 
-func decryptBlock(key *rsa.PrivateKey, payload string) ([]byte, error) {
-	block, err := base64.StdEncoding.DecodeString(payload)
-	if err != nil || len(block) != key.Size() {
+// decryptBlocks opens at most limit RSA blocks in a row.
+func decryptBlocks(key *rsa.PrivateKey, payload string, limit int) ([]byte, error) {
+	blocks, err := base64.StdEncoding.DecodeString(payload)
+	if err != nil || len(blocks) == 0 || len(blocks)%key.Size() != 0 || len(blocks) > limit*key.Size() {
 		return nil, ErrUndecryptable
 	}
-	//nolint:staticcheck // SA1019: PKCS#1 v1.5 is the original's contract (K-07); the padding oracle it can become is
-	// closed by one uniform answer and a budget of failures per user.
-	plain, err := rsa.DecryptPKCS1v15(nil, key, block)
-	if err != nil {
-		return nil, ErrUndecryptable
+	// The whole plaintext is shorter than its blocks, so that nothing of it is left behind by a slice that grew.
+	plain := make([]byte, 0, len(blocks))
+	for block := range slices.Chunk(blocks, key.Size()) {
+		//nolint:staticcheck // SA1019: PKCS#1 v1.5 is the original's contract (K-07); the padding oracle it can become
+		// is closed by one uniform answer and a budget of failures per user.
+		part, err := rsa.DecryptPKCS1v15(nil, key, block)
+		if err != nil {
+			clear(plain)
+			return nil, ErrUndecryptable
+		}
+		plain = append(plain, part...)
+		clear(part)
 	}
 	return plain, nil
-}
-
-// parseBasic reads {"username","password"}, or username:password; text that starts with { is always JSON.
-func parseBasic(plain []byte) (Credential, error) {
-	if !utf8.Valid(plain) {
-		return Credential{}, ErrUndecryptable
-	}
-	var fields struct {
-		Username secret.Value `json:"username"`
-		Password secret.Value `json:"password"`
-	}
-	if bytes.HasPrefix(plain, []byte("{")) {
-		decoder := json.NewDecoder(bytes.NewReader(plain))
-		if err := decoder.Decode(&fields); err != nil {
-			return Credential{}, ErrUndecryptable
-		}
-		if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
-			return Credential{}, ErrUndecryptable
-		}
-	} else {
-		username, password, found := bytes.Cut(plain, []byte(":"))
-		if !found {
-			return Credential{}, ErrUndecryptable
-		}
-		fields.Username, fields.Password = secret.New(bytes.Clone(username)), secret.New(bytes.Clone(password))
-	}
-	c := Credential{AuthType: Basic, Username: fields.Username, Password: fields.Password}
-	if !presentable(c.Username.RevealString()) || !presentable(c.Password.RevealString()) {
-		c.Wipe()
-		return Credential{}, ErrUndecryptable
-	}
-	return c, nil
 }
 
 // presentable reports whether text is not empty and free of control characters, which no name, address or password

@@ -32,7 +32,7 @@ func TestDecryptTakesTheFormsOfTheContract(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, err := credential.Decrypt(userKey(), credential.RSAPKCS1, credential.Basic, encrypt(t, []byte(test.plain)))
+			c, err := decrypt(credential.RSAPKCS1, credential.Basic, encrypt(t, []byte(test.plain)))
 			if err != nil {
 				t.Fatal(err)
 			}
@@ -41,6 +41,12 @@ func TestDecryptTakesTheFormsOfTheContract(t *testing.T) {
 			}
 		})
 	}
+}
+
+// decrypt opens a payload without anything beside it.
+func decrypt(scheme credential.Scheme, authType credential.AuthType, payload string) (credential.Credential, error) {
+	c, _, err := credential.Decrypt(userKey(), credential.Payload{Scheme: scheme, AuthType: authType, Credentials: payload})
+	return c, err
 }
 
 func TestEverythingUndecryptableIsTheSameError(t *testing.T) {
@@ -104,7 +110,7 @@ func TestEverythingUndecryptableIsTheSameError(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			c, err := credential.Decrypt(userKey(), credential.RSAPKCS1, credential.Basic, payload)
+			c, err := decrypt(credential.RSAPKCS1, credential.Basic, payload)
 			if err != credential.ErrUndecryptable { //nolint:errorlint // the same value, so that nothing tells the causes apart
 				t.Errorf("got error %v", err)
 			}
@@ -117,11 +123,13 @@ func TestEverythingUndecryptableIsTheSameError(t *testing.T) {
 		scheme   credential.Scheme
 		authType credential.AuthType
 	}{
-		"a scheme that is not offered": {"rsa-split", credential.Basic},
+		"a scheme that is not offered": {"rsa-oaep", credential.Basic},
+		"a split without its key":      {credential.RSASplit, credential.Basic},
+		"an authType of tomorrow":      {credential.RSAPKCS1, credential.OAuthCBA + 1},
 		"no scheme":                    {"", credential.Basic},
 		"OAuth":                        {credential.RSAPKCS1, credential.OAuth},
 	} {
-		_, err := credential.Decrypt(userKey(), test.scheme, test.authType, good)
+		_, err := decrypt(test.scheme, test.authType, good)
 		if err != credential.ErrUndecryptable { //nolint:errorlint // as above
 			t.Errorf("%s: got error %v", name, err)
 		}
@@ -237,7 +245,7 @@ var decryptSeeds = []string{
 // checkDecrypted wants the one error, or a credential that can be put into a header.
 func checkDecrypted(t *testing.T, payload string) {
 	t.Helper()
-	c, err := credential.Decrypt(userKey(), credential.RSAPKCS1, credential.Basic, payload)
+	c, err := decrypt(credential.RSAPKCS1, credential.Basic, payload)
 	if err != nil {
 		if err != credential.ErrUndecryptable { //nolint:errorlint // the same value, so that nothing tells the causes apart
 			t.Errorf("got error %v", err)

@@ -4,14 +4,15 @@ import (
 	"crypto/hmac"
 	"crypto/sha256"
 	"encoding/base64"
-	"encoding/binary"
 	"errors"
 	"fmt"
 	"net/url"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 
+	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
@@ -24,11 +25,8 @@ var ErrForged = errors.New("the webhook's parameters are not ours")
 const (
 	// markSize is the length of the truncated HMAC-SHA-256: 128 bits cannot be guessed online.
 	markSize = 16
-	// maxQueryLength is well above what we make (below 500 for a credential of ordinary length) and below Exchange's
-	// limit of 2,082 for the whole URL.
+	// maxQueryLength is well above what we make and below Exchange's limit of 2,082 for the whole URL.
 	maxQueryLength = 2082
-	// paddingBlock hides the length of a password inside f: lengths differ only in steps of this size.
-	paddingBlock = 64
 )
 
 // Webhook identifies a callback: the parameters of the URL that was given to Exchange (W-01 to W-03, protocol.md "The
@@ -42,36 +40,74 @@ type Webhook struct {
 
 // Sealed is a credential made ready for a webhook URL.
 type Sealed struct {
-	// URL is the whole webhook URL. It is a secret: with the database's key it yields the credential.
+	// URL is the whole webhook URL. It is a secret: with what the database keeps it yields the credential.
 	URL secret.Value
 	// FillerHash is SHA-256(f), for the database.
 	FillerHash [sha256.Size]byte
 	// Key is the subscription key, sealed under the KEK, for the database.
 	Key []byte
+	// Blob is the credential, sealed under a data key of which only the URL knows, for the database; nil if the
+	// credential itself is in the URL.
+	Blob []byte
+	// WebhookKey is the number of the webhook key that signed the URL.
+	WebhookKey int
 }
 
-// SealIntoURL seals a credential under a fresh subscription key and builds the webhook URL below base.
-func (k *Keyring) SealIntoURL(base string, userID, generation int64, c Credential) (Sealed, error) {
+// maxInURL is the longest encoded credential that is put into the URL itself, in bytes: with a base of 150 characters
+// the URL stays below 500 (protocol.md, The webhook URL).
+const maxInURL = 128
+
+// SealIntoURL seals a credential under a fresh subscription key and builds the webhook URL below base. A credential
+// that is long, or came with a data key because it will be replaced, rests sealed in the database instead, and the URL
+// holds its key. Error: ErrUndecided.
+func (k *Keyring) SealIntoURL(base string, userID, generation int64, c Credential, dataKey secret.Value) (Sealed, error) {
+	webhookKey, err := k.sealingWebhook()
+	if err != nil {
+		return Sealed{}, err
+	}
+	hook := Webhook{UserID: userID, Generation: generation}
+	plain := encode(c)
+	defer func() { clear(plain) }()
+	var blob []byte
+	if len(plain) > maxInURL || !dataKey.IsZero() {
+		key := slices.Clone(dataKey.Reveal())
+		if dataKey.IsZero() {
+			key = newKey()
+		}
+		if blob, err = k.sealBlob(key, hook, plain); err != nil {
+			return Sealed{}, err
+		}
+		clear(plain)
+		plain = append([]byte{formDataKey}, key...)
+		clear(key)
+	}
 	key := newKey()
 	defer clear(key)
+	sealedKey, err := k.seal(key, purposeSubscriptionKey, hook.context())
+	if err != nil {
+		return Sealed{}, err
+	}
 	aead, err := newAEAD(key)
 	if err != nil {
 		return Sealed{}, err
 	}
-	plain := encode(c)
-	defer clear(plain)
-	hook := Webhook{UserID: userID, Generation: generation}
-	context := hook.context()
-	sealed := base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, plain, k.additionalData("credential", context)))
-	hook.filler = secret.FromString(sealed)
-
+	filler := base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, plain, k.additionalData("credential", hook.context())))
+	hook.filler = secret.FromString(filler)
 	address := strings.TrimSuffix(base, "/") + "/" + ListenerPath + fmt.Sprintf("?id=%d&g=%d&f=%s&m=%s",
-		userID, generation, sealed, k.mark(hook, k.newestWebhook))
+		userID, generation, filler, k.mark(hook, webhookKey))
 	return Sealed{
-		URL:        secret.FromString(address),
-		FillerHash: hook.FillerHash(),
-		Key:        k.seal(key, purposeSubscriptionKey, context),
+		URL: secret.FromString(address), FillerHash: hook.FillerHash(), Key: sealedKey, Blob: blob, WebhookKey: webhookKey,
 	}, nil
+}
+
+const purposeBlob = "credential blob"
+
+func (k *Keyring) sealBlob(dataKey []byte, hook Webhook, plain []byte) ([]byte, error) {
+	aead, err := newAEAD(dataKey)
+	if err != nil {
+		return nil, err
+	}
+	return aead.Seal(nil, nil, plain, k.additionalData(purposeBlob, hook.context())), nil
 }
 
 // context names one subscription attempt.
@@ -123,63 +159,92 @@ func (k *Keyring) ParseWebhook(rawQuery string) (Webhook, error) {
 	return hook, nil
 }
 
-// OpenWebhook takes the credential out of a webhook with the sealed subscription key of the database. Every error is
-// our own fault (ErrUnknownKey, ErrSealBroken), since ParseWebhook has found the webhook to be ours.
-func (k *Keyring) OpenWebhook(hook Webhook, sealedKey []byte) (Credential, error) {
-	key, err := k.open(sealedKey, purposeSubscriptionKey, hook.context())
-	if err != nil {
-		return Credential{}, fmt.Errorf("opening the subscription key: %w", err)
-	}
-	defer clear(key)
-	aead, err := newAEAD(key)
+// Resting is what the database keeps of a subscription's credential.
+type Resting struct {
+	// Key and Blob are as of Sealed.
+	Key, Blob []byte
+}
+
+// OpenWebhook takes the credential out of a webhook and what the database keeps of it. Every error is our own fault
+// (ErrUnknownKey, ErrSealBroken), since ParseWebhook has found the webhook to be ours.
+func (k *Keyring) OpenWebhook(hook Webhook, resting Resting) (Credential, error) {
+	plain, err := k.openFiller(hook, resting.Key)
 	if err != nil {
 		return Credential{}, err
 	}
-	sealed, err := base64.RawURLEncoding.DecodeString(hook.filler.RevealString())
-	if err != nil {
-		return Credential{}, fmt.Errorf("opening the credential: %w", ErrSealBroken)
+	defer clear(plain)
+	if plain[0] != formDataKey {
+		return decode(plain)
 	}
-	plain, err := aead.Open(nil, nil, sealed, k.additionalData("credential", hook.context()))
+	encoded, err := openWith(plain[1:], resting.Blob, k.additionalData(purposeBlob, hook.context()))
 	if err != nil {
-		return Credential{}, fmt.Errorf("opening the credential: %w", ErrSealBroken)
+		return Credential{}, fmt.Errorf("opening the credential in the database: %w", err)
+	}
+	defer clear(encoded)
+	return decode(encoded)
+}
+
+// OpenUpdate takes a credential that the device sent after the subscription was made (RSASplit) out of its blob, which
+// is base64. It returns the credential as it is to rest from now on, too. Error: ErrUndecryptable if the device made a
+// mistake, or somebody else sent it; else as of OpenWebhook.
+func (k *Keyring) OpenUpdate(hook Webhook, sealedKey []byte, authType AuthType, payload string, binding Binding) (Credential, []byte, error) {
+	plain, err := k.openFiller(hook, sealedKey)
+	if err != nil {
+		return Credential{}, nil, err
 	}
 	defer clear(plain)
-	return decode(plain)
+	if plain[0] != formDataKey {
+		return Credential{}, nil, ErrUndecryptable
+	}
+	opened, err := openBlob(secret.New(plain[1:]), payload, binding)
+	if err != nil {
+		return Credential{}, nil, err
+	}
+	defer clear(opened)
+	c, err := parse(opened, authType)
+	if err != nil {
+		return Credential{}, nil, err
+	}
+	encoded := encode(c)
+	defer clear(encoded)
+	blob, err := k.sealBlob(plain[1:], hook, encoded)
+	if err != nil {
+		c.Wipe()
+		return Credential{}, nil, err
+	}
+	return c, blob, nil
 }
 
-// The form of a sealed credential: format version, authType, then each part with its length, then zeros.
-const sealedFormat = 1
-
-func encode(c Credential) []byte {
-	plain := []byte{sealedFormat, byte(c.AuthType)}
-	for _, part := range []secret.Value{c.Username, c.Password} {
-		plain = binary.BigEndian.AppendUint16(plain, uint16(len(part.Reveal())))
-		plain = append(plain, part.Reveal()...)
+// openFiller opens `f`. What it returns is not empty.
+func (k *Keyring) openFiller(hook Webhook, sealedKey []byte) ([]byte, error) {
+	key, err := k.open(sealedKey, purposeSubscriptionKey, hook.context())
+	if err != nil {
+		return nil, fmt.Errorf("opening the subscription key: %w", err)
 	}
-	if rest := len(plain) % paddingBlock; rest != 0 {
-		plain = append(plain, make([]byte, paddingBlock-rest)...)
+	defer clear(key)
+	sealed, err := base64.RawURLEncoding.DecodeString(hook.filler.RevealString())
+	if err != nil {
+		return nil, fmt.Errorf("opening the webhook's credential: %w", ErrSealBroken)
 	}
-	return plain
+	plain, err := openWith(key, sealed, k.additionalData("credential", hook.context()))
+	if err != nil {
+		return nil, fmt.Errorf("opening the webhook's credential: %w", err)
+	}
+	return plain, nil
 }
 
-func decode(plain []byte) (Credential, error) {
-	damaged := fmt.Errorf("reading the credential: %w", ErrSealBroken)
-	if len(plain) < 2 || plain[0] != sealedFormat {
-		return Credential{}, damaged
+// openWith opens what was sealed under a key that rests somewhere else. What it returns is not empty.
+func openWith(key, sealed, additionalData []byte) ([]byte, error) {
+	if len(key) != config.KeySize {
+		return nil, ErrSealBroken
 	}
-	c := Credential{AuthType: AuthType(plain[1])}
-	rest := plain[2:]
-	for _, part := range []*secret.Value{&c.Username, &c.Password} {
-		if len(rest) < 2 {
-			return Credential{}, damaged
-		}
-		length := int(binary.BigEndian.Uint16(rest))
-		rest = rest[2:]
-		if len(rest) < length {
-			return Credential{}, damaged
-		}
-		*part = secret.New(append([]byte(nil), rest[:length]...))
-		rest = rest[length:]
+	aead, err := newAEAD(key)
+	if err != nil {
+		return nil, err
 	}
-	return c, nil
+	plain, err := aead.Open(nil, nil, sealed, additionalData)
+	if err != nil || len(plain) == 0 {
+		return nil, ErrSealBroken
+	}
+	return plain, nil
 }

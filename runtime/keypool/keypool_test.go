@@ -33,6 +33,9 @@ var keyring = sync.OnceValue(func() *credential.Keyring {
 		panic(err)
 	}
 	ring, err := credential.NewKeyring("ens_test", keys)
+	if err == nil {
+		err = ring.SealWith(config.Newest(keys.KEKs), config.Newest(keys.Webhooks))
+	}
 	if err != nil {
 		panic(err)
 	}

@@ -11,6 +11,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/keypool"
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
@@ -119,12 +120,19 @@ func (h *Handler) unregister(ctx context.Context, t *tenant.Tenant, body []byte)
 		}
 		endpoint = e.Name
 	}
-	removal, err := h.store.RemoveDevice(ctx, hash, request.DeviceID, request.DeviceToken, endpoint)
+	if _, err := h.store.Identify(ctx, hash, request.DeviceID, secretHash(request.DeviceSecret)); errors.Is(err, store.ErrSecret) {
+		return reply{status: http.StatusOK, code: DeviceNotRegistered} // a wiped device must not retry for ever (U-03)
+	}
+	removed, err := h.store.RemoveDevice(ctx, hash, request.DeviceID, request.DeviceToken, endpoint)
 	if err != nil {
 		return h.databaseFault(ctx, UpdateFail, err)
 	}
-	switch removal {
+	if removed.Orphaned != 0 {
+		h.nudger.Nudge(t, removed.UserID, removed.Orphaned, hash)
+	}
+	switch removed.Removal {
 	case store.RemovedDevice:
+		h.note(ctx, removed.UserID, store.ActivityUnregistered, "")
 		return reply{status: http.StatusOK, code: DeviceUnregistered}
 	case store.RemovedUser:
 		return reply{status: http.StatusOK, code: DeviceUnregisteredUserUnsubscribed}
@@ -134,6 +142,13 @@ func (h *Handler) unregister(ctx context.Context, t *tenant.Tenant, body []byte)
 		return reply{status: http.StatusConflict, code: EWSURLMismatch, err: errEndpoint}
 	default:
 		return reply{status: http.StatusOK, code: DeviceNotRegistered}
+	}
+}
+
+// note adds to a user's timeline, best effort.
+func (h *Handler) note(ctx context.Context, userID int64, kind store.ActivityKind, detail string) {
+	if err := h.store.Note(ctx, userID, kind, detail, h.clock.Now()); err != nil {
+		h.log.WarnContext(ctx, "The user's timeline lacks an entry", "kind", string(kind), "error", err)
 	}
 }
 
@@ -149,6 +164,9 @@ func (h *Handler) status(ctx context.Context, t *tenant.Tenant, body []byte) rep
 	if err := checkDeviceID(request.DeviceID); err != nil {
 		return malformed(err)
 	}
+	if _, err := h.store.Identify(ctx, hash, request.DeviceID, secretHash(request.DeviceSecret)); errors.Is(err, store.ErrSecret) {
+		return wrongSecret()
+	}
 	standing, err := h.store.Standing(ctx, hash, request.DeviceID)
 	if errors.Is(err, store.ErrNotFound) {
 		return reply{status: http.StatusOK, code: UserSubscriptionNotFound, message: &StatusResponse{NeedsRegister: true}}
@@ -157,7 +175,7 @@ func (h *Handler) status(ctx context.Context, t *tenant.Tenant, body []byte) rep
 		return h.databaseFault(ctx, UpdateFail, err)
 	}
 	code := h.standingCode(t.Config.Notifications, standing)
-	message := &StatusResponse{Subscribed: standing.Subscribed, NeedsRegister: code != Success}
+	message := &StatusResponse{Subscribed: standing.Subscribed && !standing.Refused, NeedsRegister: code != Success}
 	if !standing.LastCallback.IsZero() {
 		message.LastCallback = new(standing.LastCallback.UTC().Format(time.RFC3339))
 	}
@@ -169,10 +187,11 @@ func (h *Handler) status(ctx context.Context, t *tenant.Tenant, body []byte) rep
 func (h *Handler) standingCode(c config.Notifications, s store.Standing) Code {
 	lost := 2 * c.StatusFrequency()
 	fresh := s.Fresh(h.clock.Now(), lost) || h.clock.Since(s.PromotedAt) < lost
+	alive := s.Subscribed && fresh && !s.Refused
 	switch {
-	case (!s.Subscribed || !fresh) && s.DeviceKnown:
+	case !alive && s.DeviceKnown:
 		return UserRecordPresentNotSubscribed
-	case !s.Subscribed || !fresh:
+	case !alive:
 		return DeviceNotRegistered
 	case !s.DeviceKnown:
 		return SubscribedNeedsUpdate
@@ -195,6 +214,10 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 		return *refusal
 	}
 	checked.ActivityID = requestid.From(ctx)
+	if request.ExchangeVersion != nil {
+		h.log.DebugContext(ctx, "Exchange version sent by boxer", "version", *request.ExchangeVersion)
+	}
+	secret := h.deviceSecret(ctx, hash, request, &checked.Device)
 	if !h.limits.mayDecrypt(hash) {
 		return reply{status: http.StatusTooManyRequests, code: Failed, err: errTooMany, retryAfter: time.Minute}
 	}
@@ -210,6 +233,7 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 		DeviceRef:      result.DeviceRef,
 		SubscriptionID: result.SubscriptionID,
 		CheckInSeconds: int((2 * t.Config.Notifications.StatusFrequency()).Seconds()),
+		DeviceSecret:   secret,
 	}}
 }
 
@@ -220,15 +244,23 @@ func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error
 	case errors.Is(err, registration.ErrUnknownUser):
 		return reply{status: http.StatusNotFound, code: NoRecordExists, err: registration.ErrUnknownUser}
 	case errors.Is(err, credential.ErrUndecryptable):
-		h.limits.undecryptable(hash)
+		if h.limits.undecryptable(hash) {
+			h.replaceKey(ctx, hash)
+		}
 		return reply{status: http.StatusBadRequest, code: InvalidDecryptedPayload, err: credential.ErrUndecryptable}
 	case errors.Is(err, registration.ErrWrongKey):
 		return reply{status: http.StatusBadRequest, code: InvalidDecryptedPayload, err: registration.ErrWrongKey}
 	case errors.Is(err, registration.ErrProof), errors.Is(err, store.ErrOtherMailbox):
 		h.log.WarnContext(ctx, "A credential was presented for a mailbox that is not its own", "audit", true, "error", err)
 		return conflict(SubscribeAgain)
+	case errors.Is(err, ews.ErrAuthType):
+		return reply{status: http.StatusBadRequest, code: InvalidAuthType, err: err}
 	case errors.Is(err, registration.ErrExchange):
 		return conflict(SubscribeAgain)
+	case errors.Is(err, registration.ErrNoEndpoint):
+		return conflict(FailedToGetEWSURLFromAutoDiscovery)
+	case errors.Is(err, credential.ErrUndecided):
+		return reply{status: http.StatusServiceUnavailable, code: Failed, err: credential.ErrUndecided, retryAfter: keypool.RetryAfter}
 	case errors.Is(err, store.ErrTooManyDevices):
 		return reply{status: http.StatusTooManyRequests, code: Failed, err: store.ErrTooManyDevices, retryAfter: time.Hour}
 	case errors.Is(err, credential.ErrSealBroken), errors.Is(err, credential.ErrUnknownKey):
@@ -238,6 +270,19 @@ func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error
 		return h.databaseFault(ctx, UserSubscribedNotUpdatedInDB, err)
 	default:
 		return h.databaseFault(ctx, ErrorSubscribeOrUpdateDB, err)
+	}
+}
+
+// replaceKey gives a user whose payloads keep failing another key pair, in case theirs is damaged or their device holds
+// a wrong one. The old one goes on opening what was encrypted under it.
+func (h *Handler) replaceKey(ctx context.Context, hash [sha256.Size]byte) {
+	replaced, err := h.store.ReplaceKey(ctx, hash, h.clock.Now())
+	if err != nil {
+		h.log.WarnContext(ctx, "A user's key pair could not be replaced", "error", err)
+		return
+	}
+	if replaced {
+		h.log.WarnContext(ctx, "A user's key pair was replaced after repeated failures to decrypt", "audit", true)
 	}
 }
 

@@ -1,11 +1,13 @@
 package protocol
 
 import (
+	"cmp"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"unicode"
 	"unicode/utf8"
 
@@ -24,7 +26,7 @@ const (
 	maxDeviceToken = 4096
 	maxSyncKey     = 1024
 	maxShortText   = 128
-	// A payload of one RSA block is 344 characters; the longest scheme to come has 64 blocks.
+	// A payload of one RSA block is 344 characters, one of 64 blocks 21,848; a blob of rsa-split may be longer.
 	maxPayload = 32 << 10
 )
 
@@ -51,10 +53,6 @@ func check(t *tenant.Tenant, hash [sha256.Size]byte, r RegisterRequest) (registr
 		err := errors.New("authType: must be 0 (Basic), 1 (OAuth), 2 (CBA), 3 (Basic and CBA) or 4 (OAuth and CBA)")
 		return registration.Request{}, &reply{status: http.StatusBadRequest, code: InvalidAuthType, err: err}
 	}
-	if authType != credential.Basic {
-		err := fmt.Errorf("authType: %s is not served by this version", authType)
-		return registration.Request{}, &reply{status: http.StatusBadRequest, code: InvalidAuthType, err: err}
-	}
 	device, err := device(t, r)
 	if err != nil {
 		return registration.Request{}, new(malformed(err))
@@ -63,13 +61,13 @@ func check(t *tenant.Tenant, hash [sha256.Size]byte, r RegisterRequest) (registr
 	if refusal != nil {
 		return registration.Request{}, refusal
 	}
-	scheme := credential.Scheme(r.Encryption)
-	if r.Encryption == "" {
-		scheme = credential.RSAPKCS1
-	}
 	return registration.Request{
-		UserHash: hash, Device: device, AuthType: authType, Scheme: scheme, Credentials: r.Credentials, Email: r.Email,
-		KeyID: r.KeyID, Endpoint: endpoint, Force: r.ForceSubscription,
+		UserHash: hash, Device: device, Email: r.Email, KeyID: r.KeyID, Endpoint: endpoint, Force: r.ForceSubscription,
+		Payload: credential.Payload{
+			Scheme: cmp.Or(credential.Scheme(r.Encryption), credential.RSAPKCS1), AuthType: authType,
+			Credentials: r.Credentials, WrappedKey: r.WrappedKey,
+			Binding: credential.Binding{UserHash: hash, DeviceID: r.DeviceID, Sequence: r.Sequence},
+		},
 	}, nil
 }
 
@@ -91,6 +89,8 @@ func checkTexts(r RegisterRequest) error {
 		{"deviceToken", r.DeviceToken, maxDeviceToken},
 		{"credentials", r.Credentials, maxPayload},
 		{"email", r.Email, maxPayload},
+		{"wrappedKey", r.WrappedKey, maxPayload},
+		{"deviceSecret", r.DeviceSecret, maxShortText},
 		{"keyId", r.KeyID, maxShortText},
 		{"appId", r.AppID, maxShortText},
 		{"sound", r.Sound, maxShortText},
@@ -104,10 +104,24 @@ func checkTexts(r RegisterRequest) error {
 			return err
 		}
 	}
-	if r.Encryption != "" && r.Encryption != string(credential.RSAPKCS1) {
+	return errors.Join(checkScheme(r), checkPolicy(r.NotificationPolicy))
+}
+
+func checkScheme(r RegisterRequest) error {
+	scheme := credential.Scheme(r.Encryption)
+	switch {
+	case r.Encryption != "" && !slices.Contains(credential.Schemes(), scheme):
 		return errors.New("encryption: must be one of those that getpublickey names")
+	case scheme == credential.RSASplit && r.WrappedKey == "":
+		return errors.New("wrappedKey: is missing")
+	case r.Sequence < 0:
+		return errors.New("sequence: must not be negative")
 	}
-	if r.NotificationPolicy != nil && (*r.NotificationPolicy < 0 || *r.NotificationPolicy > maxPolicy) {
+	return nil
+}
+
+func checkPolicy(policy *int) error {
+	if policy != nil && (*policy < 0 || *policy > maxPolicy) {
 		return fmt.Errorf("notificationPolicy: must be 0 to %d", maxPolicy)
 	}
 	return nil
@@ -118,8 +132,8 @@ func device(t *tenant.Tenant, r RegisterRequest) (store.Device, error) {
 	if platform != push.IOS && platform != push.Android {
 		return store.Device{}, fmt.Errorf("platform: must be %s or %s", push.IOS, push.Android)
 	}
-	if _, err := hex.DecodeString(r.DeviceToken); platform == push.IOS && err != nil {
-		return store.Device{}, errors.New("deviceToken: an APNs token is hexadecimal")
+	if err := checkToken(platform, r.DeviceToken); err != nil {
+		return store.Device{}, err
 	}
 	environment := config.PushEnvironment(r.PushEnvironment)
 	if environment != "" && environment != config.PushProduction && environment != config.PushSandbox {
@@ -144,6 +158,13 @@ func device(t *tenant.Tenant, r RegisterRequest) (store.Device, error) {
 		device.Badge = *r.Badge
 	}
 	return device, nil
+}
+
+func checkToken(platform push.Platform, token string) error {
+	if _, err := hex.DecodeString(token); platform == push.IOS && err != nil {
+		return errors.New("deviceToken: an APNs token is hexadecimal")
+	}
+	return nil
 }
 
 func endpoint(t *tenant.Tenant, address string) (*tenant.Endpoint, *reply) {

@@ -7,6 +7,7 @@ type Code int
 const (
 	UpdateSuccess                      Code = 3
 	UpdateFail                         Code = 4
+	TokenDoesNotExists                 Code = 5
 	UserAlreadySubscribed              Code = 6
 	UserSubscribed                     Code = 7
 	ErrorSubscribeOrUpdateDB           Code = 8
@@ -31,6 +32,7 @@ const (
 var codeNames = map[Code]string{
 	UpdateSuccess:                      "UpdateSuccess",
 	UpdateFail:                         "UpdateFail",
+	TokenDoesNotExists:                 "TokenDoesNotExists",
 	UserAlreadySubscribed:              "UserAlreadySubscribed",
 	UserSubscribed:                     "UserSubscribed",
 	ErrorSubscribeOrUpdateDB:           "ErrorSubscribeOrUpdateDb",

@@ -2,6 +2,7 @@ package protocol
 
 import (
 	"context"
+	"crypto/sha256"
 	"encoding/json"
 	"errors"
 	"io"
@@ -33,6 +34,7 @@ type Handler struct {
 	store        *store.Store
 	pool         *keypool.Pool
 	registration *registration.Service
+	nudger       Nudger
 	clock        clock.WithTicker
 	log          *slog.Logger
 	limits       *limits
@@ -47,9 +49,15 @@ type Options struct {
 	Store        *store.Store
 	Pool         *keypool.Pool
 	Registration *registration.Service
+	Nudger       Nudger
 	Clock        clock.WithTicker
 	Logger       *slog.Logger
 	Registry     prometheus.Registerer
+}
+
+// Nudger asks a user's devices to register again, by a silent push.
+type Nudger interface {
+	Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
 }
 
 // call is one of Boxer's calls: it decodes its body and says what to answer.
@@ -70,18 +78,22 @@ func (e *Envelope) envelope() *Envelope { return e }
 // NewHandler makes a Handler.
 func NewHandler(o Options) *Handler {
 	h := &Handler{
-		tenant: o.Tenant, store: o.Store, pool: o.Pool, registration: o.Registration, clock: o.Clock, log: o.Logger,
+		tenant: o.Tenant, store: o.Store, pool: o.Pool, registration: o.Registration, nudger: o.Nudger, clock: o.Clock, log: o.Logger,
 		limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ens_boxer_answers_total", Help: "Answers to Boxer's calls, by call and response code.",
 		}, []string{"call", "code"}),
 	}
 	h.calls = map[string]call{
-		"getpublickey":     h.getPublicKey,
-		"registerdevicev2": h.registerDevice,
-		"registerdevice":   h.registerDevice,
-		"unregister":       h.unregister,
-		"status":           h.status,
+		"getpublickey":      h.getPublicKey,
+		"registerdevicev2":  h.registerDevice,
+		"registerdevice":    h.registerDevice,
+		"unregister":        h.unregister,
+		"status":            h.status,
+		"updatedevicetoken": h.updateDeviceToken,
+		"updatesynckey":     h.updateSyncKey,
+		"updatesettings":    h.updateSettings,
+		"updatecredentials": h.updateCredentials,
 	}
 	o.Registry.MustRegister(h.answers)
 	return h

@@ -70,11 +70,13 @@ func (l *limits) mayDecrypt(hash [sha256.Size]byte) bool {
 	return limiter == nil || limiter.TokensAt(l.clock.Now()) >= 1
 }
 
-// undecryptable takes note of a failed decryption.
-func (l *limits) undecryptable(hash [sha256.Size]byte) {
+// undecryptable takes note of a failed decryption, and reports whether it was the last that is allowed for now.
+func (l *limits) undecryptable(hash [sha256.Size]byte) bool {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	l.take(&l.of(hash).undecryptable, perMinute(undecryptablePerMinute), undecryptablePerMinute)
+	limiter := &l.of(hash).undecryptable
+	l.take(limiter, perMinute(undecryptablePerMinute), undecryptablePerMinute)
+	return (*limiter).TokensAt(l.clock.Now()) < 1
 }
 
 func perMinute(n int32) rate.Limit { return rate.Limit(float64(n) / time.Minute.Seconds()) }

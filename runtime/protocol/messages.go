@@ -36,14 +36,18 @@ type RegisterRequest struct {
 	DeviceID    string `json:"deviceId"`
 	DeviceToken string `json:"deviceToken"`
 	Platform    string `json:"platform"`
-	// Credentials is base64 ciphertext under the user's public key.
+	// Credentials is base64 ciphertext, encrypted as Encryption says; WrappedKey and Sequence belong to rsa-split.
 	Credentials string `json:"credentials"`
 	AuthType    int    `json:"authType"`
 	Encryption  string `json:"encryption"`
+	WrappedKey  string `json:"wrappedKey"`
+	Sequence    int64  `json:"sequence"`
 	KeyID       string `json:"keyId"`
 	// Email is base64 ciphertext under the same key.
-	Email              string `json:"email"`
-	EWSURL             string `json:"ewsUrl"`
+	Email  string `json:"email"`
+	EWSURL string `json:"ewsUrl"`
+	// ExchangeVersion is the EWS Managed API's number (P-24). It is logged; what the server knows is found out.
+	ExchangeVersion    *int   `json:"exchangeVersion"`
 	NotificationPolicy *int   `json:"notificationPolicy"`
 	ForceSubscription  bool   `json:"forceSubscription"`
 	AppID              string `json:"appId"`
@@ -55,6 +59,7 @@ type RegisterRequest struct {
 	SyncKey            string `json:"syncKey"`
 	AppVersion         string `json:"appVersion"`
 	OSVersion          string `json:"osVersion"`
+	DeviceSecret       string `json:"deviceSecret"`
 }
 
 // RegisterResponse answers it; the extra fields stand only in a success.
@@ -63,20 +68,24 @@ type RegisterResponse struct {
 	DeviceRef      int64  `json:"deviceRef,omitempty"`
 	SubscriptionID string `json:"subscriptionId,omitempty"`
 	CheckInSeconds int    `json:"checkInSeconds,omitempty"`
+	// DeviceSecret identifies the device from now on; once it has sent it, it must.
+	DeviceSecret string `json:"deviceSecret,omitempty"`
 }
 
 // UnregisterRequest removes a device (P-11).
 type UnregisterRequest struct {
-	UserID      string `json:"userId"`
-	DeviceID    string `json:"deviceId"`
-	DeviceToken string `json:"deviceToken"`
-	EWSURL      string `json:"ewsUrl"`
+	UserID       string `json:"userId"`
+	DeviceID     string `json:"deviceId"`
+	DeviceToken  string `json:"deviceToken"`
+	EWSURL       string `json:"ewsUrl"`
+	DeviceSecret string `json:"deviceSecret"`
 }
 
 // StatusRequest asks whether a device is subscribed (P-13).
 type StatusRequest struct {
-	UserID   string `json:"userId"`
-	DeviceID string `json:"deviceId"`
+	UserID       string `json:"userId"`
+	DeviceID     string `json:"deviceId"`
+	DeviceSecret string `json:"deviceSecret"`
 }
 
 // StatusResponse answers it.
@@ -86,4 +95,42 @@ type StatusResponse struct {
 	// LastCallback is when Exchange last posted for the user, RFC 3339 in UTC, or null.
 	LastCallback  *string `json:"lastCallback"`
 	NeedsRegister bool    `json:"needsRegister"`
+}
+
+// UpdateTokenRequest changes a device's push token (P-14).
+type UpdateTokenRequest struct {
+	UserID       string `json:"userId"`
+	DeviceID     string `json:"deviceId"`
+	DeviceToken  string `json:"deviceToken"`
+	DeviceSecret string `json:"deviceSecret"`
+}
+
+// UpdateSyncKeyRequest changes the user's synchronization key (P-15). The device may name itself.
+type UpdateSyncKeyRequest struct {
+	UserID       string `json:"userId"`
+	SyncKey      string `json:"syncKey"`
+	DeviceID     string `json:"deviceId"`
+	DeviceSecret string `json:"deviceSecret"`
+}
+
+// UpdateSettingsRequest changes what a device is shown; fields that are not there stay as they are.
+type UpdateSettingsRequest struct {
+	UserID             string  `json:"userId"`
+	DeviceID           string  `json:"deviceId"`
+	NotificationPolicy *int    `json:"notificationPolicy"`
+	Sound              *string `json:"sound"`
+	Badge              *bool   `json:"badge"`
+	Locale             *string `json:"locale"`
+	DeviceSecret       string  `json:"deviceSecret"`
+}
+
+// UpdateCredentialsRequest brings a newer credential for the subscription that the device made with rsa-split.
+type UpdateCredentialsRequest struct {
+	UserID   string `json:"userId"`
+	DeviceID string `json:"deviceId"`
+	// Sequence must be larger than the last.
+	Sequence int64 `json:"sequence"`
+	// Credentials is the AES-256-GCM blob under the data key of the registration.
+	Credentials  string `json:"credentials"`
+	DeviceSecret string `json:"deviceSecret"`
 }

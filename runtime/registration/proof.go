@@ -13,24 +13,44 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
-// prove opens the Inbox with the credential and shows that its mailbox belongs to the user. It returns the mailbox id:
-// the SHA-256 of the Inbox's folder id. Errors: ErrExchange, ErrProof.
-func prove(ctx context.Context, session *ews.Session, how config.MailboxProof, userHash [sha256.Size]byte, login, email secret.Value) ([]byte, error) {
-	own, err := session.Inbox(ctx, "")
-	if err != nil {
-		return nil, fmt.Errorf("%w: %w", ErrExchange, err)
-	}
-	switch {
-	case !email.IsZero():
-		err = proveByAddress(ctx, session, own, email)
-	case how == config.ProofRequired:
-		err = proveByDirectory(ctx, session, own, userHash, login)
-	}
-	if err != nil {
+// connect proves the mailbox at the endpoint that the device named, or the tenant's only one. The session it returns
+// must be closed.
+func (a *attempt) connect(ctx context.Context) (*ews.Session, error) {
+	a.endpoint = a.request.Endpoint
+	return a.prove(ctx)
+}
+
+// prove opens the Inbox with the credential and shows that its mailbox belongs to the user. It sets the mailbox id: the
+// SHA-256 of the Inbox's folder id. Errors: ErrExchange, ErrProof.
+func (a *attempt) prove(ctx context.Context) (*ews.Session, error) {
+	session := a.endpoint.Client.Session(a.credential, a.request.ActivityID)
+	session.SetDevices(a.request.Device.ID)
+	if err := a.proveBy(ctx, session); err != nil {
+		session.Close()
 		return nil, err
 	}
+	return session, nil
+}
+
+func (a *attempt) proveBy(ctx context.Context, session *ews.Session) error {
+	own, err := session.Inbox(ctx, "")
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrExchange, err)
+	}
+	switch {
+	case !a.email.IsZero():
+		err = proveByAddress(ctx, session, own, a.email)
+	case a.tenant.Config.MailboxProof == config.ProofRequired:
+		login := a.credential.Login()
+		defer login.Wipe()
+		err = proveByDirectory(ctx, session, own, a.request.UserHash, login)
+	}
+	if err != nil {
+		return err
+	}
 	id := sha256.Sum256([]byte(own.ID))
-	return id[:], nil
+	a.mailboxID = id[:]
+	return nil
 }
 
 // proveByAddress: the address, whose hash is the userId, must lead to the credential's own mailbox. That it merely may
@@ -53,6 +73,9 @@ func proveByAddress(ctx context.Context, session *ews.Session, own ews.Folder, e
 // and then proves by it. ResolveNames also matches by prefix (`ali` finds `alice`) and several entries, so that an entry
 // carries the right address proves nothing by itself: that the address leads to the credential's own mailbox does.
 func proveByDirectory(ctx context.Context, session *ews.Session, own ews.Folder, userHash [sha256.Size]byte, login secret.Value) error {
+	if login.IsZero() {
+		return fmt.Errorf("%w: neither token nor certificate names the user; the device has to send the e-mail address", ErrProof)
+	}
 	resolutions, err := session.ResolveNames(ctx, accountName(login.RevealString()))
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrExchange, err)

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"slices"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -28,6 +29,8 @@ var (
 	ErrProof = errors.New("the credential does not open the mailbox of this userId")
 	// ErrExchange says that Exchange could not be asked or said no; the wrapped error says why.
 	ErrExchange = errors.New("Exchange did not make the subscription") //nolint:staticcheck // ST1005: a proper name
+	// ErrNoEndpoint says that none of the tenant's endpoints serves the user, or that it cannot be found out which.
+	ErrNoEndpoint = errors.New("none of the tenant's endpoints could be chosen for the user")
 	// ErrNotRecorded says that Exchange made the subscription but the database did not take it.
 	ErrNotRecorded = errors.New("subscribed, but the database did not record it")
 )
@@ -36,13 +39,13 @@ var (
 type Request struct {
 	UserHash [sha256.Size]byte
 	Device   store.Device
-	AuthType credential.AuthType
-	Scheme   credential.Scheme
-	// Credentials and Email are base64 ciphertext; Email may be empty.
-	Credentials, Email string
+	// Payload is the encrypted credential.
+	Payload credential.Payload
+	// Email is base64 ciphertext, or empty.
+	Email string
 	// KeyID is empty if the device did not say.
 	KeyID string
-	// Endpoint is the tenant's endpoint that the device is to be subscribed at.
+	// Endpoint is the tenant's endpoint that the device is to be subscribed at, nil if it is to be discovered.
 	Endpoint *tenant.Endpoint
 	// Force makes a new subscription even where one is alive (P-26).
 	Force bool
@@ -59,9 +62,18 @@ type Result struct {
 	New bool
 }
 
+// Registered is a subscription that has just been made, with its credential.
+type Registered struct {
+	UserID, Generation, Sequence int64
+	UserHash                     [sha256.Size]byte
+	MailboxID                    []byte
+	Endpoint                     string
+	Credential                   credential.Credential
+}
+
 // Drainer takes up what a user is owed, now that a credential is at hand. It owns the credential from then on.
 type Drainer interface {
-	Drain(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte, mailboxID []byte, endpoint string, c credential.Credential)
+	Drain(t *tenant.Tenant, r Registered)
 }
 
 // Service registers devices. It is safe for concurrent use.
@@ -73,9 +85,9 @@ type Service struct {
 }
 
 // Register lets a device in. Everything that needs no Exchange is decided before it is asked, and no device is attached
-// and no subscription replaced before Exchange has said yes. Errors, to be told apart by errors.Is: ErrUnknownUser, ErrWrongKey,
-// credential.ErrUndecryptable, ErrProof, ErrExchange, store.ErrOtherMailbox, store.ErrTooManyDevices, ErrNotRecorded;
-// any other is the database's.
+// and no subscription replaced before Exchange has said yes. Errors, to be told apart by errors.Is: ErrUnknownUser,
+// ErrWrongKey, credential.ErrUndecryptable, ErrProof, ErrExchange, ErrNoEndpoint, store.ErrOtherMailbox,
+// store.ErrTooManyDevices, credential.ErrUndecided, ErrNotRecorded; any other is the database's.
 func (s *Service) Register(ctx context.Context, t *tenant.Tenant, r Request) (Result, error) {
 	user, err := s.Store.UserByHash(ctx, r.UserHash)
 	if errors.Is(err, store.ErrNotFound) {
@@ -84,61 +96,124 @@ func (s *Service) Register(ctx context.Context, t *tenant.Tenant, r Request) (Re
 	if err != nil {
 		return Result{}, err
 	}
-	c, email, err := open(t, user, r)
+	opened, err := open(t, user, r)
 	if err != nil {
 		return Result{}, err
 	}
-	defer func() { c.Wipe(); email.Wipe() }()
-
-	session := r.Endpoint.Client.Session(c, r.ActivityID)
-	mailboxID, err := prove(ctx, session, t.Config.MailboxProof, r.UserHash, c.Username, email)
-	if err != nil {
-		return Result{}, err
-	}
-	if user.MailboxID != nil && string(user.MailboxID) != string(mailboxID) {
-		return Result{}, store.ErrOtherMailbox
-	}
-	standing, err := s.Store.Standing(ctx, r.UserHash, r.Device.ID)
-	if err != nil {
-		return Result{}, err
-	}
-	if standing.OtherDevices >= int(t.Config.Limits.MaxDevicesPerUser) {
-		return Result{}, store.ErrTooManyDevices
-	}
-	if s.reusable(t, standing, r) {
-		ref, err := s.Store.Attach(ctx, user.ID, mailboxID, r.Device, int(t.Config.Limits.MaxDevicesPerUser), s.Clock.Now())
-		return Result{DeviceRef: ref, SubscriptionID: standing.SubscriptionID}, err
-	}
-	return s.subscribe(ctx, t, r, user, mailboxID, session, c)
+	defer opened.wipe()
+	a := &attempt{Service: s, tenant: t, request: r, user: user, opened: opened}
+	result, err := a.enter(ctx)
+	s.note(ctx, user.ID, r, result, err)
+	return result, err
 }
 
-// open decrypts what the device sent.
-func open(t *tenant.Tenant, user store.User, r Request) (c credential.Credential, email secret.Value, err error) {
-	if r.KeyID != "" && r.KeyID != user.Keys.ID {
-		return c, email, ErrWrongKey
-	}
-	key, err := t.Keyring.OpenKeyPair(user.Keys)
+// note adds the outcome to the user's timeline, best effort.
+func (s *Service) note(ctx context.Context, userID int64, r Request, result Result, err error) {
+	kind, detail := store.ActivityRegistered, r.Payload.AuthType.String()
 	if err != nil {
-		return c, email, err
+		kind, detail = store.ActivityRefused, err.Error()
+	} else if !result.New {
+		detail += ", added to the subscription"
 	}
-	if r.Email != "" {
-		if email, err = credential.DecryptEmail(key, r.Email, r.UserHash); err != nil {
-			return c, email, err
+	if err := s.Store.Note(context.WithoutCancel(ctx), userID, kind, detail, s.Clock.Now()); err != nil {
+		s.Logger.WarnContext(ctx, "The user's timeline lacks a registration", "error", err)
+	}
+}
+
+// opened is what a device sent, decrypted.
+type opened struct {
+	credential     credential.Credential
+	dataKey, email secret.Value
+}
+
+func (o *opened) wipe() {
+	o.credential.Wipe()
+	o.dataKey.Wipe()
+	o.email.Wipe()
+}
+
+// open decrypts what the device sent, under the user's key pair or, if the device has not heard of that yet, the one
+// before.
+func open(t *tenant.Tenant, user store.User, r Request) (o opened, err error) {
+	pairs := []credential.KeyPair{user.Keys}
+	if user.Previous.ID != "" {
+		pairs = append(pairs, user.Previous)
+	}
+	if r.KeyID != "" {
+		pairs = slices.DeleteFunc(pairs, func(pair credential.KeyPair) bool { return pair.ID != r.KeyID })
+	}
+	err = ErrWrongKey
+	for _, pair := range pairs {
+		if o, err = openWith(t, pair, r); !errors.Is(err, credential.ErrUndecryptable) {
+			return o, err
 		}
 	}
-	if c, err = credential.Decrypt(key, r.Scheme, r.AuthType, r.Credentials); err != nil {
-		email.Wipe()
+	return opened{}, err
+}
+
+func openWith(t *tenant.Tenant, pair credential.KeyPair, r Request) (o opened, err error) {
+	key, err := t.Keyring.OpenKeyPair(pair)
+	if err != nil {
+		return o, err
 	}
-	return c, email, err
+	if r.Email != "" {
+		if o.email, err = credential.DecryptEmail(key, r.Email, r.UserHash); err != nil {
+			return opened{}, err
+		}
+	}
+	if o.credential, o.dataKey, err = credential.Decrypt(key, r.Payload); err != nil {
+		o.wipe()
+		return opened{}, err
+	}
+	return o, nil
+}
+
+// attempt is one registration on its way.
+type attempt struct {
+	*Service
+	tenant  *tenant.Tenant
+	request Request
+	user    store.User
+	opened
+	endpoint  *tenant.Endpoint
+	mailboxID []byte
+}
+
+// enter finds the endpoint, proves the mailbox and subscribes, or adds the device to the subscription that is there.
+func (a *attempt) enter(ctx context.Context) (Result, error) {
+	if a.credential.Expired(a.Clock.Now()) {
+		return Result{}, fmt.Errorf("%w: the OAuth access token has expired; the device must send a fresh one", ErrExchange)
+	}
+	session, err := a.connect(ctx)
+	if err != nil {
+		return Result{}, err
+	}
+	defer session.Close()
+	if a.user.MailboxID != nil && string(a.user.MailboxID) != string(a.mailboxID) {
+		return Result{}, store.ErrOtherMailbox
+	}
+	standing, err := a.Store.Standing(ctx, a.request.UserHash, a.request.Device.ID)
+	if err != nil {
+		return Result{}, err
+	}
+	maxDevices := int(a.tenant.Config.Limits.MaxDevicesPerUser)
+	if standing.OtherDevices >= maxDevices {
+		return Result{}, store.ErrTooManyDevices
+	}
+	if a.reusable(standing) {
+		ref, err := a.Store.Attach(ctx, a.user.ID, a.mailboxID, a.request.Device, maxDevices, a.Clock.Now())
+		return Result{DeviceRef: ref, SubscriptionID: standing.SubscriptionID}, err
+	}
+	return a.subscribe(ctx, session)
 }
 
 // reusable is the rule for 6 (protocol.md): a live subscription that would not be made any different.
-func (s *Service) reusable(t *tenant.Tenant, standing store.Standing, r Request) bool {
-	return standing.Subscribed && !r.Force &&
-		standing.Fresh(s.Clock.Now(), 2*t.Config.Notifications.StatusFrequency()) &&
-		standing.Endpoint == r.Endpoint.Name &&
-		standing.AuthType == r.AuthType &&
-		standing.DeviceID != r.Device.ID
+func (a *attempt) reusable(standing store.Standing) bool {
+	return standing.Subscribed && !a.request.Force && !standing.Refused && !standing.Orphaned &&
+		standing.Fresh(a.Clock.Now(), 2*a.tenant.Config.Notifications.StatusFrequency()) &&
+		standing.Endpoint == a.endpoint.Name &&
+		standing.AuthType == a.credential.AuthType &&
+		standing.DeviceID != a.request.Device.ID
 }
 
 const (
@@ -151,24 +226,22 @@ const (
 
 // subscribe makes up to four attempts, each with a generation of its own, since one whose answer was lost may have
 // succeeded.
-func (s *Service) subscribe(ctx context.Context, t *tenant.Tenant, r Request, user store.User, mailboxID []byte,
-	session *ews.Session, c credential.Credential,
-) (Result, error) {
-	ctx, cancel := context.WithTimeout(ctx, patience+r.Endpoint.Timeout())
+func (a *attempt) subscribe(ctx context.Context, session *ews.Session) (Result, error) {
+	ctx, cancel := context.WithTimeout(ctx, patience+a.endpoint.Timeout())
 	defer cancel()
-	deadline := s.Clock.Now().Add(patience)
+	deadline := a.Clock.Now().Add(patience)
 	pause := firstPause
-	for attempt := 1; ; attempt++ {
-		generation, id, err := s.attempt(ctx, t, r, user, session, c)
+	for try := 1; ; try++ {
+		generation, id, err := a.subscribeOnce(ctx, session)
 		if err == nil {
-			return s.promote(ctx, t, r, user, mailboxID, generation, id, c)
+			return a.promote(ctx, generation, id)
 		}
-		if !errors.Is(err, ErrExchange) || !ews.Transient(err) || attempt == attempts || s.Clock.Now().Add(pause).After(deadline) {
+		if !errors.Is(err, ErrExchange) || !ews.Transient(err) || try == attempts || a.Clock.Now().Add(pause).After(deadline) {
 			return Result{}, err
 		}
-		s.Logger.InfoContext(ctx, "Subscribing failed and is tried again", "attempt", attempt, "error", err)
+		a.Logger.InfoContext(ctx, "Subscribing failed and is tried again", "attempt", try, "error", err)
 		select {
-		case <-s.Clock.After(pause):
+		case <-a.Clock.After(pause):
 			pause *= 2
 		case <-ctx.Done():
 			return Result{}, err
@@ -176,35 +249,34 @@ func (s *Service) subscribe(ctx context.Context, t *tenant.Tenant, r Request, us
 	}
 }
 
-func (s *Service) attempt(ctx context.Context, t *tenant.Tenant, r Request, user store.User, session *ews.Session,
-	c credential.Credential,
-) (generation int64, subscriptionID string, err error) {
-	generation, err = s.Store.NextGeneration(ctx)
+func (a *attempt) subscribeOnce(ctx context.Context, session *ews.Session) (generation int64, subscriptionID string, err error) {
+	generation, err = a.Store.NextGeneration(ctx)
 	if err != nil {
 		return 0, "", err
 	}
-	sealed, err := t.Keyring.SealIntoURL(t.Config.Server.CallbackURL, user.ID, generation, c)
+	sealed, err := a.tenant.Keyring.SealIntoURL(a.tenant.Config.Server.CallbackURL, a.user.ID, generation, a.credential, a.dataKey)
 	if err != nil {
 		return 0, "", err
 	}
 	defer sealed.URL.Wipe()
 	begun := store.Attempt{
-		UserID: user.ID, Generation: generation, FillerHash: sealed.FillerHash, Key: sealed.Key,
-		DeviceID: r.Device.ID, Endpoint: r.Endpoint.Name, AuthType: r.AuthType,
+		UserID: a.user.ID, Generation: generation, FillerHash: sealed.FillerHash, Key: sealed.Key, Blob: sealed.Blob,
+		WebhookKey: sealed.WebhookKey, Updatable: !a.dataKey.IsZero(), Sequence: a.request.Payload.Binding.Sequence,
+		DeviceID: a.request.Device.ID, Endpoint: a.endpoint.Name, AuthType: a.credential.AuthType,
 	}
-	if err := s.Store.Begin(ctx, begun, s.Clock.Now()); err != nil {
+	if err := a.Store.Begin(ctx, begun, a.Clock.Now()); err != nil {
 		return 0, "", err
 	}
 	subscriptionID, err = session.Subscribe(ctx, ews.SubscribeRequest{
-		URL: sealed.URL.RevealString(), StatusFrequency: t.Config.Notifications.StatusFrequency(),
+		URL: sealed.URL.RevealString(), StatusFrequency: a.tenant.Config.Notifications.StatusFrequency(),
 	})
 	if err == nil {
 		return generation, subscriptionID, nil
 	}
 	if refused(err) {
 		// Best effort: a pending attempt is answered Unsubscribe two minutes from now anyway.
-		if err := s.Store.Abandon(ctx, user.ID, generation); err != nil {
-			s.Logger.WarnContext(ctx, "A refused attempt to subscribe stays on record", "error", err)
+		if err := a.Store.Abandon(ctx, a.user.ID, generation); err != nil {
+			a.Logger.WarnContext(ctx, "A refused attempt to subscribe stays on record", "error", err)
 		}
 	}
 	return 0, "", fmt.Errorf("%w: %w", ErrExchange, err)
@@ -224,15 +296,13 @@ func refused(err error) bool {
 // recordingPatience bounds the last statement, which runs even if the device has hung up: Exchange has said yes.
 const recordingPatience = 5 * time.Second
 
-func (s *Service) promote(ctx context.Context, t *tenant.Tenant, r Request, user store.User, mailboxID []byte,
-	generation int64, subscriptionID string, c credential.Credential,
-) (Result, error) {
+func (a *attempt) promote(ctx context.Context, generation int64, subscriptionID string) (Result, error) {
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), recordingPatience)
 	defer cancel()
-	ref, promoted, err := s.Store.Promote(ctx, store.Promotion{
-		UserID: user.ID, Generation: generation, SubscriptionID: subscriptionID, MailboxID: mailboxID,
-		Device: r.Device, MaxDevices: int(t.Config.Limits.MaxDevicesPerUser),
-	}, s.Clock.Now())
+	ref, promoted, err := a.Store.Promote(ctx, store.Promotion{
+		UserID: a.user.ID, Generation: generation, SubscriptionID: subscriptionID, MailboxID: a.mailboxID,
+		Device: a.request.Device, MaxDevices: int(a.tenant.Config.Limits.MaxDevicesPerUser),
+	}, a.Clock.Now())
 	if errors.Is(err, store.ErrOtherMailbox) || errors.Is(err, store.ErrTooManyDevices) {
 		return Result{}, err
 	}
@@ -242,6 +312,9 @@ func (s *Service) promote(ctx context.Context, t *tenant.Tenant, r Request, user
 	if !promoted { // another device of the user was quicker, and its subscription is the newer one
 		return Result{DeviceRef: ref}, nil
 	}
-	s.Drainer.Drain(t, user.ID, generation, user.Hash, mailboxID, r.Endpoint.Name, c.Clone())
+	a.Drainer.Drain(a.tenant, Registered{
+		UserID: a.user.ID, Generation: generation, Sequence: a.request.Payload.Binding.Sequence, UserHash: a.user.Hash,
+		MailboxID: a.mailboxID, Endpoint: a.endpoint.Name, Credential: a.credential.Clone(),
+	})
 	return Result{DeviceRef: ref, SubscriptionID: subscriptionID, New: true}, nil
 }

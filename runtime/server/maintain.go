@@ -5,7 +5,6 @@ import (
 	"errors"
 	"time"
 
-	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
@@ -43,6 +42,7 @@ func (s *Server) maintain(ctx context.Context) {
 		select {
 		case <-ctx.Done():
 			return
+		case <-s.reloaded: // other keys may be there
 		case <-s.clock.After(interval):
 		}
 	}
@@ -55,7 +55,7 @@ func (s *Server) checkDatabase(ctx context.Context, ready bool) (fit bool) {
 	defer cancel()
 	err := s.store.Check(ctx)
 	if err == nil {
-		err = s.store.CheckKEKs(ctx, s.tenant.Load().KEKChecks())
+		err = s.checkKeys(ctx)
 	}
 	switch {
 	case err == nil:
@@ -74,6 +74,18 @@ func (s *Server) checkDatabase(ctx context.Context, ready bool) (fit bool) {
 		s.log.WarnContext(ctx, "The database does not answer", "error", err)
 	}
 	return false
+}
+
+// checkKeys makes sure that our keys open what is in the database, and decides which to seal with.
+func (s *Server) checkKeys(ctx context.Context) error {
+	rotation, err := s.store.Rotation(ctx, s.clock.Now())
+	if err != nil {
+		return err
+	}
+	if err := rotation.CheckKEKs(s.tenant.Load().KEKChecks()); err != nil {
+		return err
+	}
+	return s.decideKeys(ctx)
 }
 
 func unfit(err error) bool {
@@ -96,14 +108,15 @@ func (s *Server) sweep(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, maintenanceTimeout)
 	defer cancel()
 	now := s.clock.Now()
-	t := s.tenant.Load()
-	s.instance.ConfigHash = t.Hash
-	s.instance.KEKs, s.instance.WebhookKeys = config.Numbers(t.Keys.KEKs), config.Numbers(t.Keys.Webhooks)
 	for _, step := range []func() error{
-		func() error { return s.store.Report(ctx, s.instance, now) },
+		func() error { return s.reseal(ctx) },
+		func() error { return s.countWebhookKeys(ctx) },
 		func() error { return all(ctx, func() (int64, error) { return s.store.DropDone(ctx, now, maxSwept) }) },
 		func() error {
 			return all(ctx, func() (int64, error) { return s.store.DropStaleUsers(ctx, now.Add(-staleAfter), maxSwept) })
+		},
+		func() error {
+			return all(ctx, func() (int64, error) { return s.store.DropActivity(ctx, now, maxSwept) })
 		},
 		func() error { return s.store.DropStaleSubscriptions(ctx, now.Add(-staleAfter)) },
 	} {

@@ -5,7 +5,6 @@ package server
 import (
 	"cmp"
 	"context"
-	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -44,6 +43,8 @@ const (
 	// below the pod's grace period. A call that is cut off comes again; work that is not done stays in the journal.
 	callsTimeout = 8 * time.Second
 	workTimeout  = 8 * time.Second
+	// leaveTimeout bounds the last word to the database.
+	leaveTimeout = 2 * time.Second
 	// A replaced configuration's connections are kept for the work that began with it.
 	retireDelay = 2 * time.Minute
 )
@@ -81,6 +82,10 @@ type Server struct {
 	protocol  *protocol.Handler
 	health    *health
 
+	keyMetrics *keyMetrics
+	// reloaded wakes maintenance when there is another configuration.
+	reloaded chan struct{}
+
 	listeners listeners
 	retired   sync.WaitGroup
 }
@@ -94,7 +99,9 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
-	s := &Server{options: o, clock: o.Clock, log: o.Logger, registry: prometheus.NewRegistry(), health: newHealth()}
+	s := &Server{options: o, clock: o.Clock, log: o.Logger, registry: prometheus.NewRegistry(), health: newHealth(),
+		reloaded: make(chan struct{}, 1)}
+	s.keyMetrics = newKeyMetrics(s.registry)
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
 	s.source, err = config.NewSource(o.ConfigPath, config.Options{Clock: o.Clock, Accept: s.reload, OnError: func(err error) {
@@ -143,6 +150,7 @@ func (s *Server) assemble(first *tenant.Tenant) {
 		Store:        s.store,
 		Pool:         s.pool,
 		Registration: &registration.Service{Store: s.store, Clock: s.clock, Logger: s.log, Drainer: s.processor},
+		Nudger:       s.processor,
 		Clock:        s.clock,
 		Logger:       s.log,
 		Registry:     s.registry,
@@ -202,7 +210,15 @@ func (s *Server) reload(loaded *config.Loaded) error {
 	if err := s.store.UseURL(loaded.DatabaseURL); err != nil {
 		return errors.Join(err, next.Close())
 	}
+	// What it has sealed with so far can be read by all replicas; whether a newer key can is found out next.
+	if kek, webhook := s.tenant.Load().Keyring.Sealing(); kek != 0 {
+		_ = next.Keyring.SealWith(kek, webhook) // a key that is gone is found missing when the database is looked at
+	}
 	old := s.tenant.Swap(next)
+	select {
+	case s.reloaded <- struct{}{}:
+	default:
+	}
 	s.log.Info("The configuration was reloaded", "config", loaded)
 	s.retired.Go(func() {
 		select {
@@ -269,6 +285,7 @@ func (s *Server) Run(ctx context.Context) error {
 	s.finish(public)
 	stopBackground()
 	tasks.Wait()
+	s.leave()
 	s.store.Close()
 	err = errors.Join(err, metrics.Close(), admin.Close())
 	close(s.health.stopped)
@@ -289,6 +306,15 @@ func (s *Server) finish(public *http.Server) {
 	s.processor.Close(work)
 }
 
+// leave takes the replica off the record, so that a rotation of keys does not wait for it.
+func (s *Server) leave() {
+	ctx, cancel := context.WithTimeout(context.Background(), leaveTimeout)
+	defer cancel()
+	if err := s.store.Forget(ctx, s.instance.ID); err != nil {
+		s.log.Warn("The replica stays on record for some minutes", "error", err)
+	}
+}
+
 func (s *Server) httpServer(handler http.Handler) *http.Server {
 	return &http.Server{
 		Handler:           handler,
@@ -299,23 +325,6 @@ func (s *Server) httpServer(handler http.Handler) *http.Server {
 		MaxHeaderBytes:    maxHeaderBytes,
 		ErrorLog:          slog.NewLogLogger(s.log.Handler(), slog.LevelDebug),
 	}
-}
-
-func (s *Server) servePublic(server *http.Server) error {
-	if !s.source.Current().Config.Server.TLS {
-		return server.Serve(s.listeners.public)
-	}
-	server.TLSConfig = &tls.Config{
-		MinVersion: s.source.Current().Config.Server.MinTLSVersion.Number(),
-		// Asked for each handshake, so that a renewed certificate needs no restart.
-		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) {
-			if certificate := s.source.Current().Certificate; certificate != nil {
-				return certificate, nil
-			}
-			return nil, errors.New("no certificate is mounted")
-		},
-	}
-	return server.ServeTLS(s.listeners.public, "", "")
 }
 
 // drain goes on serving while the replica is taken out of rotation. Answers ask clients to connect anew, elsewhere.

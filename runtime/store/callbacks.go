@@ -3,7 +3,6 @@ package store
 import (
 	"context"
 	"crypto/sha256"
-	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -41,16 +40,27 @@ func (b *batches) close() {
 // Subscription is what a callback needs to know of the generation it names.
 type Subscription struct {
 	// Found is false if there is no such user or generation; the other fields are then empty.
-	Found          bool
-	UserHash       [sha256.Size]byte
-	MailboxID      []byte
-	State          State
-	FillerHash     [sha256.Size]byte
-	Key            []byte
+	Found      bool
+	UserHash   [sha256.Size]byte
+	MailboxID  []byte
+	State      State
+	FillerHash [sha256.Size]byte
+	// Key and Blob are what rests here of the credential, see credential.Sealed.
+	Key, Blob      []byte
 	SubscriptionID string
+	// DeviceID is the device whose credential it carries.
+	DeviceID string
+	// Sequence is that of the credential. Update is a newer one that has not been opened yet, as the device sent it, empty
+	// if there is none, and UpdateSequence that one's.
+	Sequence       int64
+	Update         string
+	UpdateSequence int64
 	Endpoint       string
 	AuthType       credential.AuthType
 	CreatedAt      time.Time
+	// UnauthorizedAt is when Exchange first answered 401 since the credential last worked, RefusedAt since when it counts
+	// as refused; both zero if all is well.
+	UnauthorizedAt, RefusedAt time.Time
 	// Owed says that the journal holds work of this user that nobody is at.
 	Owed bool
 }
@@ -67,6 +77,7 @@ func (s *Store) Subscription(ctx context.Context, userID, generation int64, now 
 
 const selectSubscriptions = `
 SELECT i.ord, u.user_hash, u.mailbox_id, s.state, s.f_hash, s.key_sealed, s.subscription_id, s.endpoint, s.auth_type, s.created_at,
+    s.blob, s.device_id, s.sequence, s.update_blob, s.update_sequence, s.unauthorized_at, s.refused_at,
     EXISTS (SELECT 1 FROM pending p WHERE p.user_id = s.user_id AND p.done_at IS NULL
             AND (p.lease_until IS NULL OR p.lease_until <= i.now))
 FROM unnest($1::bigint[], $2::bigint[], $3::timestamptz[]) WITH ORDINALITY AS i(user_id, generation, now, ord)
@@ -83,24 +94,35 @@ func (s *Store) selectSubscriptions(ctx context.Context, lookups []lookup) ([]Su
 		return nil, s.noting(err)
 	}
 	found := make([]Subscription, len(lookups))
-	var ord int
-	var hash, filler, mailbox, key []byte
-	var subscriptionID *string
-	var row Subscription
-	fields := []any{&ord, &hash, &mailbox, &row.State, &filler, &key, &subscriptionID, &row.Endpoint, &row.AuthType, &row.CreatedAt, &row.Owed}
-	_, err = pgx.ForEachRow(rows, fields, func() error {
-		row.Found = true
-		row.UserHash, row.FillerHash = [sha256.Size]byte(hash), [sha256.Size]byte(filler)
-		row.MailboxID, row.Key = slices.Clone(mailbox), slices.Clone(key)
-		row.SubscriptionID = orZero(subscriptionID)
-		found[ord-1] = row
-		subscriptionID = nil
-		return nil
+	_, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (struct{}, error) {
+		ord, subscription, err := scanSubscription(row)
+		if err == nil {
+			found[ord-1] = subscription
+		}
+		return struct{}{}, err
 	})
 	if err != nil {
 		return nil, s.noting(err)
 	}
 	return found, nil
+}
+
+func scanSubscription(row pgx.CollectableRow) (ord int, found Subscription, err error) {
+	var hash, filler []byte
+	var subscriptionID, update *string
+	var updateSequence *int64
+	var unauthorized, refused *time.Time
+	found.Found = true
+	err = row.Scan(&ord, &hash, &found.MailboxID, &found.State, &filler, &found.Key, &subscriptionID, &found.Endpoint,
+		&found.AuthType, &found.CreatedAt, &found.Blob, &found.DeviceID, &found.Sequence, &update, &updateSequence,
+		&unauthorized, &refused, &found.Owed)
+	if err != nil {
+		return 0, Subscription{}, err
+	}
+	found.UserHash, found.FillerHash = [sha256.Size]byte(hash), [sha256.Size]byte(filler)
+	found.SubscriptionID, found.Update, found.UpdateSequence = orZero(subscriptionID), orZero(update), orZero(updateSequence)
+	found.UnauthorizedAt, found.RefusedAt = orZero(unauthorized), orZero(refused)
+	return ord, found, nil
 }
 
 type mark struct {

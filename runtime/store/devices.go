@@ -4,12 +4,12 @@ import (
 	"context"
 	"crypto/sha256"
 	"errors"
-	"fmt"
 	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/push"
 )
 
@@ -36,6 +36,10 @@ type Device struct {
 	OSVersion   string
 	// BadgeSent is the last unread count the device was told, nil if none.
 	BadgeSent *int
+	// SecretHash is the SHA-256 of the device secret that the device is given, and SecretUsed says that it has sent it
+	// already; both are written, not read.
+	SecretHash [sha256.Size]byte
+	SecretUsed bool
 }
 
 // attach proves the mailbox against the one on record, and adds or updates the device, within a transaction that has
@@ -72,17 +76,19 @@ WHERE id = $1 RETURNING mailbox_id`
 	}
 	const upsert = `
 INSERT INTO devices (user_id, device_id, platform, token, provider, app_id, push_environment, policy, sound, badge,
-    locale, device_log_id, sync_key, app_version, os_version, registered_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16)
+    locale, device_log_id, sync_key, app_version, os_version, registered_at, secret_hash, secret_used)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18)
 ON CONFLICT (user_id, device_id) DO UPDATE SET platform = excluded.platform, token = excluded.token,
     provider = excluded.provider, app_id = excluded.app_id, push_environment = excluded.push_environment,
     policy = excluded.policy, sound = excluded.sound, badge = excluded.badge, locale = excluded.locale,
     device_log_id = excluded.device_log_id, sync_key = excluded.sync_key, app_version = excluded.app_version,
-    os_version = excluded.os_version, registered_at = excluded.registered_at, retired_at = NULL, badge_sent = NULL
+    os_version = excluded.os_version, registered_at = excluded.registered_at, retired_at = NULL, badge_sent = NULL,
+    secret_hash = excluded.secret_hash, secret_used = excluded.secret_used
 RETURNING ref`
 	var ref int64
 	err = tx.QueryRow(ctx, upsert, userID, d.ID, d.Platform, d.Token, d.Provider, d.AppID, d.PushEnvironment, d.Policy,
-		d.Sound, d.Badge, d.Locale, d.DeviceLogID, d.SyncKey, d.AppVersion, d.OSVersion, now).Scan(&ref)
+		d.Sound, d.Badge, d.Locale, d.DeviceLogID, d.SyncKey, d.AppVersion, d.OSVersion, now,
+		d.SecretHash[:], d.SecretUsed).Scan(&ref)
 	return ref, err
 }
 
@@ -103,34 +109,44 @@ const (
 	OtherEndpoint
 )
 
-// RemoveDevice removes a device, and with the last one the user (U-02). An empty token or endpoint is not compared.
-func (s *Store) RemoveDevice(ctx context.Context, hash [sha256.Size]byte, deviceID, token, endpoint string) (Removal, error) {
-	var removal Removal
-	err := s.inTransaction(ctx, "removing the device", func(tx pgx.Tx) error {
-		var err error
-		removal, err = removeDevice(ctx, tx, hash, deviceID, token, endpoint)
-		return err
-	})
-	return removal, err
+// Removed is what removing a device came to, and what it leaves.
+type Removed struct {
+	Removal
+	// UserID is the user's, 0 if there is no such user.
+	UserID int64
+	// Orphaned is the generation of the user's subscription if it carries the credential of the device that was
+	// removed, and that credential will not last: the other devices have to make a new one. Else it is 0.
+	Orphaned int64
 }
 
-func removeDevice(ctx context.Context, tx pgx.Tx, hash [sha256.Size]byte, deviceID, token, endpoint string) (Removal, error) {
+// RemoveDevice removes a device, and with the last one the user (U-02). An empty token or endpoint is not compared.
+func (s *Store) RemoveDevice(ctx context.Context, hash [sha256.Size]byte, deviceID, token, endpoint string) (Removed, error) {
+	var removed Removed
+	err := s.inTransaction(ctx, "removing the device", func(tx pgx.Tx) error {
+		var err error
+		removed, err = removeDevice(ctx, tx, hash, deviceID, token, endpoint)
+		return err
+	})
+	return removed, err
+}
+
+func removeDevice(ctx context.Context, tx pgx.Tx, hash [sha256.Size]byte, deviceID, token, endpoint string) (Removed, error) {
 	var userID int64
 	err := tx.QueryRow(ctx, `SELECT id FROM users WHERE user_hash = $1 FOR UPDATE`, hash[:]).Scan(&userID)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return UnknownUser, nil
+		return Removed{Removal: UnknownUser}, nil
 	}
 	if err != nil {
-		return 0, err
+		return Removed{}, err
 	}
 	if endpoint != "" {
 		var other bool
 		const differs = `SELECT EXISTS (SELECT 1 FROM subscriptions WHERE user_id = $1 AND state = 'active' AND endpoint <> $2)`
 		if err := tx.QueryRow(ctx, differs, userID, endpoint).Scan(&other); err != nil {
-			return 0, err
+			return Removed{}, err
 		}
 		if other {
-			return OtherEndpoint, nil
+			return Removed{Removal: OtherEndpoint, UserID: userID}, nil
 		}
 	}
 	// In the order in which those who work for the user lock them.
@@ -139,26 +155,39 @@ func removeDevice(ctx context.Context, tx pgx.Tx, hash [sha256.Size]byte, device
 		`SELECT FROM pending WHERE user_id = $1 ORDER BY user_id, kind, item FOR UPDATE`,
 	} {
 		if _, err := tx.Exec(ctx, lock, userID); err != nil {
-			return 0, err
+			return Removed{}, err
 		}
 	}
 	const remove = `DELETE FROM devices WHERE user_id = $1 AND device_id = $2 AND ($3 = '' OR token = $3)`
 	tag, err := tx.Exec(ctx, remove, userID, deviceID, token)
 	if err != nil {
-		return 0, err
+		return Removed{}, err
 	}
 	if tag.RowsAffected() == 0 {
-		return UnknownDevice, nil
+		return Removed{Removal: UnknownDevice, UserID: userID}, nil
 	}
 	const removeLonely = `DELETE FROM users WHERE id = $1 AND NOT EXISTS (SELECT 1 FROM devices WHERE user_id = $1 AND retired_at IS NULL)`
 	tag, err = tx.Exec(ctx, removeLonely, userID)
 	if err != nil {
-		return 0, err
+		return Removed{}, err
 	}
 	if tag.RowsAffected() > 0 {
-		return RemovedUser, nil
+		return Removed{Removal: RemovedUser, UserID: userID}, nil
 	}
-	return RemovedDevice, nil
+	orphaned, err := orphaned(ctx, tx, userID, deviceID)
+	return Removed{Removal: RemovedDevice, UserID: userID, Orphaned: orphaned}, err
+}
+
+// orphaned returns the generation of the user's subscription if it lives by a credential of the device that somebody
+// else's cannot stand in for: a password is the user's, a token or a certificate the device's (protocol.md, unregister).
+func orphaned(ctx context.Context, tx pgx.Tx, userID int64, deviceID string) (int64, error) {
+	const carried = `SELECT generation FROM subscriptions WHERE user_id = $1 AND state = 'active' AND device_id = $2 AND auth_type <> $3`
+	var generation int64
+	err := tx.QueryRow(ctx, carried, userID, deviceID, credential.Basic).Scan(&generation)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return 0, nil
+	}
+	return generation, err
 }
 
 // RetireDevice stops pushing to a device whose token the provider called dead, if that is still its token and it has
@@ -171,70 +200,4 @@ WHERE ref = $1 AND token = $2 AND retired_at IS NULL AND ($3::timestamptz IS NUL
 		since = &deadSince
 	}
 	return s.exec(ctx, "retiring a device", retire, ref, token, since, now)
-}
-
-// Target is what a user's notifications need: the user's living devices, and the last known unread count.
-type Target struct {
-	Devices []Device
-	Unread  *int
-}
-
-const selectTargets = `
-SELECT i.ord, d.ref, d.device_id, d.platform, d.token, d.provider, d.app_id, d.policy, d.sound, d.badge, d.locale,
-    d.device_log_id, d.badge_sent, st.unread
-FROM unnest($1::bigint[]) WITH ORDINALITY AS i(user_id, ord)
-JOIN devices d ON d.user_id = i.user_id AND d.retired_at IS NULL
-LEFT JOIN user_state st ON st.user_id = i.user_id
-ORDER BY i.ord, d.ref`
-
-// Target returns the devices of a user. Batched.
-func (s *Store) Target(ctx context.Context, userID int64) (Target, error) {
-	return s.batches.targets.do(ctx, userID)
-}
-
-func (s *Store) selectTargets(ctx context.Context, userIDs []int64) ([]Target, error) {
-	rows, err := s.hot.Query(ctx, selectTargets, userIDs)
-	if err != nil {
-		return nil, s.noting(err)
-	}
-	targets := make([]Target, len(userIDs))
-	var ord int
-	var d Device
-	var unread *int
-	fields := []any{&ord, &d.Ref, &d.ID, &d.Platform, &d.Token, &d.Provider, &d.AppID, &d.Policy, &d.Sound, &d.Badge,
-		&d.Locale, &d.DeviceLogID, &d.BadgeSent, &unread}
-	_, err = pgx.ForEachRow(rows, fields, func() error {
-		target := &targets[ord-1]
-		target.Devices = append(target.Devices, d)
-		target.Unread = unread
-		d.BadgeSent, unread = nil, nil
-		return nil
-	})
-	if err != nil {
-		return nil, s.noting(err)
-	}
-	return targets, nil
-}
-
-// Told is what was told to a user's devices.
-type Told struct {
-	UserID int64
-	// Unread is the count they were told, nil if it is not known.
-	Unread *int
-	// Badged are the refs of the devices that were told Unread.
-	Badged []int64
-	// Delivered says that at least one notification was accepted by a provider.
-	Delivered bool
-}
-
-// RecordTold remembers the unread count for the next badge.
-func (s *Store) RecordTold(ctx context.Context, told Told, now time.Time) error {
-	const record = `
-WITH badge AS (UPDATE devices SET badge_sent = $2 WHERE user_id = $1 AND ref = ANY($3))
-UPDATE user_state SET unread = coalesce($2, unread), last_delivery = CASE WHEN $4 THEN $5 ELSE last_delivery END
-WHERE user_id = $1`
-	if err := s.exec(ctx, "recording what was told", record, told.UserID, told.Unread, told.Badged, told.Delivered, now); err != nil {
-		return fmt.Errorf("user %d: %w", told.UserID, err)
-	}
-	return nil
 }

@@ -135,7 +135,7 @@ func TestRemoveDevice(t *testing.T) {
 		"the last one, and with it all of the user": {
 			"alice", "phone", "", "", func(t *testing.T, s *store.Store, _ store.User) {
 				t.Helper()
-				if got, err := s.RemoveDevice(t.Context(), hash("alice"), "tablet", "", ""); err != nil || got != store.RemovedDevice {
+				if got, err := s.RemoveDevice(t.Context(), hash("alice"), "tablet", "", ""); err != nil || got.Removal != store.RemovedDevice {
 					t.Fatal(got, err)
 				}
 			}, store.RemovedUser, "",
@@ -180,8 +180,8 @@ func TestRemoveDevice(t *testing.T) {
 				test.arrange(t, s, user)
 			}
 			got, err := s.RemoveDevice(t.Context(), hash(test.user), test.device, test.token, test.endpoint)
-			if err != nil || got != test.want {
-				t.Errorf("got %d, %v, want %d", got, err, test.want)
+			if err != nil || got.Removal != test.want {
+				t.Errorf("got %d, %v, want %d", got.Removal, err, test.want)
 			}
 			if got := rows(t, schema); got != test.rows {
 				t.Errorf("left are %q, want %q", got, test.rows)

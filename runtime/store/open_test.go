@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"io"
-	"maps"
 	"net"
 	"net/url"
 	"slices"
@@ -90,56 +89,61 @@ func TestCheckLooksAtTheSchema(t *testing.T) {
 func TestCheckKEKsTellsAForeignDatabase(t *testing.T) {
 	t.Parallel()
 	for name, test := range map[string]struct {
-		recorded, checks map[int]string
-		want             error
+		recorded map[int]string
+		retired  []int
+		checks   map[int]string
+		want     error
 	}{
-		"the first runtime of all":    {nil, map[int]string{1: "a"}, nil},
-		"the same again":              {map[int]string{1: "a", 12: "b"}, map[int]string{1: "a", 12: "b"}, nil},
-		"a new one beside the old":    {map[int]string{1: "a"}, map[int]string{1: "a", 2: "b"}, nil},
-		"another value":               {map[int]string{1: "a"}, map[int]string{1: "x"}, store.ErrForeignKEK},
-		"another value and a new one": {map[int]string{1: "a"}, map[int]string{1: "x", 2: "b"}, store.ErrForeignKEK},
-		"an old one is missing":       {map[int]string{1: "a", 2: "b"}, map[int]string{2: "b"}, store.ErrForeignKEK},
-		"none at all":                 {map[int]string{1: "a"}, nil, store.ErrForeignKEK},
+		"the first runtime of all":         {nil, nil, map[int]string{1: "a"}, nil},
+		"the same again":                   {map[int]string{1: "a", 12: "b"}, nil, map[int]string{1: "a", 12: "b"}, nil},
+		"a new one beside the old":         {map[int]string{1: "a"}, nil, map[int]string{1: "a", 2: "b"}, nil},
+		"another value":                    {map[int]string{1: "a"}, nil, map[int]string{1: "x"}, store.ErrForeignKEK},
+		"another value and a new one":      {map[int]string{1: "a"}, nil, map[int]string{1: "x", 2: "b"}, store.ErrForeignKEK},
+		"an old one is missing":            {map[int]string{1: "a", 2: "b"}, nil, map[int]string{2: "b"}, store.ErrForeignKEK},
+		"an old one that nobody needs is":  {map[int]string{1: "a", 2: "b"}, []int{1}, map[int]string{2: "b"}, nil},
+		"another of the number nobody has": {map[int]string{1: "a", 2: "b"}, []int{1}, map[int]string{1: "x", 2: "b"}, nil},
+		"none at all":                      {map[int]string{1: "a"}, nil, nil, store.ErrForeignKEK},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			schema := storetest.New(t)
-			if err := schema.Store.CheckKEKs(t.Context(), test.recorded); err != nil {
+			s := storetest.New(t).Store
+			for number, check := range test.recorded {
+				if err := s.RecordKEK(t.Context(), number, check); err != nil {
+					t.Fatal(err)
+				}
+			}
+			for _, number := range test.retired {
+				if err := s.RetireKEK(t.Context(), number, start); err != nil {
+					t.Fatal(err)
+				}
+			}
+			rotation, err := s.Rotation(t.Context(), start)
+			if err != nil {
 				t.Fatal(err)
 			}
-			err := schema.Store.CheckKEKs(t.Context(), test.checks)
-			if !errors.Is(err, test.want) {
-				t.Fatalf("got error %v, want %v", err, test.want)
-			}
-			want := test.recorded
-			if test.want == nil {
-				want = test.checks
-			}
-			got := storetest.Value[int](t, schema, `SELECT count(*) FROM meta WHERE key LIKE 'kek/%'`)
-			if got != len(want) {
-				t.Errorf("%d KEKs are on record, want %v", got, want)
+			if err := rotation.CheckKEKs(test.checks); !errors.Is(err, test.want) {
+				t.Errorf("got error %v, want %v", err, test.want)
 			}
 		})
 	}
 }
 
-func TestReplicasThatStartAtOnceRecordTheirKEKs(t *testing.T) {
+func TestOneKEKIsRecordedUnderANumber(t *testing.T) {
 	t.Parallel()
 	schema := storetest.New(t)
-	checks := map[int]string{}
-	for number := range 20 {
-		checks[number+1] = "check"
-	}
-	var starting sync.WaitGroup
+	var recording sync.WaitGroup
 	for range 6 {
 		replica := schema.Open(t)
-		starting.Go(func() {
-			if err := replica.CheckKEKs(t.Context(), maps.Clone(checks)); err != nil {
+		recording.Go(func() {
+			if err := replica.RecordKEK(t.Context(), 1, "check"); err != nil {
 				t.Error(err)
 			}
 		})
 	}
-	starting.Wait()
+	recording.Wait()
+	if err := schema.Store.RecordKEK(t.Context(), 1, "another"); !errors.Is(err, store.ErrForeignKEK) {
+		t.Errorf("another key of that number: %v", err)
+	}
 }
 
 func TestReportRemembersTheReplicasThatAreThere(t *testing.T) {
@@ -315,7 +319,8 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 
 	calls := map[string]func(context.Context) error{
 		"Check":     s.Check,
-		"CheckKEKs": func(ctx context.Context) error { return s.CheckKEKs(ctx, map[int]string{1: "a"}) },
+		"Rotation":  func(ctx context.Context) error { _, err := s.Rotation(ctx, start); return err },
+		"RecordKEK": func(ctx context.Context) error { return s.RecordKEK(ctx, 1, "a") },
 		"Report": func(ctx context.Context) error {
 			return s.Report(ctx, store.Instance{KEKs: []int{1}, WebhookKeys: []int{1}}, start)
 		},
@@ -383,8 +388,12 @@ func TestWritesFindTheNewPrimaryAfterAFailover(t *testing.T) {
 			return err
 		},
 		"a statement in a batch of pgx's": func(s *store.Store) error { return s.MarkAlive(t.Context(), user.ID, start) },
-		"a transaction":                   func(s *store.Store) error { return s.CheckKEKs(t.Context(), map[int]string{1: "a"}) },
-		"a single statement":              func(s *store.Store) error { return s.AddKey(t.Context(), pair("x"), start) },
+		"a transaction": func(s *store.Store) error {
+			return s.RefillKeys(t.Context(), func(context.Context) error {
+				return s.AddKey(t.Context(), pair("y"), start)
+			})
+		},
+		"a single statement": func(s *store.Store) error { return s.AddKey(t.Context(), pair("x"), start) },
 	} {
 		replica := schema.Open(t)
 		schema.Exec(t, "ALTER ROLE "+schema.Role+" SET default_transaction_read_only = on")

@@ -190,30 +190,21 @@ func (s *Store) exec(ctx context.Context, doing, sql string, args ...any) error 
 	return nil
 }
 
-// CheckKEKs compares the KEKs at hand (check values by number) with those the database was sealed with and records new
-// ones. It returns ErrForeignKEK if one differs or is missing.
-func (s *Store) CheckKEKs(ctx context.Context, checks map[int]string) error {
-	return s.inTransaction(ctx, "checking the key-encryption keys", func(tx pgx.Tx) error {
-		for _, number := range slices.Sorted(maps.Keys(checks)) { // replicas that start at once lock in the same order
-			const record = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`
-			if _, err := tx.Exec(ctx, record, fmt.Sprintf("kek/%d", number), checks[number]); err != nil {
-				return err
-			}
+// CheckKEKs compares the KEKs at hand (check values by number) with those that something in the database may be sealed
+// under. It returns ErrForeignKEK if one differs or is missing.
+func (r Rotation) CheckKEKs(checks map[int]string) error {
+	for _, number := range r.Needed() {
+		check, found := checks[number]
+		if check == r.KEKs[number] {
+			continue
 		}
-		rows, err := tx.Query(ctx, `SELECT substr(key, 5)::int, value FROM meta WHERE key LIKE 'kek/%'`)
-		if err != nil {
-			return err
+		how := "differs"
+		if !found {
+			how = "is missing"
 		}
-		var number int
-		var check string
-		_, err = pgx.ForEachRow(rows, []any{&number, &check}, func() error {
-			if checks[number] != check {
-				return fmt.Errorf("%w: KEK %d differs; restore the Secret that holds the tenant's keys", ErrForeignKEK, number)
-			}
-			return nil
-		})
-		return err
-	})
+		return fmt.Errorf("%w: KEK %d %s; restore the Secret that holds the tenant's keys", ErrForeignKEK, number, how)
+	}
+	return nil
 }
 
 // Instance is what a replica says of itself.
@@ -221,20 +212,29 @@ type Instance struct {
 	ID                  [16]byte
 	Version, ConfigHash string
 	KEKs, WebhookKeys   []int
-	StartedAt           time.Time
+	// SealingKEK and SealingWebhook are the keys that it seals and signs with, 0 as long as it has not decided.
+	SealingKEK, SealingWebhook int
+	StartedAt                  time.Time
 }
 
 // instanceTTL is after how long without a word a replica counts as gone.
 const instanceTTL = 10 * time.Minute
 
+// Forget takes a replica that stops off the record, so that nobody waits for it.
+func (s *Store) Forget(ctx context.Context, id [16]byte) error {
+	return s.exec(ctx, "taking this replica off the record", `DELETE FROM instances WHERE id = $1`, id)
+}
+
 // Report records what this replica runs with and forgets replicas that are gone.
 func (s *Store) Report(ctx context.Context, i Instance, now time.Time) error {
 	const upsert = `
-INSERT INTO instances (id, version, config_hash, kek_ids, webhook_ids, started_at, seen_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO instances (id, version, config_hash, kek_ids, webhook_ids, sealing_kek, sealing_webhook, started_at, seen_at)
+VALUES ($1, $2, $3, $4, $5, nullif($6, 0), nullif($7, 0), $8, $9)
 ON CONFLICT (id) DO UPDATE SET version = excluded.version, config_hash = excluded.config_hash,
-    kek_ids = excluded.kek_ids, webhook_ids = excluded.webhook_ids, seen_at = excluded.seen_at`
-	err := s.exec(ctx, "reporting this replica", upsert, i.ID, i.Version, i.ConfigHash, i.KEKs, i.WebhookKeys, i.StartedAt, now)
+    kek_ids = excluded.kek_ids, webhook_ids = excluded.webhook_ids, sealing_kek = excluded.sealing_kek,
+    sealing_webhook = excluded.sealing_webhook, seen_at = excluded.seen_at`
+	err := s.exec(ctx, "reporting this replica", upsert, i.ID, i.Version, i.ConfigHash, i.KEKs, i.WebhookKeys,
+		i.SealingKEK, i.SealingWebhook, i.StartedAt, now)
 	if err != nil {
 		return err
 	}

@@ -29,8 +29,13 @@ const (
 type Attempt struct {
 	UserID, Generation int64
 	FillerHash         [sha256.Size]byte
-	// Key is the sealed subscription key.
-	Key []byte
+	// Key is the sealed subscription key, and Blob the credential, if it does not rest in the URL.
+	Key, Blob []byte
+	// WebhookKey is the number of the webhook key that signed the URL.
+	WebhookKey int
+	// Updatable says that the device may send newer credentials, and Sequence is that of this one.
+	Updatable bool
+	Sequence  int64
 	// DeviceID is the device whose credential it carries.
 	DeviceID string
 	// Endpoint is the name of the tenant's endpoint.
@@ -51,10 +56,12 @@ func (s *Store) NextGeneration(ctx context.Context) (int64, error) {
 // be quicker than its answer.
 func (s *Store) Begin(ctx context.Context, a Attempt, now time.Time) error {
 	const insert = `
-INSERT INTO subscriptions (user_id, generation, state, f_hash, key_sealed, device_id, endpoint, auth_type, created_at)
-VALUES ($1, $2, 'pending', $3, $4, $5, $6, $7, $8)`
+INSERT INTO subscriptions (user_id, generation, state, f_hash, key_sealed, device_id, endpoint, auth_type, created_at,
+    webhook_key, blob, updatable, sequence)
+VALUES ($1, $2, 'pending', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
 	return s.exec(ctx, "recording the attempt to subscribe", insert,
-		a.UserID, a.Generation, a.FillerHash[:], a.Key, a.DeviceID, a.Endpoint, a.AuthType, now)
+		a.UserID, a.Generation, a.FillerHash[:], a.Key, a.DeviceID, a.Endpoint, a.AuthType, now,
+		a.WebhookKey, a.Blob, a.Updatable, a.Sequence)
 }
 
 // Abandon forgets an attempt that Exchange has refused.
@@ -123,6 +130,10 @@ type Standing struct {
 	Endpoint       string
 	AuthType       credential.AuthType
 	PromotedAt     time.Time
+	// Refused says that Exchange refuses the credential it carries.
+	Refused bool
+	// Orphaned says that the device whose token or certificate it carries is gone.
+	Orphaned bool
 	// LastCallback is when Exchange last posted for the user, zero if never.
 	LastCallback time.Time
 	// OtherDevices counts the user's living devices but the one asked about.
@@ -140,7 +151,9 @@ func (s Standing) Fresh(now time.Time, within time.Duration) bool {
 // Standing looks a user and one of the devices up. Error: ErrNotFound (no such user).
 func (s *Store) Standing(ctx context.Context, hash [sha256.Size]byte, deviceID string) (Standing, error) {
 	const query = `
-SELECT s.generation, s.subscription_id, s.device_id, s.endpoint, s.auth_type, s.promoted_at, st.last_callback, d.ref,
+SELECT s.generation, s.subscription_id, s.device_id, s.endpoint, s.auth_type, s.promoted_at, s.refused_at IS NOT NULL,
+    s.auth_type <> $3 AND NOT EXISTS (SELECT 1 FROM devices c WHERE c.user_id = u.id AND c.device_id = s.device_id AND c.retired_at IS NULL),
+    st.last_callback, d.ref,
     (SELECT count(*) FROM devices o WHERE o.user_id = u.id AND o.device_id <> $2 AND o.retired_at IS NULL)
 FROM users u
 LEFT JOIN subscriptions s ON s.user_id = u.id AND s.state = 'active'
@@ -152,8 +165,9 @@ WHERE u.user_hash = $1`
 	var subscriptionID, subscriber, endpoint *string
 	var authType *credential.AuthType
 	var promoted, callback *time.Time
-	err := s.pool.QueryRow(ctx, query, hash[:], deviceID).
-		Scan(&generation, &subscriptionID, &subscriber, &endpoint, &authType, &promoted, &callback, &ref, &others)
+	var refused, orphaned *bool
+	err := s.pool.QueryRow(ctx, query, hash[:], deviceID, credential.Basic).Scan(&generation, &subscriptionID, &subscriber,
+		&endpoint, &authType, &promoted, &refused, &orphaned, &callback, &ref, &others)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Standing{}, fmt.Errorf("looking up how the user stands: %w", ErrNotFound)
 	}
@@ -169,6 +183,7 @@ WHERE u.user_hash = $1`
 		standing.Endpoint = orZero(endpoint)
 		standing.AuthType = orZero(authType)
 		standing.PromotedAt = orZero(promoted)
+		standing.Refused, standing.Orphaned = orZero(refused), orZero(orphaned)
 	}
 	return standing, nil
 }

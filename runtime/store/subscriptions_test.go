@@ -303,7 +303,7 @@ func TestSubscriptionIsFoundByUserAndGeneration(t *testing.T) {
 	pending.CreatedAt = time.Time{}
 	want := store.Subscription{
 		Found: true, UserHash: hash("alice"), State: store.Pending, FillerHash: attempt.FillerHash, Key: attempt.Key,
-		Endpoint: "exchange", AuthType: credential.Basic,
+		DeviceID: "phone", Endpoint: "exchange", AuthType: credential.Basic,
 	}
 	if !reflect.DeepEqual(pending, want) {
 		t.Errorf("pending: got %+v, want %+v", pending, want)

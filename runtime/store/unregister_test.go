@@ -66,8 +66,8 @@ func TestWorkRacesTheLastUnregister(t *testing.T) {
 			})
 		}
 		racing.Go(func() {
-			if removal, err := replicas[0].RemoveDevice(t.Context(), hash(name), "phone", "", ""); err != nil || removal != store.RemovedUser {
-				t.Errorf("got %d, %v", removal, err)
+			if removed, err := replicas[0].RemoveDevice(t.Context(), hash(name), "phone", "", ""); err != nil || removed.Removal != store.RemovedUser {
+				t.Errorf("got %d, %v", removed.Removal, err)
 			}
 		})
 		racing.Wait()
@@ -122,9 +122,9 @@ func TestWorkBehindAnUnregisterDoesNotDeadlock(t *testing.T) {
 			}
 			var waiters sync.WaitGroup
 			waiters.Go(func() {
-				removal, err := schema.Store.RemoveDevice(t.Context(), user.Hash, "phone", "", "")
-				if err != nil || removal != store.RemovedUser {
-					t.Errorf("unregistering: got %d, %v", removal, err)
+				removed, err := schema.Store.RemoveDevice(t.Context(), user.Hash, "phone", "", "")
+				if err != nil || removed.Removal != store.RemovedUser {
+					t.Errorf("unregistering: got %d, %v", removed.Removal, err)
 				}
 			})
 			waiting(t, schema, 1)

@@ -17,11 +17,15 @@ type User struct {
 	ID   int64
 	Hash [sha256.Size]byte
 	Keys credential.KeyPair
+	// Previous is the pair before Keys, without its public key; its ID is empty if there was none.
+	Previous credential.KeyPair
 	// MailboxID is the SHA-256 of the Inbox's folder id, nil until the first registration.
 	MailboxID []byte
 }
 
-const selectUser = `SELECT id, key_id, public_key, private_key, mailbox_id FROM users WHERE user_hash = $1`
+const selectUser = `
+SELECT id, key_id, public_key, private_key, mailbox_id, coalesce(previous_key_id, ''), previous_private_key
+FROM users WHERE user_hash = $1`
 
 // UserByHash finds a user. Error: ErrNotFound.
 func (s *Store) UserByHash(ctx context.Context, hash [sha256.Size]byte) (User, error) {
@@ -34,7 +38,8 @@ func (s *Store) UserByHash(ctx context.Context, hash [sha256.Size]byte) (User, e
 
 func scanUser(row pgx.Row, hash [sha256.Size]byte) (User, error) {
 	user := User{Hash: hash}
-	err := row.Scan(&user.ID, &user.Keys.ID, &user.Keys.Public, &user.Keys.Private, &user.MailboxID)
+	err := row.Scan(&user.ID, &user.Keys.ID, &user.Keys.Public, &user.Keys.Private, &user.MailboxID,
+		&user.Previous.ID, &user.Previous.Private)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return User{}, ErrNotFound
 	}
@@ -46,13 +51,7 @@ func scanUser(row pgx.Row, hash [sha256.Size]byte) (User, error) {
 func (s *Store) CreateUser(ctx context.Context, hash [sha256.Size]byte, now time.Time) (User, error) {
 	var user User
 	err := s.inTransaction(ctx, "creating the user", func(tx pgx.Tx) error {
-		const take = `DELETE FROM key_pool WHERE id = (SELECT id FROM key_pool ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
-RETURNING key_id, public_key, private_key`
-		var pair credential.KeyPair
-		err := tx.QueryRow(ctx, take).Scan(&pair.ID, &pair.Public, &pair.Private)
-		if errors.Is(err, pgx.ErrNoRows) {
-			return ErrPoolEmpty
-		}
+		pair, err := takeKey(ctx, tx)
 		if err != nil {
 			return err
 		}
@@ -60,6 +59,44 @@ RETURNING key_id, public_key, private_key`
 		return err
 	})
 	return user, err
+}
+
+// takeKey takes a pair out of the pool. Error: ErrPoolEmpty.
+func takeKey(ctx context.Context, tx pgx.Tx) (credential.KeyPair, error) {
+	const take = `DELETE FROM key_pool WHERE id = (SELECT id FROM key_pool ORDER BY id LIMIT 1 FOR UPDATE SKIP LOCKED)
+RETURNING key_id, public_key, private_key`
+	var pair credential.KeyPair
+	err := tx.QueryRow(ctx, take).Scan(&pair.ID, &pair.Public, &pair.Private)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return pair, ErrPoolEmpty
+	}
+	return pair, err
+}
+
+// keyLife is how long a user's pair is kept at least (protocol.md, rule 3).
+const keyLife = 24 * time.Hour
+
+// ReplaceKey gives the user another pair from the pool, unless that has been done within a day. The old pair is kept
+// until the next time. It returns whether it did. Error: ErrPoolEmpty.
+func (s *Store) ReplaceKey(ctx context.Context, hash [sha256.Size]byte, now time.Time) (bool, error) {
+	replaced := false
+	err := s.inTransaction(ctx, "replacing the user's key pair", func(tx pgx.Tx) error {
+		const due = `SELECT FROM users WHERE user_hash = $1 AND (key_replaced_at IS NULL OR key_replaced_at <= $2) FOR UPDATE`
+		tag, err := tx.Exec(ctx, due, hash[:], now.Add(-keyLife))
+		if err != nil || tag.RowsAffected() == 0 {
+			return err
+		}
+		pair, err := takeKey(ctx, tx)
+		if err != nil {
+			return err
+		}
+		const replace = `UPDATE users SET previous_key_id = key_id, previous_private_key = private_key,
+    key_id = $2, public_key = $3, private_key = $4, key_replaced_at = $5 WHERE user_hash = $1`
+		_, err = tx.Exec(ctx, replace, hash[:], pair.ID, pair.Public, pair.Private, now)
+		replaced = err == nil
+		return err
+	})
+	return replaced && err == nil, err
 }
 
 // CreateUserWith makes the user's record with a pair made on the spot.

@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"time"
 )
 
 // Phone is one device of one user. Set the fields, then call PublicKey and Register.
@@ -40,9 +41,22 @@ type Phone struct {
 	Extra         map[string]any
 	// WithEmail sends the encrypted e-mail address with a registration.
 	WithEmail bool
+	// AuthType says what the credential is made of; zero is user name and password. Token is an OAuth access token,
+	// TokenExpires its end, which is sent unless it is zero, and PFX a PKCS#12 file.
+	AuthType     int
+	Token        string
+	TokenExpires time.Time
+	PFX          []byte
+	PFXPassword  string
+	// Encryption is how the credential is encrypted; empty is RSAPKCS1.
+	Encryption string
+	// Secret is sent as deviceSecret unless it is empty.
+	Secret string
 
-	key   *rsa.PublicKey
-	keyID string
+	key      *rsa.PublicKey
+	keyID    string
+	dataKey  []byte
+	sequence int64
 }
 
 // Answer is what a call was answered.
@@ -102,17 +116,15 @@ func (p *Phone) Encrypt(text string) (string, error) {
 
 // Register registers the device with its credential.
 func (p *Phone) Register(ctx context.Context) (Answer, error) {
-	credential, err := json.Marshal(map[string]string{"username": p.Username, "password": p.Password})
+	body, err := p.encrypted()
 	if err != nil {
 		return Answer{}, err
 	}
-	payload, err := p.Encrypt(string(credential))
-	if err != nil {
-		return Answer{}, err
-	}
-	body := map[string]any{
-		"userId": p.UserID(), "deviceId": p.DeviceID, "deviceToken": p.DeviceToken, "platform": p.Platform,
-		"credentials": payload, "authType": 0, "encryption": "rsa-pkcs1", "keyId": p.keyID, "exchangeVersion": 2,
+	maps.Copy(body, map[string]any{
+		"userId": p.UserID(), "deviceId": p.DeviceID, "deviceToken": p.DeviceToken, "platform": p.Platform, "exchangeVersion": 2,
+	})
+	if p.Secret != "" {
+		body["deviceSecret"] = p.Secret
 	}
 	if p.EWSURL != "" {
 		body["ewsUrl"] = p.EWSURL
@@ -131,12 +143,12 @@ func (p *Phone) Register(ctx context.Context) (Answer, error) {
 
 // Unregister takes the device away.
 func (p *Phone) Unregister(ctx context.Context) (Answer, error) {
-	return p.Call(ctx, "unregister", map[string]any{"userId": p.UserID(), "deviceId": p.DeviceID})
+	return p.own(ctx, "unregister", nil)
 }
 
 // Status asks how the device stands.
 func (p *Phone) Status(ctx context.Context) (Answer, error) {
-	return p.Call(ctx, "status", map[string]any{"userId": p.UserID(), "deviceId": p.DeviceID})
+	return p.own(ctx, "status", nil)
 }
 
 // Call makes any call with any JSON body.

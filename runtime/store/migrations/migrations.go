@@ -19,10 +19,14 @@ import (
 var scripts embed.FS
 
 // Version is the newest schema version this program knows: the number of the last script.
-const Version = 1
+const Version = 2
 
 // MinimumVersion is the oldest schema version the runtime of this program can work with.
-const MinimumVersion = 1
+const MinimumVersion = 2
+
+// compatibleSince is the oldest version that a runtime may know and still work with a schema of this Version: what came
+// later only added columns, so that the pods of a rollout serve side by side.
+const compatibleSince = 1
 
 var (
 	// ErrForeignSchema says that the schema belongs to another tenant; it is never adopted.
@@ -123,7 +127,7 @@ func upgrade(ctx context.Context, tx pgx.Tx) (int, error) {
 			return version, fmt.Errorf("running script %s: %w", name, err)
 		}
 	}
-	for key, value := range map[string]int{"schema_version": Version, "minimum_runtime_schema": MinimumVersion} {
+	for key, value := range map[string]int{"schema_version": Version, "minimum_runtime_schema": compatibleSince} {
 		const setValue = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
 		if _, err := tx.Exec(ctx, setValue, key, strconv.Itoa(value)); err != nil {
 			return version, fmt.Errorf("recording the version: %w", err)

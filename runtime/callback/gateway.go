@@ -1,0 +1,88 @@
+package callback
+
+import (
+	"context"
+	"errors"
+
+	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/store"
+)
+
+// A secure email gateway lets a fetch pass if one of the devices it is for is compliant (G-01 to G-18). A device is
+// notified only from a fetch that was permitted for it, so that a compromised one learns nothing.
+
+// throughGateway reports whether the user's Exchange is behind a secure email gateway.
+func (d *delivery) throughGateway() bool {
+	endpoint := d.work.tenant.Endpoint(d.work.endpoint)
+	return endpoint != nil && endpoint.SecureEmailGateway != nil
+}
+
+// fetchPermitted makes a call for all devices and finds out for which of them it was permitted; where the gateway does not
+// say, the call is made once more for each. It fails if no device got an answer, unless all were denied.
+func (d *delivery) fetchPermitted(ctx context.Context, call func(*ews.Session) error) error {
+	if !d.throughGateway() {
+		return call(d.session)
+	}
+	devices := d.target.Devices
+	ids := make([]string, len(devices))
+	for i, device := range devices {
+		ids[i] = device.ID
+	}
+	d.session.SetDevices(ids...)
+	err := call(d.session)
+	if deniedByGateway(err) {
+		d.deny(ctx, devices, err)
+		return err
+	}
+	if err != nil {
+		return err
+	}
+	for _, device := range devices {
+		permitted, known := d.session.Verdict(device.ID)
+		if known {
+			d.permit(device.Ref, permitted)
+			continue
+		}
+		if err := d.fetchFor(ctx, device, call); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fetchFor makes the call for one device alone.
+func (d *delivery) fetchFor(ctx context.Context, device store.Device, call func(*ews.Session) error) error {
+	alone := d.work.tenant.Endpoint(d.work.endpoint).Client.Session(d.work.credential, d.work.activity)
+	defer alone.Close()
+	alone.SetDevices(device.ID)
+	err := call(alone)
+	if deniedByGateway(err) {
+		d.deny(ctx, []store.Device{device}, err)
+		return nil
+	}
+	if err == nil {
+		d.permit(device.Ref, true)
+	}
+	return err
+}
+
+func (d *delivery) permit(ref int64, permitted bool) {
+	if d.denied == nil {
+		d.denied = map[int64]bool{}
+	}
+	d.denied[ref] = !permitted
+}
+
+// deny takes note that a gateway refused devices.
+func (d *delivery) deny(ctx context.Context, devices []store.Device, err error) {
+	for _, device := range devices {
+		d.permit(device.Ref, false)
+	}
+	d.processor.log.WarnContext(ctx, "The secure email gateway does not permit the user's devices", "devices", len(devices), "error", err)
+	d.note(ctx, store.ActivityGateway, err.Error())
+}
+
+// deniedByGateway reports whether a gateway refused the devices, not the call as such.
+func deniedByGateway(err error) bool {
+	return errors.Is(err, ews.ErrNotCompliant) || errors.Is(err, ews.ErrDevicesUnknown)
+}

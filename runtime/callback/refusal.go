@@ -1,0 +1,150 @@
+package callback
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/store"
+)
+
+// What becomes of a credential that Exchange answers 401 (protocol.md, Callback semantics): it is left alone for five
+// minutes, tried once more, and then counts as refused. A refused one is not used any more, since every try brings the
+// account closer to being locked; the phones are asked to register again. If everybody is refused, it is the server.
+
+// errRefused says that the credential is not to be used.
+var errRefused = errors.New("the credential is not used: Exchange has refused it")
+
+// standing is how the work's credential stands.
+type standing struct {
+	used store.Used
+	// unauthorizedAt and refusedAt are as of store.Subscription.
+	unauthorizedAt, refusedAt time.Time
+}
+
+// refused reports whether the credential is marked, so that the phones have been asked to register again.
+func (s standing) refused() bool { return !s.refusedAt.IsZero() }
+
+// usable reports whether the credential may be used now: it is neither marked nor left alone after a first 401.
+func (s standing) usable(now time.Time) bool {
+	return !s.refused() && (s.unauthorizedAt.IsZero() || now.Sub(s.unauthorizedAt) >= store.RefusalGap)
+}
+
+// authorized takes note that Exchange took the credential.
+func (d *delivery) authorized(ctx context.Context) {
+	w := d.work
+	d.processor.endpoints.note(w.endpoint, w.userID, false)
+	if w.standing.unauthorizedAt.IsZero() {
+		return
+	}
+	w.standing.unauthorizedAt = time.Time{}
+	if err := d.processor.store.NoteAuthorized(ctx, w.standing.used); err != nil {
+		d.processor.log.WarnContext(ctx, "That a credential works again could not be recorded", "error", err)
+	}
+}
+
+// unauthorized takes note that Exchange did not take the credential. certain says that it said why.
+func (d *delivery) unauthorized(ctx context.Context, certain bool) {
+	w, p := d.work, d.processor
+	now := p.clock.Now()
+	if p.endpoints.note(w.endpoint, w.userID, true) {
+		p.log.WarnContext(ctx, "More than a tenth of an endpoint's users are refused: the endpoint is at fault, not they", "endpoint", w.endpoint)
+		w.standing.unauthorizedAt = now // for this work; nothing is recorded
+		return
+	}
+	if w.standing.unauthorizedAt.IsZero() {
+		w.standing.unauthorizedAt = now
+	}
+	refused, err := p.store.NoteUnauthorized(ctx, w.standing.used, certain, now)
+	if err != nil {
+		p.log.WarnContext(ctx, "A refused credential could not be recorded", "error", err)
+		return
+	}
+	if refused {
+		w.standing.refusedAt = now
+		w.nudge = true
+		p.metrics.refused.Inc()
+		p.log.WarnContext(ctx, "A credential counts as refused; the user's devices are asked to register again", "userId", d.userID())
+		d.note(ctx, store.ActivityCredential, "")
+	}
+}
+
+// note adds to the user's timeline, best effort.
+func (d *delivery) note(ctx context.Context, kind store.ActivityKind, detail string) {
+	p := d.processor
+	if err := p.store.Note(ctx, d.work.userID, kind, detail, p.clock.Now()); err != nil {
+		p.log.WarnContext(ctx, "The user's timeline lacks an entry", "kind", string(kind), "error", err)
+	}
+}
+
+// certainly reports whether Exchange said that the credential itself has ended.
+func certainly(err error) bool {
+	return errors.Is(err, ews.ErrAccountUnusable) || errors.Is(err, ews.ErrTokenExpired)
+}
+
+const (
+	// faultWindow is the time over which refusals are compared (protocol.md, Callback semantics).
+	faultWindow = time.Minute
+	// faultyPart is the part of an endpoint's users that must be refused for the endpoint to be at fault.
+	faultyPart = 10
+	// faultyUsers is how many users it takes at least: one user with a wrong password may be the only one who gets mail.
+	faultyUsers = 3
+)
+
+// endpointFaults tells users who are refused from a server that refuses everybody. It looks at those who were asked for
+// within the last minute, on this replica.
+type endpointFaults struct {
+	clock clock.PassiveClock
+
+	mu      sync.Mutex
+	windows map[string]*faults
+}
+
+// faults are an endpoint's users by when they were last asked for, and refused.
+type faults struct {
+	asked, refused map[int64]time.Time
+	pruned         time.Time
+}
+
+func newEndpointFaults(c clock.PassiveClock) *endpointFaults {
+	return &endpointFaults{clock: c, windows: map[string]*faults{}}
+}
+
+// note takes note of an answer to a user's credential and reports whether the endpoint is at fault.
+func (e *endpointFaults) note(endpoint string, userID int64, refused bool) (atFault bool) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	now := e.clock.Now()
+	f := e.windows[endpoint]
+	if f == nil {
+		f = &faults{asked: map[int64]time.Time{}, refused: map[int64]time.Time{}, pruned: now}
+		e.windows[endpoint] = f
+	}
+	f.asked[userID] = now
+	if refused {
+		f.refused[userID] = now
+	} else {
+		delete(f.refused, userID)
+	}
+	if refused || now.Sub(f.pruned) >= faultWindow {
+		prune(f.refused, now)
+	}
+	if now.Sub(f.pruned) >= faultWindow || refused && len(f.refused) >= faultyUsers {
+		prune(f.asked, now)
+		f.pruned = now
+	}
+	return len(f.refused) >= faultyUsers && len(f.refused)*faultyPart > len(f.asked)
+}
+
+// prune forgets the users of more than a window ago.
+func prune(users map[int64]time.Time, now time.Time) {
+	for id, at := range users {
+		if now.Sub(at) > faultWindow {
+			delete(users, id)
+		}
+	}
+}

@@ -1,0 +1,268 @@
+package store
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"slices"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/jackc/pgx/v5"
+)
+
+// Rotation is what is known of the tenant's keys, to decide which to seal with and which are not needed any more.
+type Rotation struct {
+	// KEKs are the check values of all KEKs that were ever sealed with, by number, and Retired those of them that nothing
+	// is sealed under any more.
+	KEKs    map[int]string
+	Retired []int
+	// Instances are the replicas that were heard of lately.
+	Instances []Instance
+}
+
+// The names under which meta keeps what is known of KEKs: rows are only added, so that a number never changes its meaning.
+const (
+	kekPrefix     = "kek/"
+	retiredPrefix = "kek-retired/"
+)
+
+// Rotation looks up how the rotation of keys stands.
+func (s *Store) Rotation(ctx context.Context, now time.Time) (Rotation, error) {
+	r := Rotation{KEKs: map[int]string{}}
+	rows, err := s.pool.Query(ctx, `SELECT key, value FROM meta WHERE key LIKE 'kek%'`)
+	if err != nil {
+		return r, fmt.Errorf("looking up the key-encryption keys: %w", s.noting(err))
+	}
+	var key, value string
+	_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error {
+		if number, err := strconv.Atoi(strings.TrimPrefix(key, kekPrefix)); err == nil {
+			r.KEKs[number] = value
+		} else if number, err := strconv.Atoi(strings.TrimPrefix(key, retiredPrefix)); err == nil {
+			r.Retired = append(r.Retired, number)
+		}
+		return nil
+	})
+	if err != nil {
+		return r, fmt.Errorf("looking up the key-encryption keys: %w", s.noting(err))
+	}
+	rows, err = s.pool.Query(ctx, `SELECT id, kek_ids, webhook_ids, coalesce(sealing_kek, 0), coalesce(sealing_webhook, 0)
+FROM instances WHERE seen_at >= $1`, now.Add(-instanceTTL))
+	if err != nil {
+		return r, fmt.Errorf("looking up the replicas: %w", s.noting(err))
+	}
+	r.Instances, err = pgx.CollectRows(rows, func(row pgx.CollectableRow) (Instance, error) {
+		var i Instance
+		err := row.Scan(&i.ID, &i.KEKs, &i.WebhookKeys, &i.SealingKEK, &i.SealingWebhook)
+		return i, err
+	})
+	if err != nil {
+		return r, fmt.Errorf("looking up the replicas: %w", s.noting(err))
+	}
+	return r, nil
+}
+
+// Needed are the KEKs that something may be sealed under, in rising order.
+func (r Rotation) Needed() []int {
+	var needed []int
+	for number := range r.KEKs {
+		if !slices.Contains(r.Retired, number) {
+			needed = append(needed, number)
+		}
+	}
+	slices.Sort(needed)
+	return needed
+}
+
+// RecordKEK records that a KEK is sealed with from now on. It returns ErrForeignKEK if another key has that number.
+func (s *Store) RecordKEK(ctx context.Context, number int, check string) error {
+	const record = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`
+	name := kekPrefix + strconv.Itoa(number)
+	if err := s.exec(ctx, "recording the key-encryption key", record, name, check); err != nil {
+		return err
+	}
+	var known string
+	if err := s.pool.QueryRow(ctx, `SELECT value FROM meta WHERE key = $1`, name).Scan(&known); err != nil {
+		return fmt.Errorf("looking up the key-encryption key: %w", s.noting(err))
+	}
+	if known != check {
+		return fmt.Errorf("%w: KEK %d differs; restore the Secret that holds the tenant's keys", ErrForeignKEK, number)
+	}
+	return nil
+}
+
+// RetireKEK records that nothing is sealed under a KEK any more, so that it may be taken away.
+func (s *Store) RetireKEK(ctx context.Context, number int, now time.Time) error {
+	const record = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`
+	return s.exec(ctx, "retiring a key-encryption key", record, retiredPrefix+strconv.Itoa(number), now.UTC().Format(time.RFC3339))
+}
+
+// Reseal is how the rows of a rotation are sealed anew. Each function opens what rests here and seals it under the
+// current KEK.
+type Reseal struct {
+	// KEK is the number that rows are to be sealed under.
+	KEK int
+	// KeyPair seals a private key, SubscriptionKey a subscription's.
+	KeyPair         func(keyID string, sealed []byte) ([]byte, error)
+	SubscriptionKey func(userID, generation int64, sealed []byte) ([]byte, error)
+}
+
+// resealChunk is how many rows are sealed anew in one transaction, so that nobody waits for their locks for long.
+const resealChunk = 100
+
+// resealLock is the second half of the advisory lock under which one replica at a time seals anew.
+const resealLock = `SELECT pg_try_advisory_xact_lock($1, hashtext(current_schema() || ' reseal'))`
+
+// Reseal seals the rows of all tables anew that are not under the wanted KEK, a chunk in each transaction, and returns
+// how many there were. It returns ErrBusy if another replica is at it.
+func (s *Store) Reseal(ctx context.Context, r Reseal) (int, error) {
+	total := 0
+	for _, table := range []func(context.Context, pgx.Tx, Reseal) (int, error){resealUsers, resealPool, resealSubscriptions} {
+		for {
+			done := 0
+			err := s.inTransaction(ctx, "sealing under the current key-encryption key", func(tx pgx.Tx) error {
+				var locked bool
+				if err := tx.QueryRow(ctx, resealLock, refillLock).Scan(&locked); err != nil {
+					return err
+				}
+				if !locked {
+					return ErrBusy
+				}
+				var err error
+				done, err = table(ctx, tx, r)
+				return err
+			})
+			if err != nil {
+				return total, err
+			}
+			if total += done; done < resealChunk {
+				break
+			}
+		}
+	}
+	return total, nil
+}
+
+// sealed is a row that is to be sealed anew.
+type sealed struct {
+	id, generation   int64
+	name             string
+	key              []byte
+	previousName     string
+	previous, anewed []byte
+}
+
+func resealUsers(ctx context.Context, tx pgx.Tx, r Reseal) (int, error) {
+	const find = `SELECT id, key_id, private_key, coalesce(previous_key_id, ''), previous_private_key FROM users
+WHERE substr(private_key, 1, 4) <> $1 OR substr(previous_private_key, 1, 4) <> $1
+ORDER BY id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED`
+	rows, err := collectSealed(ctx, tx, find, r.KEK, func(row pgx.CollectableRow, s *sealed) error {
+		return row.Scan(&s.id, &s.name, &s.key, &s.previousName, &s.previous)
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range rows {
+		if row.anewed, err = r.KeyPair(row.name, row.key); err != nil {
+			return 0, err
+		}
+		if row.previous != nil {
+			if row.previous, err = r.KeyPair(row.previousName, row.previous); err != nil {
+				return 0, err
+			}
+		}
+		const write = `UPDATE users SET private_key = $2, previous_private_key = $3 WHERE id = $1`
+		if _, err := tx.Exec(ctx, write, row.id, row.anewed, row.previous); err != nil {
+			return 0, err
+		}
+	}
+	return len(rows), nil
+}
+
+func resealPool(ctx context.Context, tx pgx.Tx, r Reseal) (int, error) {
+	const find = `SELECT id, key_id, private_key FROM key_pool WHERE substr(private_key, 1, 4) <> $1
+ORDER BY id LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED`
+	rows, err := collectSealed(ctx, tx, find, r.KEK, func(row pgx.CollectableRow, s *sealed) error {
+		return row.Scan(&s.id, &s.name, &s.key)
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range rows {
+		if row.anewed, err = r.KeyPair(row.name, row.key); err != nil {
+			return 0, err
+		}
+		if _, err := tx.Exec(ctx, `UPDATE key_pool SET private_key = $2 WHERE id = $1`, row.id, row.anewed); err != nil {
+			return 0, err
+		}
+	}
+	return len(rows), nil
+}
+
+func resealSubscriptions(ctx context.Context, tx pgx.Tx, r Reseal) (int, error) {
+	const find = `SELECT user_id, generation, key_sealed FROM subscriptions WHERE substr(key_sealed, 1, 4) <> $1
+ORDER BY user_id, generation LIMIT $2 FOR NO KEY UPDATE SKIP LOCKED`
+	rows, err := collectSealed(ctx, tx, find, r.KEK, func(row pgx.CollectableRow, s *sealed) error {
+		return row.Scan(&s.id, &s.generation, &s.key)
+	})
+	if err != nil {
+		return 0, err
+	}
+	for _, row := range rows {
+		if row.anewed, err = r.SubscriptionKey(row.id, row.generation, row.key); err != nil {
+			return 0, err
+		}
+		const write = `UPDATE subscriptions SET key_sealed = $3 WHERE user_id = $1 AND generation = $2`
+		if _, err := tx.Exec(ctx, write, row.id, row.generation, row.anewed); err != nil {
+			return 0, err
+		}
+	}
+	return len(rows), nil
+}
+
+// collectSealed finds rows that are not sealed under the KEK.
+func collectSealed(ctx context.Context, tx pgx.Tx, query string, kek int, scan func(pgx.CollectableRow, *sealed) error) ([]sealed, error) {
+	rows, err := tx.Query(ctx, query, kekNumber(kek), resealChunk)
+	if err != nil {
+		return nil, err
+	}
+	return pgx.CollectRows(rows, func(row pgx.CollectableRow) (sealed, error) {
+		var s sealed
+		err := scan(row, &s)
+		return s, err
+	})
+}
+
+// SealedUnder reports whether anything is still sealed under a KEK.
+func (s *Store) SealedUnder(ctx context.Context, kek int) (bool, error) {
+	const look = `SELECT EXISTS (SELECT 1 FROM users WHERE substr(private_key, 1, 4) = $1 OR substr(previous_private_key, 1, 4) = $1)
+OR EXISTS (SELECT 1 FROM key_pool WHERE substr(private_key, 1, 4) = $1)
+OR EXISTS (SELECT 1 FROM subscriptions WHERE substr(key_sealed, 1, 4) = $1)`
+	var found bool
+	if err := s.pool.QueryRow(ctx, look, kekNumber(kek)).Scan(&found); err != nil {
+		return false, fmt.Errorf("looking for what is sealed under KEK %d: %w", kek, s.noting(err))
+	}
+	return found, nil
+}
+
+// kekNumber is a KEK's number as it stands before what is sealed under it (see credential.SealedUnder).
+func kekNumber(kek int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(kek)) }
+
+// WebhookKeysInUse counts the subscriptions that Exchange may post to by the webhook key that signed their URL.
+func (s *Store) WebhookKeysInUse(ctx context.Context) (map[int]int, error) {
+	rows, err := s.pool.Query(ctx, `SELECT webhook_key, count(*) FROM subscriptions WHERE state <> 'retired' GROUP BY webhook_key`)
+	if err != nil {
+		return nil, fmt.Errorf("counting the subscriptions of each webhook key: %w", s.noting(err))
+	}
+	inUse := map[int]int{}
+	var number, count int
+	_, err = pgx.ForEachRow(rows, []any{&number, &count}, func() error {
+		inUse[number] = count
+		return nil
+	})
+	if err != nil {
+		return nil, fmt.Errorf("counting the subscriptions of each webhook key: %w", s.noting(err))
+	}
+	return inUse, nil
+}
