@@ -131,10 +131,11 @@ func shakeHands(t *testing.T, serve func(net.Conn) error, dial *tls.Config) (ser
 		served <- err
 	}()
 	conn, client := (&tls.Dialer{Config: dial}).DialContext(t.Context(), "tcp", listener.Addr().String())
+	server = <-served
 	if client == nil {
-		defer conn.Close()
+		_ = conn.Close()
 	}
-	return <-served, client
+	return server, client
 }
 
 // choosingTLS11 answers as a server does that knows nothing of TLS 1.3's list of versions, nor of 1.2: with the newest
