@@ -8,6 +8,7 @@ import (
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -15,7 +16,6 @@ import (
 	policyv1 "k8s.io/api/policy/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	api "github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -68,10 +68,7 @@ func TestWhatTheRuntimeGetsWorks(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
 	s.provisioned()
-	var file config.Config
-	if err := yaml.Unmarshal([]byte(fetch(s, &corev1.ConfigMap{}, "acme-runtime").Data[config.FileName]), &file); err != nil {
-		t.Fatal(err)
-	}
+	file := s.configuration()
 	if file.Tenant.ID != s.names().Schema || len(file.Endpoints) != 1 || len(file.PushProviders) != 2 || !file.Server.TLS || file.AllowLoopback {
 		t.Errorf("the configuration is %+v", file)
 	}
@@ -260,14 +257,17 @@ func TestNothingSecretLeavesItsSecret(t *testing.T) {
 func TestSteadyStateWritesNothing(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)
-	s.provisioned()
+	s.create(authoritiesUntil(t, time.Now().Add(time.Hour)))
+	s.provisioned(discovering(inConfigMap("ca.crt")))
 	s.quiet()
 	objects := append(children(s), s.acme(), at(s, &api.EwsEndpoint{}, "exchange"), at(s, &api.PushProvider{}, "apple"))
 	versions := s.versions(objects)
 	before := len(s.written())
 
 	// Something wakes up every reconciler, and nothing has to be done.
-	for _, object := range []client.Object{at(s, &corev1.Secret{}, "apns-key"), at(s, &corev1.Secret{}, "acme-server-certificate")} {
+	for _, object := range []client.Object{
+		at(s, &corev1.Secret{}, "apns-key"), at(s, &corev1.Secret{}, "acme-server-certificate"), at(s, &corev1.ConfigMap{}, "authorities"),
+	} {
 		change(s, object, object.GetName(), func(o client.Object) { o.SetLabels(map[string]string{"touched": "yes"}) })
 	}
 	tenant := s.acme()

@@ -11,7 +11,6 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
 	api "github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -93,10 +92,7 @@ func TestInvalidReferencesAreNamedAndHeal(t *testing.T) {
 // rendered is what the tenant's configuration names now.
 func (s *stage) rendered() (endpoints, providers []string) {
 	s.t.Helper()
-	var file config.Config
-	if err := yaml.Unmarshal([]byte(fetch(s, &corev1.ConfigMap{}, "acme-runtime").Data[config.FileName]), &file); err != nil {
-		s.t.Fatal(err)
-	}
+	file := s.configuration()
 	for _, endpoint := range file.Endpoints {
 		endpoints = append(endpoints, endpoint.Name)
 	}

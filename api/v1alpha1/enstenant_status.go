@@ -47,6 +47,10 @@ type EnsTenantStatus struct {
 	// certificate is the one that phones and Exchange see.
 	// +optional
 	Certificate *CertificateStatus `json:"certificate,omitempty"`
+
+	// autodiscoverCABundle describes the bundle that Autodiscover's hosts are verified against.
+	// +optional
+	AutodiscoverCABundle *BundleStatus `json:"autodiscoverCABundle,omitempty"`
 }
 
 // EffectiveSettings are values in effect, given or not.
@@ -60,6 +64,14 @@ type EffectiveSettings struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=32
 	EnvironmentType string `json:"environmentType,omitempty"`
+
+	// minTLSVersion is the oldest version of TLS that the tenant speaks; nothing if it serves plain http.
+	// +optional
+	MinTLSVersion TLSVersion `json:"minTLSVersion,omitempty"`
+
+	// autodiscover is how a user's endpoint is found by the e-mail address; nothing if it is not.
+	// +optional
+	Autodiscover *EffectiveAutodiscover `json:"autodiscover,omitempty"`
 
 	// mailboxProof is how strictly a registration proves whose mailbox it is.
 	// +optional
@@ -89,6 +101,20 @@ type EffectiveSettings struct {
 	// deletionPolicy is what becomes of the data when the tenant is deleted.
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// EffectiveAutodiscover are values in effect, given or not, of how a user's endpoint is found.
+type EffectiveAutodiscover struct {
+	// authenticationMethods are the ways in which a user's credential may be presented to the hosts that are asked;
+	// none where nothing is set and the endpoints have none in common.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=8
+	AuthenticationMethods []AuthenticationMethod `json:"authenticationMethods,omitempty"`
+
+	// cacheSeconds is how long an answer holds for its domain.
+	// +optional
+	CacheSeconds int32 `json:"cacheSeconds,omitempty"`
 }
 
 // TenantSecrets are the names of Secrets that the operator made.

@@ -46,6 +46,11 @@ type EnsTenantSpec struct {
 	// +kubebuilder:validation:MaxItems=64
 	PushProviders []ResourceName `json:"pushProviders"`
 
+	// autodiscover finds a user's endpoint by the e-mail address, among the endpoints, where the phone does not name
+	// one. Unless set, nothing is asked.
+	// +optional
+	Autodiscover *TenantAutodiscover `json:"autodiscover,omitempty"`
+
 	// mailboxProof is how strictly a registration must prove whose mailbox it is: Required, or FirstUse, which takes
 	// the first mailbox that registers under a user id for its owner. In effect unless set: Required.
 	// +optional
@@ -73,6 +78,43 @@ type EnsTenantSpec struct {
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
+
+// TenantAutodiscover is what may be asked to find a user's endpoint.
+type TenantAutodiscover struct {
+	// domains bound what is asked: the e-mail address, and every host, must be of one of them or of a subdomain.
+	// +required
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=100
+	Domains []Domain `json:"domains"`
+
+	// authenticationMethods are the ways in which a user's credential may be presented to the hosts that are asked. In
+	// effect unless set: those that all endpoints allow.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=8
+	AuthenticationMethods []AuthenticationMethod `json:"authenticationMethods,omitempty"`
+
+	// caBundle holds the certificate authorities to trust instead of the system's. A host that is an endpoint's, too,
+	// is verified as the endpoint is.
+	// +optional
+	CABundle *CertificateBundle `json:"caBundle,omitempty"`
+
+	// cacheSeconds is how long an answer holds for its domain. In effect unless set: 3600.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=86400
+	CacheSeconds int32 `json:"cacheSeconds,omitempty"`
+}
+
+// Domain is a DNS domain in lower case, of at least two labels.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=253
+// +kubebuilder:validation:XValidation:rule="self.matches(r'^[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]{0,61}[a-z0-9])?)+$')",message="must be a domain of at least two labels in lower case, e.g. example.com"
+// +kubebuilder:validation:XValidation:rule="!self.matches(r'\\.[0-9]+$')",message="must be a domain, not an IP address"
+type Domain string
 
 // CallbackURL is an address that Exchange posts to.
 //
@@ -162,6 +204,7 @@ type TenantLimits struct {
 // terminatedElsewhere.
 //
 // +kubebuilder:validation:XValidation:rule="[has(self.certManager), has(self.secretName), has(self.terminatedElsewhere)].filter(x, x).size() == 1",message="tls needs exactly one of certManager, secretName and terminatedElsewhere"
+// +kubebuilder:validation:XValidation:rule="!has(self.minTLSVersion) || !has(self.terminatedElsewhere)",message="minTLSVersion has no effect with terminatedElsewhere, where the tenant serves plain http: set it on what stands in front"
 type TenantTLS struct {
 	// certManager has cert-manager issue the certificate. Its private key is kept when it is renewed, because phones
 	// may pin it.
@@ -175,6 +218,11 @@ type TenantTLS struct {
 	// terminatedElsewhere says that something in front of the tenant serves https, and the tenant plain http behind it.
 	// +optional
 	TerminatedElsewhere *TerminatedElsewhere `json:"terminatedElsewhere,omitempty"`
+
+	// minTLSVersion is the oldest version of TLS that phones and Exchange may speak with the tenant. VersionTLS10 and
+	// VersionTLS11 are broken and only for an Exchange server that cannot do better. In effect unless set: VersionTLS12.
+	// +optional
+	MinTLSVersion TLSVersion `json:"minTLSVersion,omitempty"`
 }
 
 // CertManagerTLS asks cert-manager for a certificate.

@@ -5,6 +5,8 @@ import (
 )
 
 // EwsEndpointSpec is the address of one Exchange Web Services server, and how it is recognised.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.secureEmailGateway) || !has(self.authenticationMethods) || !('NTLM' in self.authenticationMethods)",message="authenticationMethods must not hold NTLM together with secureEmailGateway, because NTLM authenticates a connection from end to end and does not pass the gateway: use Basic, OAuth or ClientCertificate"
 type EwsEndpointSpec struct {
 	// url is the full EWS address, e.g. https://mail.example.com/EWS/Exchange.asmx. Its host and port cannot change:
 	// the credentials of users who registered at this endpoint would be sent to another server. Make a new EwsEndpoint
@@ -18,13 +20,31 @@ type EwsEndpointSpec struct {
 	// +required
 	Pinning EndpointPinning `json:"pinning"`
 
-	// authenticationMethods are the ways in which a user's credential may be presented to the server. In effect unless
-	// set: Basic.
+	// authenticationMethods are the ways in which a user's credential may be presented to the server: Basic and NTLM
+	// present user name and password, OAuth an access token, ClientCertificate a certificate in the TLS handshake.
+	// Where Basic and NTLM are both listed, Basic is used unless the server does not offer it. A certificate beside a
+	// password or a token needs both listed, e.g. Basic and ClientCertificate. What is not listed is never used,
+	// whatever the server offers. In effect unless set: Basic.
 	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	AuthenticationMethods []AuthenticationMethod `json:"authenticationMethods,omitempty"`
+
+	// secureEmailGateway says that the url is that of a Secure Email Gateway (SEG), which lets compliant devices pass
+	// and needs to be told which they are. Write it as {} where the gateway expects the usual headers.
+	// +optional
+	SecureEmailGateway *SecureEmailGateway `json:"secureEmailGateway,omitempty"`
+
+	// minTLSVersion is the oldest version of TLS that is spoken with the server. VersionTLS10 and VersionTLS11 are
+	// broken and only for a server that cannot do better. In effect unless set: VersionTLS12.
+	// +optional
+	MinTLSVersion TLSVersion `json:"minTLSVersion,omitempty"`
+
+	// serverVersion is the newest RequestServerVersion that is sent to the server. Unless set, it is found out: Exchange
+	// refuses what it does not know, and is then asked for less.
+	// +optional
+	ServerVersion ServerVersion `json:"serverVersion,omitempty"`
 
 	// limits bound what is asked of the server.
 	// +optional
@@ -33,11 +53,65 @@ type EwsEndpointSpec struct {
 
 // AuthenticationMethod is a way of presenting a credential to Exchange.
 //
-// +kubebuilder:validation:Enum=Basic
+// +kubebuilder:validation:Enum=Basic;NTLM;OAuth;ClientCertificate
 type AuthenticationMethod string
 
-// AuthenticationBasic is HTTP Basic authentication over TLS.
-const AuthenticationBasic AuthenticationMethod = "Basic"
+// The authentication methods.
+const (
+	// AuthenticationBasic and AuthenticationNTLM present user name and password, always over TLS.
+	AuthenticationBasic AuthenticationMethod = "Basic"
+	AuthenticationNTLM  AuthenticationMethod = "NTLM"
+	// AuthenticationOAuth presents an access token.
+	AuthenticationOAuth AuthenticationMethod = "OAuth"
+	// AuthenticationClientCertificate presents a certificate in the TLS handshake, alone or beside one of the others.
+	AuthenticationClientCertificate AuthenticationMethod = "ClientCertificate"
+)
+
+// SecureEmailGateway is how a Secure Email Gateway is told of the devices that a request is for. The names of its
+// headers are in no public document; those in effect unless set are the columns of its log.
+//
+// +kubebuilder:validation:XValidation:rule="(has(self.deviceIDHeader) ? self.deviceIDHeader : 'Request-DeviceId').lowerAscii() != (has(self.devicesHeader) ? self.devicesHeader : 'EnsDevices').lowerAscii()",message="deviceIDHeader and devicesHeader must not be the same header; unless set they are Request-DeviceId and EnsDevices"
+type SecureEmailGateway struct {
+	// deviceIDHeader is the header with the id of the first device. In effect unless set: Request-DeviceId.
+	// +optional
+	DeviceIDHeader HeaderName `json:"deviceIDHeader,omitempty"`
+
+	// devicesHeader is the header with the ids of all devices, separated by commas. In effect unless set: EnsDevices.
+	// +optional
+	DevicesHeader HeaderName `json:"devicesHeader,omitempty"`
+}
+
+// HeaderName is the name of an HTTP header.
+//
+// +kubebuilder:validation:MinLength=1
+// +kubebuilder:validation:MaxLength=64
+// +kubebuilder:validation:XValidation:rule="self.matches('^[A-Za-z0-9][-_A-Za-z0-9]*$')",message="must be the name of a header: letters, digits, '-' and '_', beginning with a letter or digit"
+type HeaderName string
+
+// TLSVersion is a version of TLS, named as in Kubernetes' own --tls-min-version.
+//
+// +kubebuilder:validation:Enum=VersionTLS10;VersionTLS11;VersionTLS12;VersionTLS13
+type TLSVersion string
+
+// The versions of TLS. The first two are broken.
+const (
+	TLS10 TLSVersion = "VersionTLS10"
+	TLS11 TLSVersion = "VersionTLS11"
+	TLS12 TLSVersion = "VersionTLS12"
+	TLS13 TLSVersion = "VersionTLS13"
+)
+
+// ServerVersion is a RequestServerVersion of Exchange Web Services.
+//
+// +kubebuilder:validation:Enum=Exchange2010_SP1;Exchange2010_SP2;Exchange2013
+type ServerVersion string
+
+// The versions that are told apart: each has something that the one before does not.
+const (
+	Exchange2010SP1 ServerVersion = "Exchange2010_SP1"
+	Exchange2010SP2 ServerVersion = "Exchange2010_SP2"
+	Exchange2013    ServerVersion = "Exchange2013"
+)
 
 // EndpointPinning is how a server's certificate is verified: exactly one of pinned and certificateAuthority.
 //

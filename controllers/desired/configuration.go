@@ -27,6 +27,7 @@ func Config(t Tenant) config.Config {
 	result := given(t.Object)
 	result.Tenant.ID = t.Schema
 	result.Endpoints = t.References.Endpoints
+	result.Autodiscover = t.References.Autodiscover
 	result.PushProviders = t.References.Providers
 	result.AllowLoopback = t.AllowLoopback
 	return result.Effective()

@@ -35,6 +35,31 @@ func endpoint(name string) *api.EwsEndpoint {
 	}
 }
 
+// gateway is an endpoint with all that can be said of one.
+func gateway() *api.EwsEndpoint {
+	gateway := endpoint("gateway")
+	gateway.Spec.Pinning = api.EndpointPinning{CertificateAuthority: authorities("gateway.crt")}
+	gateway.Spec.AuthenticationMethods = []api.AuthenticationMethod{api.AuthenticationBasic, api.AuthenticationOAuth, api.AuthenticationClientCertificate}
+	gateway.Spec.SecureEmailGateway = &api.SecureEmailGateway{DevicesHeader: "X-Devices"}
+	gateway.Spec.MinTLSVersion = api.TLS13
+	gateway.Spec.ServerVersion = api.Exchange2010SP2
+	return gateway
+}
+
+func authorities(key api.DataKey) *api.CertificateBundle {
+	return &api.CertificateBundle{ConfigMap: &api.ConfigMapKeyReference{Name: "authorities", Key: key}}
+}
+
+// discovery is all that can be said of Autodiscover.
+func discovery() *api.TenantAutodiscover {
+	return &api.TenantAutodiscover{
+		Domains:               []api.Domain{"example.com", "example.org"},
+		AuthenticationMethods: []api.AuthenticationMethod{api.AuthenticationOAuth},
+		CABundle:              &api.CertificateBundle{Secret: &api.SecretKeyReference{Name: "discovery", Key: "authorities.crt"}},
+		CacheSeconds:          600,
+	}
+}
+
 func apple() *api.PushProvider {
 	return &api.PushProvider{
 		ObjectMeta: metav1.ObjectMeta{Name: "apple"},
@@ -50,7 +75,7 @@ func google() *api.PushProvider {
 		ObjectMeta: metav1.ObjectMeta{Name: "google"},
 		Spec: api.PushProviderSpec{
 			FCM:      &api.FCMProvider{ProjectID: "example-mail", ServiceAccountSecretRef: api.SecretKeyReference{Name: "fcm", Key: "sa.json"}},
-			CABundle: &api.CertificateBundle{ConfigMap: &api.ConfigMapKeyReference{Name: "authorities", Key: "ca.crt"}},
+			CABundle: authorities("ca.crt"),
 			Limits:   &api.PushLimits{TimeoutSeconds: 10},
 		},
 	}
@@ -74,7 +99,11 @@ func full() *api.EnsTenant {
 	tenant.Spec.MailboxProof = api.MailboxProofFirstUse
 	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30}
 	tenant.Spec.Limits = &api.TenantLimits{MaxUsers: 10}
-	tenant.Spec.TLS = api.TenantTLS{CertManager: &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "company", Kind: "ClusterIssuer"}}}
+	tenant.Spec.TLS = api.TenantTLS{
+		CertManager:   &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "company", Kind: "ClusterIssuer"}},
+		MinTLSVersion: api.TLS13,
+	}
+	tenant.Spec.Autodiscover = discovery()
 	tenant.Spec.DeletionPolicy = api.DeletionDelete
 	tenant.Spec.Runtime = &api.TenantRuntime{
 		Image: "registry.example.com/other:1", Replicas: new(int32(5)), DrainDelaySeconds: new(int32(0)),
@@ -103,6 +132,7 @@ func build(t *testing.T, object *api.EnsTenant, endpoints ...string) desired.Ten
 			t.Fatal(err)
 		}
 	}
+	tenant.References.AddAutodiscover(object.Spec.Autodiscover)
 	tenant.References.AddProvider(google())
 	tenant.References.AddProvider(apple())
 	tenant.References.Sort()
@@ -115,10 +145,16 @@ func TestObjectsAreAsBefore(t *testing.T) {
 	t.Parallel()
 	elsewhere := minimal()
 	elsewhere.Spec.TLS = api.TenantTLS{TerminatedElsewhere: &api.TerminatedElsewhere{}}
+	behindGateway := build(t, minimal())
+	if err := behindGateway.References.AddEndpoint(gateway()); err != nil {
+		t.Fatal(err)
+	}
+	behindGateway.References.Sort()
 	for name, tenant := range map[string]desired.Tenant{
 		"minimal":   build(t, minimal(), "exchange"),
 		"full":      build(t, full(), "exchange", "another"),
 		"elsewhere": build(t, elsewhere, "exchange"),
+		"gateway":   behindGateway,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -196,6 +232,7 @@ func TestWhatWasRenderedIsFoundAgain(t *testing.T) {
 	carried := desired.References{}
 	carried.CarryEndpoints(last)
 	carried.CarryProviders(last)
+	carried.CarryAutodiscover(last)
 	carried.Sort()
 	if !reflect.DeepEqual(carried.Mounts, tenant.References.Mounts) {
 		t.Errorf("mounts are %+v, want %+v", carried.Mounts, tenant.References.Mounts)
@@ -214,6 +251,11 @@ func TestWhatWasRenderedIsFoundAgain(t *testing.T) {
 		t.Fatal(err)
 	}
 	fresh.CarryEndpoints(last)
+	fresh.AddAutodiscover(&api.TenantAutodiscover{Domains: []api.Domain{"example.net"}})
+	fresh.CarryAutodiscover(last)
+	if fresh.Autodiscover.Domains[0] != "example.net" || fresh.Autodiscover.CABundle || len(fresh.Mounts) != 0 {
+		t.Errorf("Autodiscover is %+v, mounts are %+v", fresh.Autodiscover, fresh.Mounts)
+	}
 	if len(fresh.Endpoints) != 2 || fresh.Endpoints[0].URL != "https://a.example.com/new" || fresh.Endpoints[1].Name != "b" {
 		t.Errorf("endpoints are %+v", fresh.Endpoints)
 	}
@@ -229,9 +271,7 @@ func TestEndpointsWithOneAddressAreWithdrawn(t *testing.T) {
 	at := func(name string, url api.HTTPSURL) *api.EwsEndpoint {
 		changed := endpoint(name)
 		changed.Spec.URL = url
-		changed.Spec.Pinning = api.EndpointPinning{CertificateAuthority: &api.CertificateBundle{
-			ConfigMap: &api.ConfigMapKeyReference{Name: "authorities", Key: api.DataKey(name)},
-		}}
+		changed.Spec.Pinning = api.EndpointPinning{CertificateAuthority: authorities(api.DataKey(name))}
 		return changed
 	}
 	references := desired.References{}
@@ -301,6 +341,13 @@ func TestWhatTheRuntimeRefusesIsNotRendered(t *testing.T) {
 		"a relay of FCM with a path":         {googleWith(func(f *config.FCM) { f.URL = "https://relay.example.com/x" }), "pushProviders[google].fcm.url"},
 		"a token address over http":          {googleWith(func(f *config.FCM) { f.TokenURL = "http://relay.example.com/x" }), "pushProviders[google].fcm.tokenURL"},
 		"a callback that goes up":            {func(t *desired.Tenant) { t.Object.Spec.CallbackURL = "https://ens.internal/a/../b" }, "server.callbackURL"},
+		"NTLM through a gateway": {exchangeWith(func(e *config.Endpoint) {
+			e.SecureEmailGateway, e.AuthenticationMethods = &config.SecureEmailGateway{}, []config.AuthenticationMethod{config.AuthNTLM}
+		}), "endpoints[exchange].authenticationMethods"},
+		"an unknown version of TLS": {exchangeWith(func(e *config.Endpoint) { e.MinTLSVersion = "1.2" }), "endpoints[exchange].minTLSVersion"},
+		"a domain of one label": {func(t *desired.Tenant) {
+			t.References.Autodiscover = &config.Autodiscover{Domains: []string{"localhost"}}
+		}, "autodiscover.domains[0]"},
 		"two faults": {func(t *desired.Tenant) {
 			t.References.Endpoints[0].TimeoutSeconds, t.Object.Spec.EnvironmentType = 300, "ä"
 		}, "server.environmentType: want at most 256 printable ASCII characters; endpoints[exchange].timeoutSeconds"},
@@ -330,16 +377,44 @@ func TestSettingsInEffect(t *testing.T) {
 	if settings.CallbackURL != "https://ens.example.com/MailNotificationService/api/ens" || settings.EnvironmentType != "OnPrem" ||
 		settings.MailboxProof != api.MailboxProofRequired || *settings.Notifications.PolicyCeiling != 0 || settings.Notifications.StatusFrequencyMinutes != 15 ||
 		settings.Limits.MaxUsers != 100_000 || settings.Image != "image:1" || *settings.Replicas != 2 || *settings.DrainDelaySeconds != 10 ||
-		settings.DeletionPolicy != api.DeletionRetain {
+		settings.DeletionPolicy != api.DeletionRetain || settings.MinTLSVersion != api.TLS12 {
 		t.Errorf("by default %+v", settings)
 	}
 	settings = desired.Settings(full(), "image:1")
 	if settings.CallbackURL != "https://ens.internal:8443/hooks/ens" || settings.Image != "registry.example.com/other:1" || *settings.Replicas != 5 ||
-		*settings.DrainDelaySeconds != 0 || settings.Limits.MaxUsers != 10 || settings.DeletionPolicy != api.DeletionDelete {
+		*settings.DrainDelaySeconds != 0 || settings.Limits.MaxUsers != 10 || settings.DeletionPolicy != api.DeletionDelete || settings.MinTLSVersion != api.TLS13 {
 		t.Errorf("as asked for %+v", settings)
 	}
 	// The documentation of the API tells the defaults in words.
 	if got := desired.GracePeriod(settings); got <= 0 {
 		t.Errorf("a pod has %v to end", got)
+	}
+}
+
+func TestAutodiscoverInEffect(t *testing.T) {
+	t.Parallel()
+	off := build(t, minimal(), "exchange")
+	if got := desired.AutodiscoverSettings(off.References); got != nil {
+		t.Errorf("although nothing may be asked there is %+v", got)
+	}
+	given := build(t, full(), "exchange")
+	want := &api.EffectiveAutodiscover{AuthenticationMethods: []api.AuthenticationMethod{api.AuthenticationOAuth}, CacheSeconds: 600}
+	if got := desired.AutodiscoverSettings(given.References); !reflect.DeepEqual(got, want) {
+		t.Errorf("as asked for %+v, want %+v", got, want)
+	}
+
+	// Unless it is set, what all endpoints allow: here Basic, which is in effect for the one that says nothing.
+	tenant := build(t, minimal(), "exchange")
+	if err := tenant.References.AddEndpoint(gateway()); err != nil {
+		t.Fatal(err)
+	}
+	tenant.References.AddAutodiscover(&api.TenantAutodiscover{Domains: []api.Domain{"example.com"}})
+	want = &api.EffectiveAutodiscover{AuthenticationMethods: []api.AuthenticationMethod{api.AuthenticationBasic}, CacheSeconds: 3_600}
+	if got := desired.AutodiscoverSettings(tenant.References); !reflect.DeepEqual(got, want) {
+		t.Errorf("by default %+v, want %+v", got, want)
+	}
+	tenant.References.Endpoints = nil
+	if got := desired.AutodiscoverSettings(tenant.References); got != nil {
+		t.Errorf("without endpoints there is %+v", got)
 	}
 }

@@ -14,10 +14,13 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/egress"
 )
 
-// References are the endpoints and push providers of a tenant, with the files that they need.
+// References are the endpoints and push providers of a tenant, and what Autodiscover may ask, with the files that they
+// need.
 type References struct {
 	Endpoints []config.Endpoint
 	Providers []config.PushProvider
+	// Autodiscover is nil where nothing may be asked.
+	Autodiscover *config.Autodiscover
 	// Mounts are values of users' Secrets and ConfigMaps that are mounted, never copied.
 	Mounts []Mount
 }
@@ -36,8 +39,13 @@ type Mount struct {
 func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
 	entry, limits := config.Endpoint{Name: endpoint.Name, URL: string(endpoint.Spec.URL)}, orZero(endpoint.Spec.Limits)
 	entry.TimeoutSeconds, entry.MaxConcurrentRequests = limits.TimeoutSeconds, limits.MaxConcurrentRequests
-	for _, method := range endpoint.Spec.AuthenticationMethods {
-		entry.AuthenticationMethods = append(entry.AuthenticationMethods, config.AuthenticationMethod(method))
+	entry.AuthenticationMethods = authenticationMethods(endpoint.Spec.AuthenticationMethods)
+	entry.MinTLSVersion = config.TLSVersion(endpoint.Spec.MinTLSVersion)
+	entry.ServerVersion = config.ServerVersion(endpoint.Spec.ServerVersion)
+	if gateway := endpoint.Spec.SecureEmailGateway; gateway != nil {
+		entry.SecureEmailGateway = &config.SecureEmailGateway{
+			DeviceIDHeader: string(gateway.DeviceIDHeader), DevicesHeader: string(gateway.DevicesHeader),
+		}
 	}
 	if pinned := endpoint.Spec.Pinning.Pinned; pinned != nil {
 		for _, text := range pinned.SHA256 {
@@ -81,6 +89,24 @@ func (r *References) AddProvider(provider *v1alpha1.PushProvider) {
 		r.Mounts = append(r.Mounts, bundleMount(providerFile(provider.Name, config.CABundleFile), *bundle))
 	}
 	r.Providers = append(r.Providers, entry)
+}
+
+// AddAutodiscover adds what the tenant's Autodiscover may ask; nil is nothing.
+func (r *References) AddAutodiscover(autodiscover *v1alpha1.TenantAutodiscover) {
+	if autodiscover == nil {
+		return
+	}
+	r.Autodiscover = &config.Autodiscover{
+		AuthenticationMethods: authenticationMethods(autodiscover.AuthenticationMethods),
+		CacheSeconds:          autodiscover.CacheSeconds,
+	}
+	for _, domain := range autodiscover.Domains {
+		r.Autodiscover.Domains = append(r.Autodiscover.Domains, string(domain))
+	}
+	if bundle := autodiscover.CABundle; bundle != nil {
+		r.Autodiscover.CABundle = true
+		r.Mounts = append(r.Mounts, bundleMount(path.Join(config.AutodiscoverFolder, config.CABundleFile), *bundle))
+	}
 }
 
 // WithdrawClashes takes away the endpoints that have their address in common with another, and returns their names,
@@ -132,6 +158,14 @@ func (r *References) CarryProviders(last References) {
 	}
 }
 
+// CarryAutodiscover adds what Autodiscover was last allowed to ask, unless something is here.
+func (r *References) CarryAutodiscover(last References) {
+	if r.Autodiscover == nil && last.Autodiscover != nil {
+		r.Autodiscover = last.Autodiscover
+		r.carryMounts(last, config.AutodiscoverFolder)
+	}
+}
+
 // Sort brings everything into the order of names, so that nothing is rendered anew because of where it came from.
 func (r *References) Sort() {
 	slices.SortFunc(r.Endpoints, func(a, b config.Endpoint) int { return strings.Compare(a.Name, b.Name) })
@@ -157,7 +191,7 @@ func LastRendered(data map[string]string) (References, error) {
 	if err := yaml.Unmarshal([]byte(data[config.FileName]), &last); err != nil {
 		return References{}, fmt.Errorf("reading what was last rendered into %s: %w", config.FileName, err)
 	}
-	references := References{Endpoints: last.Endpoints, Providers: last.PushProviders}
+	references := References{Endpoints: last.Endpoints, Providers: last.PushProviders, Autodiscover: last.Autodiscover}
 	if err := yaml.Unmarshal([]byte(data[mountsFile]), &references.Mounts); err != nil {
 		return References{}, fmt.Errorf("reading what was last rendered into %s: %w", mountsFile, err)
 	}
@@ -179,6 +213,14 @@ func bundleMount(file string, bundle v1alpha1.CertificateBundle) Mount {
 		return secretMount(file, *bundle.Secret)
 	}
 	return Mount{Path: file, ConfigMap: string(bundle.ConfigMap.Name), Key: string(bundle.ConfigMap.Key)}
+}
+
+func authenticationMethods(methods []v1alpha1.AuthenticationMethod) []config.AuthenticationMethod {
+	var names []config.AuthenticationMethod
+	for _, method := range methods {
+		names = append(names, config.AuthenticationMethod(method))
+	}
+	return names
 }
 
 func appIDs(ids []v1alpha1.AppID) []string {

@@ -43,7 +43,7 @@ type Tenant struct {
 	Settings v1alpha1.EffectiveSettings
 	// Schema is the name of the tenant's database schema.
 	Schema string
-	// References are the endpoints and push providers that it may reach.
+	// References are the servers that it may reach.
 	References References
 	// AllowLoopback lets it reach loopback addresses.
 	AllowLoopback bool
@@ -149,7 +149,7 @@ func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettin
 	if runtime.Replicas != nil {
 		replicas = *runtime.Replicas
 	}
-	return v1alpha1.EffectiveSettings{
+	settings := v1alpha1.EffectiveSettings{
 		CallbackURL:     effective.Server.CallbackURL,
 		EnvironmentType: effective.Server.EnvironmentType,
 		MailboxProof:    v1alpha1.MailboxProof(effective.MailboxProof),
@@ -169,6 +169,24 @@ func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettin
 		DrainDelaySeconds: effective.Server.DrainDelaySeconds,
 		DeletionPolicy:    cmp.Or(tenant.Spec.DeletionPolicy, v1alpha1.DeletionRetain),
 	}
+	if effective.Server.TLS {
+		settings.MinTLSVersion = v1alpha1.TLSVersion(effective.Server.MinTLSVersion)
+	}
+	return settings
+}
+
+// AutodiscoverSettings are the settings in effect of what Autodiscover may ask; nil if that is nothing, or if there is no
+// endpoint to find.
+func AutodiscoverSettings(references References) *v1alpha1.EffectiveAutodiscover {
+	if references.Autodiscover == nil || len(references.Endpoints) == 0 {
+		return nil
+	}
+	effective := config.Config{Endpoints: references.Endpoints, Autodiscover: references.Autodiscover}.Effective().Autodiscover
+	settings := &v1alpha1.EffectiveAutodiscover{CacheSeconds: effective.CacheSeconds}
+	for _, method := range effective.AuthenticationMethods {
+		settings.AuthenticationMethods = append(settings.AuthenticationMethods, v1alpha1.AuthenticationMethod(method))
+	}
+	return settings
 }
 
 // given is what the spec says, in the runtime's words, without references.
@@ -179,6 +197,7 @@ func given(tenant *v1alpha1.EnsTenant) config.Config {
 		Tenant: config.Tenant{Namespace: tenant.Namespace, Name: tenant.Name},
 		Server: config.Server{
 			TLS:               spec.TLS.TerminatedElsewhere == nil,
+			MinTLSVersion:     config.TLSVersion(spec.TLS.MinTLSVersion),
 			CallbackURL:       cmp.Or(string(spec.CallbackURL), URL(tenant)),
 			EnvironmentType:   spec.EnvironmentType,
 			DrainDelaySeconds: runtime.DrainDelaySeconds,

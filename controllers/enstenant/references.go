@@ -47,13 +47,22 @@ func (p *pass) resolveReferences(ctx context.Context) error {
 		found = append(found, finding)
 	}
 	providers := condition.Summarize("", "", found[ofEndpoints:]...)
+	autodiscover, err := p.resolveAutodiscover(ctx)
+	if err != nil {
+		return err
+	}
+	found = append(found, autodiscover)
 	if !endpoints.Good() {
 		p.references.CarryEndpoints(last)
 	}
 	if !providers.Good() {
 		p.references.CarryProviders(last)
 	}
+	if !autodiscover.Good() {
+		p.references.CarryAutodiscover(last)
+	}
 	p.references.Sort()
+	p.settings.Autodiscover = desired.AutodiscoverSettings(p.references)
 	p.findings.references = summarizeReferences(found)
 	p.renderable = rendered || p.findings.references.Good()
 	return nil
@@ -61,7 +70,7 @@ func (p *pass) resolveReferences(ctx context.Context) error {
 
 // summarizeReferences takes the status and reason of the worst and tells of all.
 func summarizeReferences(found []condition.Finding) *condition.Finding {
-	worst := condition.Summarize(v1alpha1.ReasonResolved, "All endpoints and push providers can be used", found...)
+	worst := condition.Summarize(v1alpha1.ReasonResolved, "Everything that is referred to can be used", found...)
 	if worst.Good() {
 		return &worst
 	}
@@ -102,6 +111,26 @@ func (p *pass) resolveProvider(ctx context.Context, name string) (condition.Find
 		p.references.AddProvider(provider)
 	}
 	return finding, nil
+}
+
+// resolveAutodiscover judges the bundle that Autodiscover's hosts are verified against.
+func (p *pass) resolveAutodiscover(ctx context.Context) (condition.Finding, error) {
+	autodiscover := p.tenant.Spec.Autodiscover
+	if autodiscover == nil {
+		return condition.OK(v1alpha1.ReasonResolved, ""), nil
+	}
+	bundle, err := p.Foreign.JudgeBundle(ctx, p.tenant.Namespace, autodiscover.CABundle, p.Clock.Now())
+	if err != nil {
+		return condition.Finding{}, err
+	}
+	p.findings.autodiscoverBundle = bundle.Status
+	p.lookAgain(bundle.LookAgain)
+	if bundle.Good() {
+		p.references.AddAutodiscover(autodiscover)
+		return bundle.Finding, nil
+	}
+	bundle.Message = "spec.autodiscover.caBundle: " + bundle.Message
+	return bundle.Finding, nil
 }
 
 func (p *pass) find(ctx context.Context, name string, into client.Object) (missing bool, err error) {

@@ -20,8 +20,9 @@ type findings struct {
 
 	references, secrets, database, tls, workload, available, rollout *condition.Finding
 
-	certificate *v1alpha1.CertificateStatus
-	replicas    int32
+	certificate        *v1alpha1.CertificateStatus
+	autodiscoverBundle *v1alpha1.BundleStatus
+	replicas           int32
 }
 
 // writeStatus says what was found. Only a pass that got through all phases may speak of the whole and of the
@@ -86,6 +87,7 @@ func (p *pass) setFields() {
 		status.Database = &v1alpha1.DatabaseStatus{Schema: p.names.Schema, Version: int32(p.login.version)}
 	}
 	status.Certificate = p.findings.certificate
+	status.AutodiscoverCABundle = p.findings.autodiscoverBundle
 }
 
 // provisionedFinding sums up everything but the running pods.

@@ -30,10 +30,11 @@ import (
 const (
 	indexEndpoints = "spec.endpoints"
 	indexProviders = "spec.pushProviders"
-	indexTLSSecret = "spec.tls"
+	// indexFiles is for the Secrets and ConfigMaps that the pods see files of.
+	indexFiles = "spec.files"
 )
 
-// Register adds the reconciler to the manager. Changes of users' Secrets are watched through others.
+// Register adds the reconciler to the manager. Changes of users' Secrets and ConfigMaps are watched through others.
 func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cache.Cache, options controller.Options) error {
 	if err := indexReferences(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -48,7 +49,8 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		For(&v1alpha1.EnsTenant{}, builder.WithPredicates(tenantChanges)).
 		Watches(&v1alpha1.EwsEndpoint{}, wake(indexEndpoints).On(byName)).
 		Watches(&v1alpha1.PushProvider{}, wake(indexProviders).On(byName)).
-		WatchesRawSource(foreign.Secrets(others, wake(indexTLSSecret).On(foreign.SecretIndex))).
+		WatchesRawSource(foreign.Secrets(others, wake(indexFiles).On(foreign.SecretIndex))).
+		WatchesRawSource(foreign.ConfigMaps(others, wake(indexFiles).On(foreign.ConfigMapIndex))).
 		WithOptions(options)
 	for _, child := range []client.Object{
 		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},
@@ -69,9 +71,7 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 	for index, values := range map[string]func(*v1alpha1.EnsTenant) []string{
 		indexEndpoints: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.Endpoints) },
 		indexProviders: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.PushProviders) },
-		indexTLSSecret: func(t *v1alpha1.EnsTenant) []string {
-			return []string{foreign.SecretIndex(desired.TLSSecretName(t))}
-		},
+		indexFiles:     fileReferences,
 	} {
 		err := indexer.IndexField(ctx, &v1alpha1.EnsTenant{}, index, func(object client.Object) []string {
 			return values(object.(*v1alpha1.EnsTenant))
@@ -81,6 +81,15 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 		}
 	}
 	return nil
+}
+
+// fileReferences are the Secrets and ConfigMaps that hold a tenant's certificate and certificate authorities.
+func fileReferences(tenant *v1alpha1.EnsTenant) []string {
+	found := []string{foreign.SecretIndex(desired.TLSSecretName(tenant))}
+	if autodiscover := tenant.Spec.Autodiscover; autodiscover != nil && autodiscover.CABundle != nil {
+		found = append(found, foreign.BundleIndex(*autodiscover.CABundle))
+	}
+	return found
 }
 
 func texts(names []v1alpha1.ResourceName) []string {

@@ -42,7 +42,7 @@ func (r Reader) JudgeBundle(ctx context.Context, namespace string, bundle *v1alp
 	status := &v1alpha1.BundleStatus{Certificates: int32(found.Certificates), NotAfter: new(metav1.NewTime(found.NotAfter))}
 	if !now.Before(found.LastNotAfter) {
 		return BundleFinding{Status: status, Finding: condition.Stuck(v1alpha1.ReasonExpired, fmt.Sprintf(
-			"All certificates in %s have expired: replace them", describe(*bundle)))}, nil
+			"%s holds no certificate that has not expired: replace them", describe(*bundle)))}, nil
 	}
 	return BundleFinding{
 		Finding:   condition.OK(v1alpha1.ReasonResolved, "Everything that is referred to is there"),

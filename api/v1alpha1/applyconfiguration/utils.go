@@ -32,6 +32,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ConfigMapKeyReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DatabaseStatus"):
 		return &apiv1alpha1.DatabaseStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveAutodiscover"):
+		return &apiv1alpha1.EffectiveAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveSettings"):
 		return &apiv1alpha1.EffectiveSettingsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointLimits"):
@@ -72,6 +74,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ResourceRequirementsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecretKeyReference"):
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SecureEmailGateway"):
+		return &apiv1alpha1.SecureEmailGatewayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantAutodiscover"):
+		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):
 		return &apiv1alpha1.TenantLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantNotifications"):

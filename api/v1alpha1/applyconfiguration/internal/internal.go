@@ -117,9 +117,26 @@ var schemaYAML = typed.YAMLObject(`types:
         scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.DeletionPolicy
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.Domain
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveAutodiscover
+  map:
+    fields:
+    - name: authenticationMethods
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.AuthenticationMethod
+          elementRelationship: associative
+    - name: cacheSeconds
+      type:
+        scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveSettings
   map:
     fields:
+    - name: autodiscover
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveAutodiscover
     - name: callbackURL
       type:
         scalar: string
@@ -141,6 +158,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
+    - name: minTLSVersion
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
     - name: notifications
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
@@ -194,6 +214,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantSpec
   map:
     fields:
+    - name: autodiscover
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutodiscover
     - name: callbackURL
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CallbackURL
@@ -242,6 +265,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
+    - name: autodiscoverCABundle
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
     - name: certificate
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateStatus
@@ -312,9 +338,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointLimits
+    - name: minTLSVersion
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
     - name: pinning
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointPinning
+    - name: secureEmailGateway
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecureEmailGateway
+    - name: serverVersion
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ServerVersion
     - name: url
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
@@ -359,6 +394,8 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.Hostname
   scalar: string
@@ -520,6 +557,40 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SecureEmailGateway
+  map:
+    fields:
+    - name: deviceIDHeader
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
+    - name: devicesHeader
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ServerVersion
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutodiscover
+  map:
+    fields:
+    - name: authenticationMethods
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.AuthenticationMethod
+          elementRelationship: associative
+    - name: caBundle
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateBundle
+    - name: cacheSeconds
+      type:
+        scalar: numeric
+    - name: domains
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Domain
+          elementRelationship: associative
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
   map:
     fields:
@@ -580,6 +651,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: certManager
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertManagerTLS
+    - name: minTLSVersion
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
     - name: secretName
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName

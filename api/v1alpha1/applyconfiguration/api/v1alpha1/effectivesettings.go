@@ -17,6 +17,10 @@ type EffectiveSettingsApplyConfiguration struct {
 	CallbackURL *string `json:"callbackURL,omitempty"`
 	// environmentType is what the tenant calls itself.
 	EnvironmentType *string `json:"environmentType,omitempty"`
+	// minTLSVersion is the oldest version of TLS that the tenant speaks; nothing if it serves plain http.
+	MinTLSVersion *apiv1alpha1.TLSVersion `json:"minTLSVersion,omitempty"`
+	// autodiscover is how a user's endpoint is found by the e-mail address; nothing if it is not.
+	Autodiscover *EffectiveAutodiscoverApplyConfiguration `json:"autodiscover,omitempty"`
 	// mailboxProof is how strictly a registration proves whose mailbox it is.
 	MailboxProof *apiv1alpha1.MailboxProof `json:"mailboxProof,omitempty"`
 	// notifications is what the phones are shown.
@@ -52,6 +56,22 @@ func (b *EffectiveSettingsApplyConfiguration) WithCallbackURL(value string) *Eff
 // If called multiple times, the EnvironmentType field is set to the value of the last call.
 func (b *EffectiveSettingsApplyConfiguration) WithEnvironmentType(value string) *EffectiveSettingsApplyConfiguration {
 	b.EnvironmentType = &value
+	return b
+}
+
+// WithMinTLSVersion sets the MinTLSVersion field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MinTLSVersion field is set to the value of the last call.
+func (b *EffectiveSettingsApplyConfiguration) WithMinTLSVersion(value apiv1alpha1.TLSVersion) *EffectiveSettingsApplyConfiguration {
+	b.MinTLSVersion = &value
+	return b
+}
+
+// WithAutodiscover sets the Autodiscover field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Autodiscover field is set to the value of the last call.
+func (b *EffectiveSettingsApplyConfiguration) WithAutodiscover(value *EffectiveAutodiscoverApplyConfiguration) *EffectiveSettingsApplyConfiguration {
+	b.Autodiscover = value
 	return b
 }
 

@@ -28,6 +28,9 @@ type EnsTenantSpecApplyConfiguration struct {
 	Endpoints []apiv1alpha1.ResourceName `json:"endpoints,omitempty"`
 	// pushProviders are the names of the PushProviders that notify the tenant's phones.
 	PushProviders []apiv1alpha1.ResourceName `json:"pushProviders,omitempty"`
+	// autodiscover finds a user's endpoint by the e-mail address, among the endpoints, where the phone does not name
+	// one. Unless set, nothing is asked.
+	Autodiscover *TenantAutodiscoverApplyConfiguration `json:"autodiscover,omitempty"`
 	// mailboxProof is how strictly a registration must prove whose mailbox it is: Required, or FirstUse, which takes
 	// the first mailbox that registers under a user id for its owner. In effect unless set: Required.
 	MailboxProof *apiv1alpha1.MailboxProof `json:"mailboxProof,omitempty"`
@@ -102,6 +105,14 @@ func (b *EnsTenantSpecApplyConfiguration) WithPushProviders(values ...apiv1alpha
 	for i := range values {
 		b.PushProviders = append(b.PushProviders, values[i])
 	}
+	return b
+}
+
+// WithAutodiscover sets the Autodiscover field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Autodiscover field is set to the value of the last call.
+func (b *EnsTenantSpecApplyConfiguration) WithAutodiscover(value *TenantAutodiscoverApplyConfiguration) *EnsTenantSpecApplyConfiguration {
+	b.Autodiscover = value
 	return b
 }
 

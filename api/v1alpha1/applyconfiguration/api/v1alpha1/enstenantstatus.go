@@ -32,6 +32,8 @@ type EnsTenantStatusApplyConfiguration struct {
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
 	// certificate is the one that phones and Exchange see.
 	Certificate *CertificateStatusApplyConfiguration `json:"certificate,omitempty"`
+	// autodiscoverCABundle describes the bundle that Autodiscover's hosts are verified against.
+	AutodiscoverCABundle *BundleStatusApplyConfiguration `json:"autodiscoverCABundle,omitempty"`
 }
 
 // EnsTenantStatusApplyConfiguration constructs a declarative configuration of the EnsTenantStatus type for use with
@@ -114,5 +116,13 @@ func (b *EnsTenantStatusApplyConfiguration) WithDatabase(value *DatabaseStatusAp
 // If called multiple times, the Certificate field is set to the value of the last call.
 func (b *EnsTenantStatusApplyConfiguration) WithCertificate(value *CertificateStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
 	b.Certificate = value
+	return b
+}
+
+// WithAutodiscoverCABundle sets the AutodiscoverCABundle field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the AutodiscoverCABundle field is set to the value of the last call.
+func (b *EnsTenantStatusApplyConfiguration) WithAutodiscoverCABundle(value *BundleStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
+	b.AutodiscoverCABundle = value
 	return b
 }

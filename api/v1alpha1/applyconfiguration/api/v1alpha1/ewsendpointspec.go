@@ -19,9 +19,21 @@ type EwsEndpointSpecApplyConfiguration struct {
 	URL *apiv1alpha1.HTTPSURL `json:"url,omitempty"`
 	// pinning says how the server's certificate is verified.
 	Pinning *EndpointPinningApplyConfiguration `json:"pinning,omitempty"`
-	// authenticationMethods are the ways in which a user's credential may be presented to the server. In effect unless
-	// set: Basic.
+	// authenticationMethods are the ways in which a user's credential may be presented to the server: Basic and NTLM
+	// present user name and password, OAuth an access token, ClientCertificate a certificate in the TLS handshake.
+	// Where Basic and NTLM are both listed, Basic is used unless the server does not offer it. A certificate beside a
+	// password or a token needs both listed, e.g. Basic and ClientCertificate. What is not listed is never used,
+	// whatever the server offers. In effect unless set: Basic.
 	AuthenticationMethods []apiv1alpha1.AuthenticationMethod `json:"authenticationMethods,omitempty"`
+	// secureEmailGateway says that the url is that of a Secure Email Gateway (SEG), which lets compliant devices pass
+	// and needs to be told which they are. Write it as {} where the gateway expects the usual headers.
+	SecureEmailGateway *SecureEmailGatewayApplyConfiguration `json:"secureEmailGateway,omitempty"`
+	// minTLSVersion is the oldest version of TLS that is spoken with the server. VersionTLS10 and VersionTLS11 are
+	// broken and only for a server that cannot do better. In effect unless set: VersionTLS12.
+	MinTLSVersion *apiv1alpha1.TLSVersion `json:"minTLSVersion,omitempty"`
+	// serverVersion is the newest RequestServerVersion that is sent to the server. Unless set, it is found out: Exchange
+	// refuses what it does not know, and is then asked for less.
+	ServerVersion *apiv1alpha1.ServerVersion `json:"serverVersion,omitempty"`
 	// limits bound what is asked of the server.
 	Limits *EndpointLimitsApplyConfiguration `json:"limits,omitempty"`
 }
@@ -55,6 +67,30 @@ func (b *EwsEndpointSpecApplyConfiguration) WithAuthenticationMethods(values ...
 	for i := range values {
 		b.AuthenticationMethods = append(b.AuthenticationMethods, values[i])
 	}
+	return b
+}
+
+// WithSecureEmailGateway sets the SecureEmailGateway field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SecureEmailGateway field is set to the value of the last call.
+func (b *EwsEndpointSpecApplyConfiguration) WithSecureEmailGateway(value *SecureEmailGatewayApplyConfiguration) *EwsEndpointSpecApplyConfiguration {
+	b.SecureEmailGateway = value
+	return b
+}
+
+// WithMinTLSVersion sets the MinTLSVersion field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MinTLSVersion field is set to the value of the last call.
+func (b *EwsEndpointSpecApplyConfiguration) WithMinTLSVersion(value apiv1alpha1.TLSVersion) *EwsEndpointSpecApplyConfiguration {
+	b.MinTLSVersion = &value
+	return b
+}
+
+// WithServerVersion sets the ServerVersion field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ServerVersion field is set to the value of the last call.
+func (b *EwsEndpointSpecApplyConfiguration) WithServerVersion(value apiv1alpha1.ServerVersion) *EwsEndpointSpecApplyConfiguration {
+	b.ServerVersion = &value
 	return b
 }
 

@@ -21,6 +21,9 @@ type TenantTLSApplyConfiguration struct {
 	SecretName *apiv1alpha1.ResourceName `json:"secretName,omitempty"`
 	// terminatedElsewhere says that something in front of the tenant serves https, and the tenant plain http behind it.
 	TerminatedElsewhere *apiv1alpha1.TerminatedElsewhere `json:"terminatedElsewhere,omitempty"`
+	// minTLSVersion is the oldest version of TLS that phones and Exchange may speak with the tenant. VersionTLS10 and
+	// VersionTLS11 are broken and only for an Exchange server that cannot do better. In effect unless set: VersionTLS12.
+	MinTLSVersion *apiv1alpha1.TLSVersion `json:"minTLSVersion,omitempty"`
 }
 
 // TenantTLSApplyConfiguration constructs a declarative configuration of the TenantTLS type for use with
@@ -50,5 +53,13 @@ func (b *TenantTLSApplyConfiguration) WithSecretName(value apiv1alpha1.ResourceN
 // If called multiple times, the TerminatedElsewhere field is set to the value of the last call.
 func (b *TenantTLSApplyConfiguration) WithTerminatedElsewhere(value apiv1alpha1.TerminatedElsewhere) *TenantTLSApplyConfiguration {
 	b.TerminatedElsewhere = &value
+	return b
+}
+
+// WithMinTLSVersion sets the MinTLSVersion field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the MinTLSVersion field is set to the value of the last call.
+func (b *TenantTLSApplyConfiguration) WithMinTLSVersion(value apiv1alpha1.TLSVersion) *TenantTLSApplyConfiguration {
+	b.MinTLSVersion = &value
 	return b
 }
