@@ -29,37 +29,50 @@ const (
 	maxBackOff = time.Hour
 )
 
-// version is the RequestServerVersion of a request: the oldest that knows what the request uses.
-type version string
-
-const (
-	exchange2010SP2 version = "Exchange2010_SP2"
-	exchange2013    version = "Exchange2013"
-)
-
 // envelope wraps the body's element as sent. Prefixes m and t are declared for it.
 func envelope(v version, body string) []byte {
 	return []byte(`<?xml version="1.0" encoding="utf-8"?>` +
 		`<soap:Envelope xmlns:soap="` + soap.Envelope + `" xmlns:m="` + soap.Messages + `" xmlns:t="` + soap.Types + `">` +
-		`<soap:Header><t:RequestServerVersion Version="` + string(v) + `"/></soap:Header>` +
+		`<soap:Header><t:RequestServerVersion Version="` + v.String() + `"/></soap:Header>` +
 		`<soap:Body>` + body + `</soap:Body></soap:Envelope>`)
 }
 
-// call sends body and returns the response messages: the children of ResponseMessages. Every error is an *Error.
-func (s *Session) call(ctx context.Context, operation Operation, v version, body string) ([]*soap.Element, error) {
+// call sends what compose makes for a version and returns the response messages (the children of ResponseMessages) and
+// the version in use: the one that is wanted or, if the server does not know it, an older one. Every error is an *Error.
+func (s *Session) call(ctx context.Context, operation Operation, wanted version, compose func(version) string) ([]*soap.Element, version, error) {
+	for v := min(wanted, s.client.newestVersion()); ; v-- {
+		messages, err := s.callOnce(ctx, operation, v, compose(v))
+		if e, ok := errors.AsType[*Error](err); !ok || e.Code != ErrorInvalidServerVersion || v == exchange2010SP1 {
+			return messages, v, err
+		}
+		s.client.versionRefused(v)
+	}
+}
+
+// always makes the same body for every version.
+func always(body string) func(version) string { return func(version) string { return body } }
+
+// callOnce is one request with its log line.
+func (s *Session) callOnce(ctx context.Context, operation Operation, v version, body string) ([]*soap.Element, error) {
 	start := s.client.options.Clock.Now()
 	messages, status, err := s.exchange(ctx, operation, v, body)
-	s.client.options.Logger.LogAttrs(ctx, slog.LevelDebug, "EWS call",
+	attributes := []slog.Attr{
 		slog.String("operation", string(operation)), slog.String("endpoint", s.client.Endpoint()),
 		slog.String("activityId", s.activityID), slog.Int("status", status),
-		slog.Duration("took", s.client.options.Clock.Since(start)), slog.Bool("ok", err == nil))
+		slog.Duration("took", s.client.options.Clock.Since(start)), slog.Bool("ok", err == nil),
+	}
+	if s.gateway.transaction != "" {
+		attributes = append(attributes, slog.String("gatewayTransaction", s.gateway.transaction))
+	}
+	s.client.options.Logger.LogAttrs(ctx, slog.LevelDebug, "EWS call", attributes...)
 	return messages, err
 }
 
-// exchange is call without its log line.
+// exchange is callOnce without its log line.
 func (s *Session) exchange(ctx context.Context, operation Operation, v version, body string) ([]*soap.Element, int, error) {
 	ctx, cancel := s.client.withTimeout(ctx)
 	defer cancel()
+	s.gateway.forgetLast()
 	if err := s.client.slots.Acquire(ctx, 1); err != nil {
 		return nil, 0, s.failure(operation, 0, s.client.cause(ctx, err))
 	}
@@ -70,6 +83,7 @@ func (s *Session) exchange(ctx context.Context, operation Operation, v version, 
 		return nil, 0, s.failure(operation, 0, s.client.cause(ctx, err))
 	}
 	defer response.Body.Close()
+	s.hearGateway(response.Header)
 	status := response.StatusCode
 	if status != http.StatusOK && status != http.StatusInternalServerError {
 		_, _ = io.CopyN(io.Discard, response.Body, maxDrainBytes)
@@ -80,6 +94,9 @@ func (s *Session) exchange(ctx context.Context, operation Operation, v version, 
 		return nil, status, s.failure(operation, status, s.client.cause(ctx, err))
 	}
 	messages, err := s.read(operation, response, content)
+	if err == nil {
+		s.hearVerdicts(response.Header)
+	}
 	return messages, status, err
 }
 
@@ -95,16 +112,19 @@ func (s *Session) send(ctx context.Context, content []byte) (*http.Response, err
 	request.Header.Set("User-Agent", s.client.options.Endpoint.UserAgent)
 	request.Header.Set("client-request-id", s.activityID)
 	request.Header.Set("return-client-request-id", "true")
+	s.nameDevices(request.Header)
 	if s.unfit != nil {
 		return nil, s.unfit
 	}
 	return s.conn.RoundTrip(request)
 }
 
+var errTooLarge = fmt.Errorf("%w: more than %d bytes", ErrResponse, maxResponseBytes)
+
 // read returns the response messages of an answer with status 200 or 500.
 func (s *Session) read(operation Operation, response *http.Response, content []byte) ([]*soap.Element, error) {
 	if len(content) > maxResponseBytes {
-		return nil, s.failure(operation, response.StatusCode, fmt.Errorf("%w: more than %d bytes", ErrResponse, maxResponseBytes))
+		return nil, s.failure(operation, response.StatusCode, errTooLarge)
 	}
 	body, err := soap.ReadBody(content)
 	if err != nil {
@@ -152,6 +172,8 @@ func (s *Session) refused(operation Operation, status int, code ResponseCode, me
 func (s *Session) refusal(operation Operation, response *http.Response) *Error {
 	e := s.failure(operation, response.StatusCode, nil)
 	switch {
+	case e.gateway && gatewayHints[response.StatusCode] != "":
+		e.hint = gatewayHints[response.StatusCode]
 	case response.StatusCode == http.StatusUnauthorized, response.StatusCode == http.StatusForbidden:
 		e.hint = s.conn.Hint(response)
 		e.tokenExpired = response.StatusCode == http.StatusUnauthorized && authn.TokenExpired(response.Header)
@@ -176,7 +198,10 @@ func (s *Session) notSOAP(operation Operation, response *http.Response) *Error {
 
 // failure is the *Error of an operation with the cause below HTTP.
 func (s *Session) failure(operation Operation, status int, cause error) *Error {
-	return &Error{Operation: operation, Endpoint: s.client.address, HTTPStatus: status, Err: cause}
+	return &Error{
+		Operation: operation, Endpoint: s.client.address, HTTPStatus: status, Err: cause,
+		GatewayTransaction: s.gateway.transaction, gateway: s.client.options.Endpoint.SecureEmailGateway != nil,
+	}
 }
 
 // redirectHint names the other server but not its path and query, which may hold anything.

@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"sync/atomic"
 	"time"
 
 	"golang.org/x/sync/semaphore"
@@ -41,11 +40,10 @@ type Options struct {
 type Client struct {
 	options Options
 	// address is what errors and logs say: scheme, host and path.
-	address string
-	authn   *authn.Authenticator
-	slots   *semaphore.Weighted
-	// before2013 is when the server last refused a request of version Exchange2013, in Unix nanoseconds; 0 is never.
-	before2013 atomic.Int64
+	address  string
+	authn    *authn.Authenticator
+	slots    *semaphore.Weighted
+	versions versionMemory
 }
 
 // NewClient returns a Client. It does not connect. Close it when the endpoint's configuration changes.
@@ -100,6 +98,7 @@ type Session struct {
 	// unfit is why no call can be made: the endpoint does not allow the credential.
 	unfit      error
 	activityID string
+	gateway    gateway
 }
 
 // Close gives the session's own connections back.

@@ -260,25 +260,6 @@ func TestOnlyTheFieldsAskedForAreFetched(t *testing.T) {
 	}
 }
 
-func TestAServerBefore2013IsAskedWithoutPreviewOnceItHasRefusedIt(t *testing.T) {
-	t.Parallel()
-	exchange := newExchange(t, ewstest.Options{Version: "Exchange2010_SP2"})
-	session, ctx := aliceAt(t, exchange), testContext(t)
-	id, err := exchange.Deliver(alice, ewstest.Mail{Subject: "hello", Preview: "text"})
-	if err != nil {
-		t.Fatal(err)
-	}
-	for range 2 {
-		messages, err := session.Messages(ctx, []string{id}, ews.Fields{Subject: true, Preview: true})
-		if err != nil || messages[0].Subject != "hello" || messages[0].Preview != "" {
-			t.Fatalf("fetched %+v, error %v", messages, err)
-		}
-	}
-	if got := len(exchange.Requests()); got != 3 {
-		t.Errorf("%d requests, want 3: refused, without preview, and at once without preview", got)
-	}
-}
-
 func TestNamesAreResolvedWithAllTheirMatches(t *testing.T) {
 	t.Parallel()
 	exchange := newExchange(t, ewstest.Options{})

@@ -65,6 +65,7 @@ var codeHints = map[ResponseCode]string{
 	ErrorExceededSubscriptionCount:  "too many subscriptions; abandoned ones end by themselves, or raise EWSMaxSubscriptions in the throttling policy",
 	ErrorExceededConnectionCount:    "too many connections of this user; raise EWSMaxConcurrency in the throttling policy",
 	ErrorInvalidPushSubscriptionURL: "Exchange does not accept the webhook's address; check the tenant's callbackURL",
+	ErrorInvalidServerVersion:       "the server is older than Exchange 2010 SP1, which is the oldest that is supported",
 	ErrorNonExistentMailbox:         "there is no such mailbox on this server",
 	ErrorPasswordChangeRequired:     "the user must change the password first",
 	ErrorPasswordExpired:            "the user's password has expired",

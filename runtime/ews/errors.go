@@ -18,7 +18,7 @@ import (
 var (
 	// ErrUnauthorized: 401. The credential was refused; asking again may lock the account out.
 	ErrUnauthorized = errors.New("unauthorized")
-	// ErrForbidden: 403. EWS is not allowed to this user, application or licence, or the URL has no path (E-06).
+	// ErrForbidden: 403, but not through a SEG. EWS is not allowed to this user, application or licence, or the URL has no path (E-06).
 	ErrForbidden = errors.New("forbidden")
 	// ErrNotFound: 404. There is no EWS at this URL.
 	ErrNotFound = errors.New("not found")
@@ -27,6 +27,12 @@ var (
 	// ErrWrongServer: this server does not serve the mailbox (any longer), and Autodiscover has to be run again: a
 	// redirect, ErrorWrongServerVersion or ErrorProxyRequestNotAllowed.
 	ErrWrongServer = errors.New("wrong server")
+	// ErrGatewayNotReady: 204 of a SEG that has not loaded its policies (G-07).
+	ErrGatewayNotReady = errors.New("gateway not ready")
+	// ErrDevicesUnknown: 400 of a SEG that knows none of the devices (G-09).
+	ErrDevicesUnknown = errors.New("devices unknown")
+	// ErrNotCompliant: 403 of a SEG for which none of the devices is compliant (G-08).
+	ErrNotCompliant = errors.New("devices not compliant")
 	// ErrUnavailable: 429, 502, 503 or 504. The server or a proxy before it is overloaded or down.
 	ErrUnavailable = errors.New("unavailable")
 	// ErrServerBusy: ErrorServerBusy. BackOff says how long to leave this mailbox alone.
@@ -61,12 +67,16 @@ type Error struct {
 	Code ResponseCode
 	// BackOff is how long the server asks to wait: BackOffMilliseconds or Retry-After. It may be minutes.
 	BackOff time.Duration
+	// GatewayTransaction is the SEG's own name for the call (G-06), if there is a SEG and it gave one.
+	GatewayTransaction string
 	// Err is the cause below HTTP, if there is one.
 	Err error
 	// hint is what the answer itself adds to the text.
 	hint string
 	// tokenExpired says that a 401 gives the token's end as its reason.
 	tokenExpired bool
+	// gateway says that a SEG was asked.
+	gateway bool
 }
 
 // Error says what happened, where, and what to do about it.
@@ -81,6 +91,9 @@ func (e *Error) Error() string {
 	}
 	if hint != "" {
 		text += " (" + hint + ")"
+	}
+	if e.GatewayTransaction != "" {
+		text += ", SEG transaction " + e.GatewayTransaction
 	}
 	return text
 }
@@ -148,31 +161,36 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // Is reports whether e is of the kind target, one of this package's Err values.
 func (e *Error) Is(target error) bool {
-	switch target {
-	case ErrUnauthorized:
-		return e.HTTPStatus == http.StatusUnauthorized
-	case ErrForbidden:
-		return e.HTTPStatus == http.StatusForbidden
-	case ErrNotFound:
-		return e.HTTPStatus == http.StatusNotFound
-	case ErrRedirect:
-		return e.HTTPStatus >= http.StatusMultipleChoices && e.HTTPStatus < http.StatusBadRequest
-	case ErrWrongServer:
-		return e.Code == ErrorWrongServerVersion || e.Code == ErrorProxyRequestNotAllowed || e.Is(ErrRedirect)
-	case ErrTokenExpired:
-		return e.tokenExpired
-	case ErrUnavailable:
-		return unavailable(e.HTTPStatus)
-	case ErrServerBusy:
-		return e.Code == ErrorServerBusy
-	case ErrItemNotFound:
-		return e.Code == ErrorItemNotFound || e.Code == ErrorFolderNotFound
-	case ErrAccessDenied:
+	is, known := kinds[target]
+	return known && is(e)
+}
+
+// kinds are what can be told from an answer. The others are told from Err.
+var kinds = map[error]func(e *Error) bool{
+	ErrUnauthorized:    func(e *Error) bool { return e.HTTPStatus == http.StatusUnauthorized },
+	ErrTokenExpired:    func(e *Error) bool { return e.tokenExpired },
+	ErrForbidden:       func(e *Error) bool { return e.HTTPStatus == http.StatusForbidden && !e.gateway },
+	ErrNotCompliant:    func(e *Error) bool { return e.HTTPStatus == http.StatusForbidden && e.gateway },
+	ErrDevicesUnknown:  func(e *Error) bool { return e.HTTPStatus == http.StatusBadRequest && e.gateway },
+	ErrGatewayNotReady: func(e *Error) bool { return e.HTTPStatus == http.StatusNoContent && e.gateway },
+	ErrNotFound:        func(e *Error) bool { return e.HTTPStatus == http.StatusNotFound },
+	ErrRedirect:        redirected,
+	ErrWrongServer: func(e *Error) bool {
+		return redirected(e) || e.Code == ErrorWrongServerVersion || e.Code == ErrorProxyRequestNotAllowed
+	},
+	ErrUnavailable:  func(e *Error) bool { return unavailable(e.HTTPStatus) },
+	ErrServerBusy:   func(e *Error) bool { return e.Code == ErrorServerBusy },
+	ErrItemNotFound: func(e *Error) bool { return e.Code == ErrorItemNotFound || e.Code == ErrorFolderNotFound },
+	ErrAccessDenied: func(e *Error) bool {
 		return e.Code == ErrorAccessDenied || e.Code == ErrorNonExistentMailbox || e.Code == ErrorSubscriptionDelegateAccess
-	case ErrAccountUnusable:
+	},
+	ErrAccountUnusable: func(e *Error) bool {
 		return e.Code == ErrorAccountDisabled || e.Code == ErrorPasswordExpired || e.Code == ErrorPasswordChangeRequired
-	}
-	return false
+	},
+}
+
+func redirected(e *Error) bool {
+	return e.HTTPStatus >= http.StatusMultipleChoices && e.HTTPStatus < http.StatusBadRequest
 }
 
 func unavailable(status int) bool {
@@ -199,7 +217,7 @@ func Transient(err error) bool {
 		// A page of a proxy that is just being restarted, or an answer cut short.
 		return e.HTTPStatus == http.StatusOK || e.HTTPStatus == http.StatusInternalServerError
 	case e.HTTPStatus != 0:
-		return unavailable(e.HTTPStatus) || e.HTTPStatus == http.StatusInternalServerError
+		return unavailable(e.HTTPStatus) || e.HTTPStatus == http.StatusInternalServerError || e.Is(ErrGatewayNotReady)
 	default:
 		return transientConnection(e.Err)
 	}

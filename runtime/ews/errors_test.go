@@ -25,7 +25,7 @@ import (
 var allKinds = []error{
 	ews.ErrUnauthorized, ews.ErrForbidden, ews.ErrNotFound, ews.ErrRedirect, ews.ErrUnavailable, ews.ErrServerBusy,
 	ews.ErrItemNotFound, ews.ErrAccessDenied, ews.ErrAccountUnusable, ews.ErrCertificate, ews.ErrTimeout, ews.ErrResponse,
-	ews.ErrAuthType, ews.ErrWrongServer, ews.ErrTokenExpired,
+	ews.ErrAuthType, ews.ErrWrongServer, ews.ErrTokenExpired, ews.ErrGatewayNotReady, ews.ErrDevicesUnknown, ews.ErrNotCompliant,
 }
 
 // redirected is what every redirect is.

@@ -11,14 +11,11 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews/internal/soap"
 )
 
-// A server that was found to be older than Exchange 2013 is asked for previews again after this time: it may have been
-// upgraded.
-const before2013Memory = time.Hour
-
 // Fields are the parts of a mail to fetch; only those that the notification policy shows (E-21).
 type Fields struct {
 	Sender, Subject bool
-	// Preview is the first 256 characters of the text. Servers before Exchange 2013 have none: it stays empty.
+	// Preview is the first 256 UTF-16 units of the text. Servers before Exchange 2013 have none: the text itself is
+	// fetched and cut, unless it is too long, when the preview stays empty.
 	Preview bool
 }
 
@@ -46,14 +43,16 @@ func (s *Session) Messages(ctx context.Context, itemIDs []string, fields Fields)
 	if len(itemIDs) == 0 {
 		return nil, nil
 	}
-	v := exchange2010SP2
-	if fields.Preview && s.client.knowsPreview() {
-		v = exchange2013
+	wanted := exchange2010SP2
+	if fields.Preview {
+		wanted = exchange2013
 	}
-	elements, err := s.call(ctx, OpGetItem, v, itemsBody(itemIDs, fields, v))
-	if e, ok := errors.AsType[*Error](err); ok && v == exchange2013 && e.Code == ErrorInvalidServerVersion {
-		s.client.before2013.Store(s.client.options.Clock.Now().UnixNano())
-		elements, err = s.call(ctx, OpGetItem, exchange2010SP2, itemsBody(itemIDs, fields, exchange2010SP2))
+	compose := func(v version) string { return itemsBody(itemIDs, fields, v) }
+	elements, v, err := s.call(ctx, OpGetItem, wanted, compose)
+	if errors.Is(err, errTooLarge) && fields.Preview && v < exchange2013 {
+		// Some text is enormous. Better a notification without preview than none.
+		fields.Preview = false
+		elements, _, err = s.call(ctx, OpGetItem, exchange2010SP2, compose)
 	}
 	if err != nil {
 		return nil, err
@@ -74,15 +73,13 @@ func (s *Session) parseMessages(elements []*soap.Element, itemIDs []string) ([]M
 	return messages, nil
 }
 
-// knowsPreview reports whether the server is, as far as we know, Exchange 2013 or newer.
-func (c *Client) knowsPreview() bool {
-	refused := c.before2013.Load()
-	return refused == 0 || c.options.Clock.Since(time.Unix(0, refused)) > before2013Memory
-}
-
 func itemsBody(itemIDs []string, fields Fields, v version) string {
 	var b strings.Builder
-	b.WriteString(`<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>`)
+	b.WriteString(`<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape>`)
+	if fields.Preview && v < exchange2013 {
+		b.WriteString(`<t:BodyType>Text</t:BodyType>`)
+	}
+	b.WriteString(`<t:AdditionalProperties>`)
 	for _, property := range properties(fields, v) {
 		b.WriteString(`<t:FieldURI FieldURI="` + property + `"/>`)
 	}
@@ -102,8 +99,11 @@ func properties(fields Fields, v version) []string {
 	if fields.Sender {
 		all = append(all, "message:From", "message:Sender")
 	}
-	if fields.Preview && v == exchange2013 {
+	if fields.Preview && v >= exchange2013 {
 		all = append(all, "item:Preview")
+	}
+	if fields.Preview && v < exchange2013 {
+		all = append(all, "item:Body")
 	}
 	return all
 }
@@ -126,6 +126,9 @@ func (s *Session) parseMessage(element *soap.Element) Message {
 		IsRead:         boolean(item.Child(soap.Types, "IsRead")),
 		Subject:        item.Child(soap.Types, "Subject").Text(),
 		Preview:        item.Child(soap.Types, "Preview").Text(),
+	}
+	if body := item.Child(soap.Types, "Body"); body != nil {
+		message.Preview = previewOf(body.Text())
 	}
 	if at, err := time.Parse(time.RFC3339, item.Child(soap.Types, "DateTimeReceived").Text()); err == nil {
 		message.ReceivedAt = at

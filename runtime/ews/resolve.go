@@ -17,7 +17,7 @@ type Resolution struct {
 	Name string
 	// EmailAddress is the primary address, of the kind RoutingType (SMTP or EX).
 	EmailAddress, RoutingType string
-	// Alias is the Exchange alias (mailNickname), empty if the server does not tell.
+	// Alias is the Exchange alias (mailNickname), empty if the server does not tell, as before Exchange 2010 SP2.
 	Alias string
 	// Addresses are the SMTP addresses of the directory's contact data, as many as the server tells (at most three),
 	// without the prefix "smtp:". The primary one is usually among them.
@@ -31,7 +31,7 @@ func (s *Session) ResolveNames(ctx context.Context, name string) ([]Resolution, 
 	if name == "" {
 		return nil, errors.New("resolving a name: it must not be empty")
 	}
-	messages, err := s.call(ctx, OpResolveNames, exchange2010SP2, resolveBody(name))
+	messages, _, err := s.call(ctx, OpResolveNames, exchange2010SP2, func(v version) string { return resolveBody(name, v) })
 	if err != nil {
 		return nil, err
 	}
@@ -55,9 +55,13 @@ func (s *Session) parseResolutions(messages []*soap.Element) ([]Resolution, erro
 	return resolutions, nil
 }
 
-// resolveBody asks for all of the contact's properties: the alias is not in the default set.
-func resolveBody(name string) string {
-	return `<m:ResolveNames ReturnFullContactData="true" SearchScope="ActiveDirectory" ContactDataShape="AllProperties">` +
+// resolveBody asks for all of the contact's properties where the version lets us: the alias is not in the default set.
+func resolveBody(name string, v version) string {
+	shape := ""
+	if v >= exchange2010SP2 {
+		shape = ` ContactDataShape="AllProperties"`
+	}
+	return `<m:ResolveNames ReturnFullContactData="true" SearchScope="ActiveDirectory"` + shape + `>` +
 		`<m:UnresolvedEntry>` + soap.Escape(name) + `</m:UnresolvedEntry></m:ResolveNames>`
 }
 

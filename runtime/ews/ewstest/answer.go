@@ -132,9 +132,18 @@ func (s *Server) answerMessage(d dialect, xml string) []byte {
 	if strings.HasPrefix(xml, "<s:Fault>") {
 		d = answerDialects[0]
 	}
-	header := fmt.Sprintf(`<h:ServerVersionInfo xmlns:h="%s" MajorVersion="15" MinorVersion="1" MajorBuildNumber="2507"`+
-		` MinorBuildNumber="6" Version="%s"/>`, soap.Types, s.options.Version)
+	build := builds[s.options.Version]
+	header := fmt.Sprintf(`<h:ServerVersionInfo xmlns:h="%s" MajorVersion="%d" MinorVersion="%d" MajorBuildNumber="%d"`+
+		` MinorBuildNumber="%d" Version="%s"/>`, soap.Types, build[0], build[1], build[2], build[3], s.options.Version)
 	return d.message(header, xml)
+}
+
+// builds are what servers say of themselves, by the newest version that they know.
+var builds = map[string][4]int{
+	"Exchange2007": {8, 0, 685, 24}, "Exchange2007_SP1": {8, 3, 83, 6}, "Exchange2009": {14, 0, 639, 21},
+	"Exchange2010": {14, 0, 639, 21}, "Exchange2010_SP1": {14, 1, 218, 15}, "Exchange2010_SP2": {14, 3, 123, 4},
+	"Exchange2012": {15, 0, 516, 32}, "Exchange2013": {15, 0, 620, 29}, "Exchange2013_SP1": {15, 0, 1497, 48},
+	"Exchange2015": {15, 1, 225, 42}, "Exchange2016": {15, 1, 2507, 6},
 }
 
 // withoutURL takes the webhook's address off an error of net/http.

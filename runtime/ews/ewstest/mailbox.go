@@ -36,6 +36,8 @@ type Mail struct {
 	Subject string
 	// Preview is the beginning of the text; the server cuts it to 256 characters.
 	Preview string
+	// Body is the whole text; empty is Preview.
+	Body string
 	// Element is the kind of item: Message (if empty), MeetingRequest, PostItem, …
 	Element string
 }

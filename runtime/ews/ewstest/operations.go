@@ -116,14 +116,16 @@ func folderXML(box *mailbox, folder *folder, fields []string) string {
 }
 
 func (s *Server) getItem(c *call, version int) *answer {
-	fields, refused := requestedFields(c.body.Child(soap.Messages, "ItemShape"), version)
+	shape := c.body.Child(soap.Messages, "ItemShape")
+	fields, refused := requestedFields(shape, version)
 	if refused != nil {
 		return refused
 	}
+	asText := shape.Child(soap.Types, "BodyType").Text() == "Text"
 	var results []string
 	first := ""
 	for _, element := range c.body.Child(soap.Messages, "ItemIds").Children {
-		code, content := s.openItem(c.user, element.Attribute("Id"), fields)
+		code, content := s.openItem(c.user, element.Attribute("Id"), fields, asText)
 		class := "Success"
 		if code != "NoError" {
 			class = "Error"
@@ -136,7 +138,7 @@ func (s *Server) getItem(c *call, version int) *answer {
 	return responses("GetItem", first, results...)
 }
 
-func (s *Server) openItem(user *mailbox, id string, fields []string) (code, content string) {
+func (s *Server) openItem(user *mailbox, id string, fields []string, asText bool) (code, content string) {
 	if id == "" {
 		return "ErrorInvalidIdEmpty", ""
 	}
@@ -147,14 +149,14 @@ func (s *Server) openItem(user *mailbox, id string, fields []string) (code, cont
 	case !user.opens(box):
 		return "ErrorAccessDenied", ""
 	}
-	return "NoError", found.xml(fields, s.newChangeKey())
+	return "NoError", found.xml(fields, asText, s.newChangeKey())
 }
 
 // previewLength is what Exchange keeps of a text for item:Preview, in UTF-16 units.
 const previewLength = 256
 
 // xml writes an item in the schema's order. It has only the properties that were asked for.
-func (i *item) xml(fields []string, changeKey string) string {
+func (i *item) xml(fields []string, asText bool, changeKey string) string {
 	element := i.mail.Element
 	if element == "" {
 		element = "Message"
@@ -169,6 +171,7 @@ func (i *item) xml(fields []string, changeKey string) string {
 	put("item:ParentFolderId", idXML("ParentFolderId", i.folder.id, i.folder.changeKey))
 	put("item:ItemClass", `<t:ItemClass>IPM.Note</t:ItemClass>`)
 	put("item:Subject", `<t:Subject>`+soap.Escape(i.mail.Subject)+`</t:Subject>`)
+	put("item:Body", i.mail.bodyXML(asText))
 	put("item:DateTimeReceived", `<t:DateTimeReceived>`+i.received.UTC().Format(time.RFC3339)+`</t:DateTimeReceived>`)
 	put("item:Preview", `<t:Preview>`+soap.Escape(cutUTF16(i.mail.Preview, previewLength))+`</t:Preview>`)
 	put("message:Sender", `<t:Sender>`+i.mail.sender()+`</t:Sender>`)
@@ -179,6 +182,18 @@ func (i *item) xml(fields []string, changeKey string) string {
 	put("message:IsRead", fmt.Sprintf(`<t:IsRead>%t</t:IsRead>`, i.read))
 	b.WriteString(`</t:` + element + `>`)
 	return b.String()
+}
+
+// bodyXML is the text as it is or, as Exchange prefers, as a page.
+func (m Mail) bodyXML(asText bool) string {
+	text := m.Body
+	if text == "" {
+		text = m.Preview
+	}
+	if asText {
+		return `<t:Body BodyType="Text">` + soap.Escape(text) + `</t:Body>`
+	}
+	return `<t:Body BodyType="HTML">` + soap.Escape("<html><body>"+soap.Escape(text)+"</body></html>") + `</t:Body>`
 }
 
 func (m Mail) sender() string {

@@ -217,6 +217,7 @@ var fieldVersions = map[string]string{
 	"item:ParentFolderId":       "Exchange2007",
 	"item:ItemClass":            "Exchange2007",
 	"item:Subject":              "Exchange2007",
+	"item:Body":                 "Exchange2007",
 	"item:DateTimeReceived":     "Exchange2007",
 	"item:Preview":              "Exchange2013",
 	"message:From":              "Exchange2007",
