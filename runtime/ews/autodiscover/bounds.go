@@ -118,7 +118,7 @@ type mailAddress struct {
 func split(text string) (mailAddress, error) {
 	at := strings.LastIndexByte(text, '@')
 	unfit := func(r rune) bool { return unicode.IsControl(r) || r == unicode.ReplacementChar }
-	if at < 1 || len(text) > maxAddressLength || strings.ContainsFunc(text, unfit) {
+	if at < 1 || strings.Count(text, "@") > 1 || len(text) > maxAddressLength || strings.ContainsFunc(text, unfit) {
 		return mailAddress{}, errMailAddress
 	}
 	domain, err := canonicalHost(text[at+1:])

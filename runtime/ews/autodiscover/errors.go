@@ -25,9 +25,9 @@ var (
 	// ErrNotAllowed: the address's domain is none of Config.Domains.
 	ErrNotAllowed = errors.New("the domain of the e-mail address may not be asked by Autodiscover")
 	// ErrNoEndpoint: an EWS address was told, and it is that of none of the tenant's endpoints.
-	ErrNoEndpoint = errors.New("Autodiscover found no endpoint of this tenant") //nolint:revive,staticcheck // the name of the service
+	ErrNoEndpoint = errors.New("no endpoint of this tenant was found by Autodiscover")
 	// ErrUnauthorized: at least one host wanted a credential, and all that did refused this one.
-	ErrUnauthorized = errors.New("Autodiscover refused the credential") //nolint:revive,staticcheck // the name of the service
+	ErrUnauthorized = errors.New("the credential was refused by Autodiscover")
 )
 
 // Why a host led nowhere, beside those of bounds.go and answer.go. None of them repeats what a server wrote.
@@ -50,8 +50,10 @@ type unreachableError struct {
 	cause error
 }
 
-func (e *unreachableError) Error() string        { return e.text }
-func (e *unreachableError) Unwrap() error        { return e.cause }
+func (e *unreachableError) Error() string { return e.text }
+func (e *unreachableError) Unwrap() error { return e.cause }
+
+// Is makes it an errUnreachable.
 func (e *unreachableError) Is(target error) bool { return target == errUnreachable }
 
 // statusError is an answer with a status that leads nowhere.
@@ -71,7 +73,7 @@ func explain(ctx context.Context, err error) error {
 		return &unreachableError{text: "was not asked: " + refusal.Error(), cause: refusal}
 	}
 	if errors.Is(err, authn.ErrNotAvailable) {
-		return err // a header's worth of credential that cannot be presented; the host is not at fault
+		return err // the credential cannot be presented; the host is not at fault
 	}
 	if text := certificateProblem(err); text != "" {
 		return &unreachableError{text: "was not asked: its certificate " + text}

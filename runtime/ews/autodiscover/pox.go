@@ -69,7 +69,7 @@ func parsePOX(content []byte) (answer, error) {
 	}
 	account := document.Response.Account
 	switch failure := document.Response.Error; {
-	case failure != nil && failure.Code == poxUnknownMailbox:
+	case failure != nil && strings.TrimSpace(failure.Code) == poxUnknownMailbox:
 		return answer{}, errUnknownMailbox
 	case failure != nil:
 		return answer{}, errServerError

@@ -16,23 +16,25 @@ const (
 // steps are the ways to the endpoint in the order of ews.md, section 4, with v2 first because it needs no credential.
 // {domain} is that of the e-mail address. The walk ends at the first step that finds one of the tenant's endpoints.
 var steps = []step{
-	{name: "json", address: "https://{domain}/autodiscover/autodiscover.json", form: jsonForm},
-	{name: "json", address: "https://autodiscover.{domain}/autodiscover/autodiscover.json", form: jsonForm},
-	{name: "soap", address: "https://{domain}/autodiscover/autodiscover.svc", form: soapForm},
-	{name: "pox", address: "https://{domain}" + poxPath, form: poxForm},
-	{name: "soap", address: "https://autodiscover.{domain}/autodiscover/autodiscover.svc", form: soapForm},
-	{name: "pox", address: "https://autodiscover.{domain}" + poxPath, form: poxForm},
-	// Asked without TLS, and so without a credential and without the e-mail address.
-	{name: "redirect", address: "http://autodiscover.{domain}" + poxPath, locate: (*walk).plainRedirect, form: poxForm},
-	{name: "srv", address: "https://{domain}" + poxPath, locate: (*walk).serviceRecords, form: poxForm},
+	// Without a credential.
+	{address: "https://{domain}/autodiscover/autodiscover.json", form: jsonForm},
+	{address: "https://autodiscover.{domain}/autodiscover/autodiscover.json", form: jsonForm},
+	// With one, if the host answers 401 without.
+	{address: "https://{domain}/autodiscover/autodiscover.svc", form: soapForm},
+	{address: "https://{domain}" + poxPath, form: poxForm},
+	{address: "https://autodiscover.{domain}/autodiscover/autodiscover.svc", form: soapForm},
+	{address: "https://autodiscover.{domain}" + poxPath, form: poxForm},
+	// Asked without TLS, and so without a credential and the e-mail address. The https address of a 302 is then asked as
+	// those above are.
+	{address: "http://autodiscover.{domain}" + poxPath, locate: (*walk).plainRedirect, form: poxForm},
+	// Asked of the hosts in the records of _autodiscover._tcp.{domain} that have port 443.
+	{address: "https://{domain}" + poxPath, locate: (*walk).serviceRecords, form: poxForm},
 }
 
 const poxPath = "/autodiscover/autodiscover.xml"
 
 // step is one way.
 type step struct {
-	// name is for logs and errors.
-	name string
 	// address is where it begins.
 	address string
 	// locate finds out which addresses to ask, from the one where it begins. Nil: that one itself.

@@ -2,6 +2,7 @@ package autodiscover
 
 import (
 	"net/url"
+	"strings"
 
 	"github.com/ens-operator/ens-operator/runtime/ews/internal/soap"
 )
@@ -18,10 +19,7 @@ var ewsSettings = []string{"ExternalEwsUrl", "InternalEwsUrl"}
 
 // soapRequest is GetUserSettings as exchangelib sends it, whose form real servers take (ews.md, section 4).
 func soapRequest(target *url.URL, address string) []byte {
-	settings := ""
-	for _, name := range ewsSettings {
-		settings += "<a:Setting>" + name + "</a:Setting>"
-	}
+	settings := `<a:Setting>` + strings.Join(ewsSettings, `</a:Setting><a:Setting>`) + `</a:Setting>`
 	return []byte(`<?xml version="1.0" encoding="utf-8"?>` +
 		`<s:Envelope xmlns:s="` + soap.Envelope + `" xmlns:a="` + autodiscoverNamespace + `" xmlns:wsa="` + addressingNamespace + `">` +
 		`<s:Header><a:RequestedServerVersion>Exchange2010</a:RequestedServerVersion>` +

@@ -134,7 +134,7 @@ func (w *walk) lookUp(ctx context.Context, s step, asked mailAddress) verdict {
 
 // locate runs a step's locate. Its requests are about the domain alone, so that any outcome may be shared.
 func (w *walk) locate(ctx context.Context, s step, start *url.URL) []*url.URL {
-	return share(ctx, w, s.name+" "+start.Host, func(child *walk) ([]*url.URL, bool) {
+	return share(ctx, w, s.address+" "+start.Hostname(), func(child *walk) ([]*url.URL, bool) {
 		return s.locate(child, ctx, start), true
 	})
 }
@@ -294,11 +294,9 @@ func (w *walk) plainRedirect(ctx context.Context, from *url.URL) []*url.URL {
 // serviceRecords asks the DNS where Autodiscover is. Only records with port 443 and a host of the allowed domains count.
 func (w *walk) serviceRecords(ctx context.Context, from *url.URL) []*url.URL {
 	const name = "srv"
-	ctx, cancel := w.d.withTimeout(ctx, timeoutError{requestTimeout})
-	defer cancel()
-	_, records, err := w.d.options.LookupSRV(ctx, "autodiscover", "tcp", from.Hostname())
-	if len(records) == 0 {
-		w.fail(name, from, lookupError(ctx, err))
+	records, err := w.lookUpRecords(ctx, from.Hostname())
+	if err != nil {
+		w.fail(name, from, err)
 		return nil
 	}
 	var targets []*url.URL
@@ -316,4 +314,25 @@ func (w *walk) serviceRecords(ctx context.Context, from *url.URL) []*url.URL {
 		targets = append(targets, target)
 	}
 	return targets
+}
+
+// lookUpRecords looks up the service records of a domain. Where there are none, none are looked for for a minute.
+func (w *walk) lookUpRecords(ctx context.Context, domain string) ([]*net.SRV, error) {
+	key := "service records of " + domain
+	if known, ok := w.d.unreachable.get(key); ok {
+		return nil, known
+	}
+	limited, cancel := w.d.withTimeout(ctx, timeoutError{requestTimeout})
+	defer cancel()
+	// A resolver that finds some records malformed returns the others with an error.
+	_, records, err := w.d.options.LookupSRV(limited, "autodiscover", "tcp", domain)
+	switch {
+	case len(records) > 0:
+		return records, nil
+	case ctx.Err() != nil:
+		return nil, errStopped
+	}
+	err = lookupError(limited, err)
+	w.d.unreachable.put(key, err, failureLifetime)
+	return nil, err
 }
