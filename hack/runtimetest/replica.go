@@ -33,7 +33,8 @@ func (x *Tenant) Launch(t testing.TB) *Replica {
 	}
 	s, err := server.New(t.Context(), server.Options{
 		ConfigPath: filepath.Join(x.Folder, config.FileName), Version: "test", Clock: x.options.Clock,
-		Logger: slog.New(requestid.Handler{Handler: handler}),
+		Logger:      slog.New(requestid.Handler{Handler: handler}),
+		DialContext: x.options.DialContext, LookupSRV: x.options.LookupSRV,
 	})
 	if err != nil {
 		t.Fatal(err)

@@ -12,6 +12,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"net"
 	"net/http"
 	"os"
 	"path/filepath"
@@ -54,6 +55,9 @@ type Options struct {
 	Exchange ewstest.Options
 	// Clock drives in-process replicas; nil is the real one.
 	Clock clock.WithTicker
+	// DialContext and LookupSRV replace how in-process replicas reach out, see server.Options.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 	// Log gets the logs of in-process replicas; nil discards them.
 	Log slog.Handler
 }

@@ -12,6 +12,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
 	"github.com/ens-operator/ens-operator/runtime/keypool"
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
@@ -252,6 +253,8 @@ func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error
 		return reply{status: http.StatusBadRequest, code: InvalidDecryptedPayload, err: registration.ErrWrongKey}
 	case errors.Is(err, registration.ErrProof), errors.Is(err, store.ErrOtherMailbox):
 		h.log.WarnContext(ctx, "A credential was presented for a mailbox that is not its own", "audit", true, "error", err)
+		return conflict(SubscribeAgain)
+	case errors.Is(err, autodiscover.ErrNotLocated):
 		return conflict(SubscribeAgain)
 	case errors.Is(err, ews.ErrAuthType):
 		return reply{status: http.StatusBadRequest, code: InvalidAuthType, err: err}

@@ -172,6 +172,9 @@ func endpoint(t *tenant.Tenant, address string) (*tenant.Endpoint, *reply) {
 		if only := t.OnlyEndpoint(); only != nil {
 			return only, nil
 		}
+		if t.Discoverer() != nil {
+			return nil, nil // it is to be discovered
+		}
 		return nil, &reply{status: http.StatusConflict, code: FailedToGetEWSURLFromAutoDiscovery, err: errNoEndpoint}
 	}
 	if named := t.EndpointAt(address); named != nil {

@@ -10,14 +10,55 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
-// connect proves the mailbox at the endpoint that the device named, or the tenant's only one. The session it returns
-// must be closed.
+// connect proves the mailbox at the endpoint that the device named, the tenant's only one, or the one that Autodiscover
+// finds; and if that one says that it does not serve the mailbox, at the one that Autodiscover finds now. The session it
+// returns must be closed.
 func (a *attempt) connect(ctx context.Context) (*ews.Session, error) {
-	a.endpoint = a.request.Endpoint
+	if a.endpoint = a.request.Endpoint; a.endpoint != nil {
+		return a.prove(ctx)
+	}
+	if err := a.discover(ctx, false); err != nil {
+		return nil, err
+	}
+	session, err := a.prove(ctx)
+	if !errors.Is(err, ews.ErrWrongServer) {
+		return session, err
+	}
+	wrong := a.endpoint
+	if again := a.discover(ctx, true); again != nil || a.endpoint == wrong {
+		return nil, errors.Join(err, again)
+	}
 	return a.prove(ctx)
+}
+
+// discover asks Autodiscover for the endpoint. Errors: ErrExchange, ErrNoEndpoint.
+func (a *attempt) discover(ctx context.Context, fresh bool) error {
+	discoverer := a.tenant.Discoverer()
+	if discoverer == nil {
+		return fmt.Errorf("%w: the tenant has several, and the device named none", ErrNoEndpoint)
+	}
+	address := a.email
+	if address.IsZero() {
+		login := a.credential.Login()
+		defer login.Wipe()
+		if credential.HashAddress(login.RevealString()) != a.request.UserHash {
+			return fmt.Errorf("%w: to be found by Autodiscover, the device has to send the e-mail address", ErrNoEndpoint)
+		}
+		address = login
+	}
+	name, err := discoverer.Find(ctx, address, a.credential, a.request.ActivityID, fresh)
+	switch {
+	case errors.Is(err, autodiscover.ErrNotAllowed), errors.Is(err, autodiscover.ErrNoEndpoint):
+		return fmt.Errorf("%w: %w", ErrNoEndpoint, err)
+	case err != nil:
+		return fmt.Errorf("%w: %w", ErrExchange, err)
+	}
+	a.endpoint = a.tenant.Endpoint(name)
+	return nil
 }
 
 // prove opens the Inbox with the credential and shows that its mailbox belongs to the user. It sets the mailbox id: the

@@ -63,6 +63,13 @@ type Options struct {
 	Logger                 *slog.Logger
 	// Clock is the real one unless a test brings its own.
 	Clock clock.WithTicker
+	// DialContext and LookupSRV are as of tenant.Options.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
+}
+
+func (o Options) tenant() tenant.Options {
+	return tenant.Options{Clock: o.Clock, Logger: o.Logger, DialContext: o.DialContext, LookupSRV: o.LookupSRV}
 }
 
 // Server is one replica of one tenant's runtime.
@@ -111,7 +118,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	loaded := s.source.Current()
-	first, err := tenant.New(loaded, tenant.Options{Clock: o.Clock, Logger: o.Logger})
+	first, err := tenant.New(loaded, o.tenant())
 	if err != nil {
 		return nil, err
 	}
@@ -203,7 +210,7 @@ func (s *Server) reload(loaded *config.Loaded) error {
 	if err := sameKeys(s.tenant.Load().Keys, loaded.Keys); err != nil {
 		return err
 	}
-	next, err := tenant.New(loaded, tenant.Options{Clock: s.clock, Logger: s.log})
+	next, err := tenant.New(loaded, s.options.tenant())
 	if err != nil {
 		return err
 	}

@@ -3,6 +3,8 @@
 package tenant
 
 import (
+	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -17,6 +19,8 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/egress"
 	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/ews/authn"
+	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm"
@@ -33,6 +37,8 @@ type Tenant struct {
 
 	endpoints map[string]*Endpoint
 	providers map[string]*Provider
+	// discoverer is nil if Autodiscover is off.
+	discoverer *autodiscover.Discoverer
 }
 
 // Endpoint is an Exchange server of the tenant.
@@ -51,6 +57,10 @@ type Provider struct {
 type Options struct {
 	Clock  clock.WithTicker
 	Logger *slog.Logger
+	// DialContext opens connections instead of the egress guard, and LookupSRV finds service records instead of the
+	// system's resolver: for tests and the demo, where names lead to simulated servers.
+	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
+	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
 }
 
 // New makes a Tenant. Close gives its connections back.
@@ -63,14 +73,14 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 		Config: loaded.Config, Tokens: loaded.Tokens, Keys: loaded.Keys, Keyring: keyring, Hash: loaded.Hash,
 		endpoints: map[string]*Endpoint{}, providers: map[string]*Provider{},
 	}
-	guard := egress.Guard{AllowLoopback: loaded.Config.AllowLoopback}
+	if o.DialContext == nil {
+		o.DialContext = egress.Guard{AllowLoopback: loaded.Config.AllowLoopback}.DialContext
+	}
 	for _, endpoint := range loaded.Config.Endpoints {
 		client, err := ews.NewClient(ews.Options{
-			Endpoint: endpoint,
-			TLS: egress.TLSConfig(egress.Verification{
-				SHA256: endpoint.Pinning.SHA256, Roots: loaded.EndpointCAs[endpoint.Name], MinVersion: endpoint.MinTLSVersion.Number(),
-			}),
-			DialContext: guard.DialContext,
+			Endpoint:    endpoint,
+			TLS:         verification(endpoint, loaded),
+			DialContext: o.DialContext,
 			Clock:       o.Clock,
 			Logger:      o.Logger,
 		})
@@ -81,27 +91,75 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 		t.endpoints[endpoint.Name] = &Endpoint{Endpoint: endpoint, Client: client}
 	}
 	for _, provider := range loaded.Config.PushProviders {
-		p, err := newProvider(provider, loaded, guard, o)
+		p, err := newProvider(provider, loaded, o)
 		if err != nil {
 			_ = t.Close()
 			return nil, fmt.Errorf("push provider %s: %w", provider.Name, err)
 		}
 		t.providers[provider.Name] = &Provider{PushProvider: provider, Provider: p}
 	}
+	t.discover(loaded, o)
 	return t, nil
 }
 
-func newProvider(p config.PushProvider, loaded *config.Loaded, guard egress.Guard, o Options) (push.Provider, error) {
+// verification is how an endpoint's certificate is verified.
+func verification(endpoint config.Endpoint, loaded *config.Loaded) *tls.Config {
+	return egress.TLSConfig(egress.Verification{
+		SHA256: endpoint.Pinning.SHA256, Roots: loaded.EndpointCAs[endpoint.Name], MinVersion: endpoint.MinTLSVersion.Number(),
+	})
+}
+
+// discover sets Autodiscover up, if it is on.
+func (t *Tenant) discover(loaded *config.Loaded, o Options) {
+	if t.Config.Autodiscover == nil {
+		return
+	}
+	t.discoverer = autodiscover.New(autodiscover.Options{
+		Config: *t.Config.Autodiscover,
+		Endpoint: func(address string) string {
+			if endpoint := t.EndpointAt(address); endpoint != nil {
+				return endpoint.Name
+			}
+			return ""
+		},
+		Connect: func(hostPort string) *authn.Authenticator {
+			return authn.New(authn.Options{
+				Name: "Autodiscover", Methods: t.Config.Autodiscover.AuthenticationMethods, TLS: t.verifyHost(hostPort, loaded),
+				DialContext: o.DialContext, Clock: o.Clock,
+			})
+		},
+		LookupSRV: o.LookupSRV,
+		UserAgent: t.Config.Endpoints[0].UserAgent,
+		Clock:     o.Clock,
+		Logger:    o.Logger,
+	})
+}
+
+// verifyHost is how a host is verified that Autodiscover asks: as the endpoint at the same host is, else by the
+// authorities given for Autodiscover, else by the system's.
+func (t *Tenant) verifyHost(hostPort string, loaded *config.Loaded) *tls.Config {
+	for _, endpoint := range t.Config.Endpoints {
+		if own, ok := canonical(endpoint.URL); ok && strings.HasPrefix(own, "https://"+strings.ToLower(hostPort)+"/") {
+			return verification(endpoint, loaded)
+		}
+	}
+	return egress.TLSConfig(egress.Verification{Roots: loaded.AutodiscoverCAs})
+}
+
+// Discoverer finds a user's endpoint by the e-mail address; nil if Autodiscover is off.
+func (t *Tenant) Discoverer() *autodiscover.Discoverer { return t.discoverer }
+
+func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.Provider, error) {
 	if p.APNs != nil {
 		return apns.New(apns.Options{
 			Name: p.Name, Config: *p.APNs, Key: loaded.PushCredentials[p.Name], RootCAs: loaded.PushCAs[p.Name],
-			DialContext: guard.DialContext, Clock: o.Clock, Logger: o.Logger,
+			DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
 			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
 		})
 	}
 	return fcm.New(fcm.Options{
 		Name: p.Name, Config: *p.FCM, ServiceAccount: loaded.PushCredentials[p.Name], RootCAs: loaded.PushCAs[p.Name],
-		DialContext: guard.DialContext, Clock: o.Clock, Logger: o.Logger,
+		DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
 		Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
 	})
 }
@@ -112,6 +170,9 @@ func (t *Tenant) Close() error {
 	var errs []error
 	for _, endpoint := range t.endpoints {
 		endpoint.Client.Close()
+	}
+	if t.discoverer != nil {
+		t.discoverer.Close()
 	}
 	for _, provider := range t.providers {
 		errs = append(errs, provider.Close())
