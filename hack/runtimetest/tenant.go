@@ -53,7 +53,7 @@ type Options struct {
 	Configure func(*config.Config)
 	// Exchange are the fake's options.
 	Exchange ewstest.Options
-	// Clock drives in-process replicas; nil is the real one.
+	// Clock drives in-process replicas and the fakes; nil is the real one.
 	Clock clock.WithTicker
 	// DialContext and LookupSRV replace how in-process replicas reach out, see server.Options.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
@@ -83,11 +83,18 @@ func New(t testing.TB, o Options) *Tenant {
 	if o.Exchange.Logf == nil {
 		o.Exchange.Logf = t.Logf
 	}
+	var passive clock.PassiveClock
+	if o.Clock != nil {
+		passive = o.Clock
+		if o.Exchange.Clock == nil {
+			o.Exchange.Clock = o.Clock
+		}
+	}
 	tenant := &Tenant{
 		options: o, Schema: storetest.New(t), Front: newFront(t), Folder: t.TempDir(), APIToken: rand.Text(),
 		Exchange: ewstest.StartT(t, o.Exchange),
-		APNs:     apnstest.Start(apnstest.Options{Logf: t.Logf}),
-		FCM:      fcmtest.Start(fcmtest.Options{Logf: t.Logf}),
+		APNs:     apnstest.Start(apnstest.Options{Logf: t.Logf, Clock: passive}),
+		FCM:      fcmtest.Start(fcmtest.Options{Logf: t.Logf, Clock: passive}),
 	}
 	t.Cleanup(tenant.APNs.Close)
 	t.Cleanup(tenant.FCM.Close)

@@ -179,6 +179,7 @@ func (p *Processor) serve(w *work) {
 		if next == nil {
 			delete(p.users, w.userID)
 		} else {
+			next.standing.learn(w.standing)
 			p.users[w.userID] = nil
 		}
 		p.mu.Unlock()

@@ -24,6 +24,19 @@ type standing struct {
 	used store.Used
 	// unauthorizedAt and refusedAt are as of store.Subscription.
 	unauthorizedAt, refusedAt time.Time
+	// judged says that Exchange has been asked since.
+	judged bool
+}
+
+// learn takes over what earlier work of the same user found out about the same credential, after this was looked up.
+func (s *standing) learn(earlier standing) {
+	if !earlier.judged || earlier.used != s.used {
+		return
+	}
+	s.unauthorizedAt = earlier.unauthorizedAt
+	if s.refusedAt.IsZero() {
+		s.refusedAt = earlier.refusedAt
+	}
 }
 
 // refused reports whether the credential is marked, so that the phones have been asked to register again.
@@ -37,6 +50,7 @@ func (s standing) usable(now time.Time) bool {
 // authorized takes note that Exchange took the credential.
 func (d *delivery) authorized(ctx context.Context) {
 	w := d.work
+	w.standing.judged = true
 	d.processor.endpoints.note(w.endpoint, w.userID, false)
 	if w.standing.unauthorizedAt.IsZero() {
 		return
@@ -50,6 +64,7 @@ func (d *delivery) authorized(ctx context.Context) {
 // unauthorized takes note that Exchange did not take the credential. certain says that it said why.
 func (d *delivery) unauthorized(ctx context.Context, certain bool) {
 	w, p := d.work, d.processor
+	w.standing.judged = true
 	now := p.clock.Now()
 	if p.endpoints.note(w.endpoint, w.userID, true) {
 		p.log.WarnContext(ctx, "More than a tenth of an endpoint's users are refused: the endpoint is at fault, not they", "endpoint", w.endpoint)
@@ -93,6 +108,8 @@ const (
 	faultyPart = 10
 	// faultyUsers is how many users it takes at least: one user with a wrong password may be the only one who gets mail.
 	faultyUsers = 3
+	// pruneInterval is how often the users of more than a window ago are looked for.
+	pruneInterval = time.Second
 )
 
 // endpointFaults tells users who are refused from a server that refuses everybody. It looks at those who were asked for
@@ -100,18 +117,21 @@ const (
 type endpointFaults struct {
 	clock clock.PassiveClock
 
-	mu      sync.Mutex
-	windows map[string]*faults
+	mu        sync.Mutex
+	endpoints map[string]*faults
 }
 
 // faults are an endpoint's users by when they were last asked for, and refused.
 type faults struct {
 	asked, refused map[int64]time.Time
 	pruned         time.Time
+	// atFault lasts until the server takes somebody's credential again: whoever is asked for first after a quiet minute
+	// must not pay for all.
+	atFault bool
 }
 
 func newEndpointFaults(c clock.PassiveClock) *endpointFaults {
-	return &endpointFaults{clock: c, windows: map[string]*faults{}}
+	return &endpointFaults{clock: c, endpoints: map[string]*faults{}}
 }
 
 // note takes note of an answer to a user's credential and reports whether the endpoint is at fault.
@@ -119,10 +139,10 @@ func (e *endpointFaults) note(endpoint string, userID int64, refused bool) (atFa
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	now := e.clock.Now()
-	f := e.windows[endpoint]
+	f := e.endpoints[endpoint]
 	if f == nil {
 		f = &faults{asked: map[int64]time.Time{}, refused: map[int64]time.Time{}, pruned: now}
-		e.windows[endpoint] = f
+		e.endpoints[endpoint] = f
 	}
 	f.asked[userID] = now
 	if refused {
@@ -130,14 +150,14 @@ func (e *endpointFaults) note(endpoint string, userID int64, refused bool) (atFa
 	} else {
 		delete(f.refused, userID)
 	}
-	if refused || now.Sub(f.pruned) >= faultWindow {
+	if now.Sub(f.pruned) >= pruneInterval {
 		prune(f.refused, now)
-	}
-	if now.Sub(f.pruned) >= faultWindow || refused && len(f.refused) >= faultyUsers {
 		prune(f.asked, now)
 		f.pruned = now
 	}
-	return len(f.refused) >= faultyUsers && len(f.refused)*faultyPart > len(f.asked)
+	many := len(f.refused) >= faultyUsers && len(f.refused)*faultyPart > len(f.asked)
+	f.atFault = many || refused && f.atFault
+	return f.atFault
 }
 
 // prune forgets the users of more than a window ago.
