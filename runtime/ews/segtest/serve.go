@@ -25,6 +25,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	w.Header().Set(TransactionHeader, entry.Transaction)
 	if entry.Status = s.decide(r, entry); entry.Status != 0 {
+		if entry.Status == http.StatusUnauthorized {
+			w.Header().Set("WWW-Authenticate", ewstest.Basic.Challenge())
+		}
 		s.record(entry)
 		w.WriteHeader(entry.Status)
 		return
@@ -58,8 +61,21 @@ func (s *Server) decide(r *http.Request, entry Request) int {
 		return http.StatusBadRequest
 	case !slices.ContainsFunc(known, func(id string) bool { return s.policies[strings.ToLower(id)] }):
 		return http.StatusForbidden
+	case unsupported(scheme(r)):
+		return http.StatusUnauthorized
 	}
 	return 0
+}
+
+// scheme is that of a call's own credential, empty if there is none.
+func scheme(r *http.Request) string {
+	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
+	return scheme
+}
+
+// unsupported reports whether a scheme authenticates connections, which a gateway cannot pass through (G-13).
+func unsupported(scheme string) bool {
+	return strings.EqualFold(scheme, string(ewstest.NTLM)) || strings.EqualFold(scheme, string(ewstest.Negotiate))
 }
 
 // wellFormed reports whether the two headers agree: the first device is the one of the other header, and no id is empty,
@@ -79,7 +95,7 @@ func wellFormed(entry Request) bool {
 // pass sends the call on to Exchange and its answer back.
 func (s *Server) pass(w http.ResponseWriter, r *http.Request, entry Request) {
 	status, header, body := s.ask(r)
-	entry.Forwarded, entry.Status = status != http.StatusBadGateway, status
+	entry.Forwarded, entry.Status = true, status
 	maps.Copy(w.Header(), header)
 	w.Header().Set(TransactionHeader, entry.Transaction)
 	if s.options.NameDevices {
@@ -92,10 +108,6 @@ func (s *Server) pass(w http.ResponseWriter, r *http.Request, entry Request) {
 
 // ask is the call to Exchange. Of the two parties' headers only those pass that are theirs from end to end.
 func (s *Server) ask(r *http.Request) (status int, header http.Header, body []byte) {
-	scheme, _, _ := strings.Cut(r.Header.Get("Authorization"), " ")
-	if strings.EqualFold(scheme, string(ewstest.NTLM)) || strings.EqualFold(scheme, string(ewstest.Negotiate)) {
-		return http.StatusUnauthorized, http.Header{"Www-Authenticate": {`Basic realm="SEG"`}}, nil // G-13
-	}
 	request, err := http.NewRequestWithContext(r.Context(), r.Method, s.options.Exchange.URL(), r.Body)
 	if err != nil {
 		return http.StatusBadGateway, nil, nil
@@ -105,7 +117,7 @@ func (s *Server) ask(r *http.Request) (status int, header http.Header, body []by
 	for _, own := range []string{"Connection", "Keep-Alive", ewstest.TrustedLoginHeader, s.options.DeviceIDHeader, s.options.DevicesHeader} {
 		request.Header.Del(own)
 	}
-	if scheme == "" && len(r.TLS.PeerCertificates) > 0 {
+	if scheme(r) == "" && len(r.TLS.PeerCertificates) > 0 {
 		request.Header.Set(ewstest.TrustedLoginHeader, s.options.TrustedProxy+" "+ewstest.CertificateUPN(r.TLS.PeerCertificates[0]))
 	}
 	response, err := s.upstream.RoundTrip(request)
@@ -120,9 +132,7 @@ func (s *Server) ask(r *http.Request) (status int, header http.Header, body []by
 	for _, own := range []string{"Connection", "Keep-Alive", "Content-Length", "Transfer-Encoding"} {
 		header.Del(own)
 	}
-	header["Www-Authenticate"] = slices.DeleteFunc(header["Www-Authenticate"], func(challenge string) bool {
-		return challenge == string(ewstest.NTLM) || challenge == string(ewstest.Negotiate)
-	})
+	header["Www-Authenticate"] = slices.DeleteFunc(header["Www-Authenticate"], unsupported)
 	return response.StatusCode, header, body
 }
 
