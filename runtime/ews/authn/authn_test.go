@@ -2,6 +2,7 @@ package authn_test
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -331,5 +332,19 @@ func TestAnOutageOfTheDirectoryRefusesEverybody(t *testing.T) {
 	inboxOf(t, exchange, connect(t, newAuthenticator(t, exchange, authn.Options{}, config.AuthNTLM), basic(alice, alicePassword)), alice)
 	if exchange.AuthFailures(alice) != 0 {
 		t.Error("the outage counted as a wrong password")
+	}
+}
+
+func TestConnectionsWithAClientCertificateEndAtTheTLSVersionThatIISRenegotiatesIn(t *testing.T) {
+	t.Parallel()
+	exchange := newExchange(t, ewstest.Options{ClientCertificates: ewstest.ClientCertificatesRequire})
+	for least, want := range map[uint16]uint16{0: tls.VersionTLS12, tls.VersionTLS12: tls.VersionTLS12, tls.VersionTLS13: tls.VersionTLS13} {
+		verification := trust(exchange)
+		verification.MinVersion = least
+		conn := connect(t, newAuthenticator(t, exchange, authn.Options{TLS: verification}, config.AuthClientCertificate), cba(t, exchange, alice))
+		got, err := ask(t, conn, exchange.URL(), nil)
+		if err != nil || got.response.StatusCode != http.StatusOK || got.response.TLS.Version != want {
+			t.Errorf("least version %x: answer %v, error %v", least, got.response, err)
+		}
 	}
 }

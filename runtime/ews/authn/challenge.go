@@ -104,7 +104,8 @@ func (c *Conn) Hint(response *http.Response) string {
 	case refused && user.HasPassword():
 		return c.refusedPassword(response.Header)
 	case c.certificate != nil:
-		return "the server does not accept the client certificate: it may have expired, its issuer may not be trusted there, or it is mapped to no user"
+		return "the server does not accept the client certificate (it may have expired, its issuer may not be trusted there, or it is mapped to no user)," +
+			" or EWS is blocked for this user"
 	}
 	return ""
 }

@@ -3,6 +3,7 @@ package ewstest
 import (
 	"context"
 	"crypto/subtle"
+	"maps"
 	"net"
 	"net/http"
 	"slices"
@@ -24,8 +25,8 @@ const (
 // defaultSchemes are what an Exchange with Basic enabled offers.
 var defaultSchemes = []Scheme{Negotiate, NTLM, Basic}
 
-// challenge is the scheme's WWW-Authenticate header.
-func (s Scheme) challenge() string {
+// Challenge is the scheme's WWW-Authenticate header.
+func (s Scheme) Challenge() string {
 	switch s {
 	case Basic:
 		return `Basic realm="fake.example.com"`
@@ -145,14 +146,12 @@ func (s *Server) challenge(c *call) *answer {
 		return page(http.StatusForbidden) // IIS's 403.7 and 403.16 look alike from outside
 	}
 	a := page(http.StatusUnauthorized)
-	for name, values := range c.login.header {
-		a.header[name] = values
-	}
+	maps.Copy(a.header, c.login.header)
 	if len(a.header["Www-Authenticate"]) > 0 {
 		return a // the step of a handshake
 	}
 	for _, scheme := range s.options.Authentication {
-		a.header["Www-Authenticate"] = append(a.header["Www-Authenticate"], scheme.challenge())
+		a.header["Www-Authenticate"] = append(a.header["Www-Authenticate"], scheme.Challenge())
 	}
 	return a
 }

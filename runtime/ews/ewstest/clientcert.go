@@ -8,12 +8,15 @@ import (
 	"crypto/x509"
 	"crypto/x509/pkix"
 	"encoding/asn1"
+	"encoding/pem"
 	"fmt"
 	"math/big"
 	"net/http"
 	"time"
 
 	"software.sslmate.com/src/go-pkcs12"
+
+	"github.com/ens-operator/ens-operator/runtime/ews/internal/localcert"
 )
 
 // ClientCertificates is the SSL setting of the virtual directory. Unlike IIS, which asks after it has read the request,
@@ -53,12 +56,12 @@ func newAuthority() (*authority, error) {
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now() // as newCertificate
+	now := time.Now() // as package localcert
 	template := &x509.Certificate{
 		SerialNumber:          big.NewInt(now.UnixNano()),
 		Subject:               pkix.Name{CommonName: "fake authority"},
 		NotBefore:             now.Add(-time.Hour),
-		NotAfter:              now.Add(certificateLifetime),
+		NotAfter:              now.Add(localcert.Lifetime),
 		KeyUsage:              x509.KeyUsageCertSign,
 		BasicConstraintsValid: true,
 		IsCA:                  true,
@@ -113,12 +116,12 @@ func (a *authority) issue(upn string, key *ecdsa.PublicKey) (*x509.Certificate, 
 	if err != nil {
 		return nil, err
 	}
-	now := time.Now() // as newCertificate
+	now := time.Now() // as package localcert
 	template := &x509.Certificate{
 		SerialNumber:    big.NewInt(now.UnixNano()),
 		Subject:         pkix.Name{CommonName: upn},
 		NotBefore:       now.Add(-time.Hour),
-		NotAfter:        now.Add(certificateLifetime),
+		NotAfter:        now.Add(localcert.Lifetime),
 		KeyUsage:        x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		ExtraExtensions: []pkix.Extension{{Id: oidSubjectAltName, Value: names}},
@@ -158,8 +161,13 @@ func CertificateUPN(certificate *x509.Certificate) string {
 	return ""
 }
 
-// TrustsClient reports whether the server's authority issued the certificate for client authentication.
-func (s *Server) TrustsClient(certificate *x509.Certificate) bool {
+// ClientAuthorityPEM is the authority that issues the users' certificates.
+func (s *Server) ClientAuthorityPEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.authority.certificate.Raw})
+}
+
+// trustsClient reports whether the server's authority issued the certificate for client authentication.
+func (s *Server) trustsClient(certificate *x509.Certificate) bool {
 	roots := x509.NewCertPool()
 	roots.AddCert(s.authority.certificate)
 	_, err := certificate.Verify(x509.VerifyOptions{Roots: roots, KeyUsages: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth}})
@@ -169,7 +177,7 @@ func (s *Server) TrustsClient(certificate *x509.Certificate) bool {
 // certificateUser is the mailbox that the connection's client certificate is mapped to, nil if there is none; s.mu is
 // held.
 func (s *Server) certificateUser(r *http.Request) *mailbox {
-	if len(r.TLS.PeerCertificates) == 0 || !s.TrustsClient(r.TLS.PeerCertificates[0]) {
+	if len(r.TLS.PeerCertificates) == 0 || !s.trustsClient(r.TLS.PeerCertificates[0]) {
 		return nil
 	}
 	return s.mailbox(CertificateUPN(r.TLS.PeerCertificates[0]))
@@ -180,5 +188,5 @@ func (s *Server) certificateSuffices(r *http.Request) bool {
 	if len(r.TLS.PeerCertificates) == 0 {
 		return s.options.ClientCertificates != ClientCertificatesRequire
 	}
-	return s.TrustsClient(r.TLS.PeerCertificates[0])
+	return s.trustsClient(r.TLS.PeerCertificates[0])
 }

@@ -5,6 +5,10 @@
 //	exchange.AddMailbox(ewstest.Mailbox{Address: "alice@example.com", Password: "secret"})
 //	exchange.Deliver("alice@example.com", ewstest.Mail{FromName: "Bob", Subject: "Lunch?"})
 //
+// It authenticates as IIS does: by Basic, NTLMv2, access tokens (IssueToken) and client certificates (IssueCertificate),
+// whichever Options switch on. Who has authenticated a connection by NTLM is its user, whatever later requests present;
+// Request shows it.
+//
 // It is strict: requests must be valid by the sequences of the EWS schema, credentials right, mailboxes the user's own,
 // webhook URLs acceptable to Exchange, replies to its posts exactly what MS-OXWSPSNTIF wants.
 //

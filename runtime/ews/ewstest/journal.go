@@ -1,67 +1,6 @@
 package ewstest
 
-import (
-	"context"
-	"fmt"
-	"slices"
-	"sync"
-)
-
-// journal keeps what happened, and lets tests wait for it instead of sleeping. The zero value is empty.
-type journal[T any] struct {
-	mu      sync.Mutex
-	entries []T
-	changed chan struct{} // closed at the next entry
-}
-
-func (j *journal[T]) add(entry T) { j.addNumbered(entry, func(*T, int) {}) }
-
-// addNumbered tells number the entry's place, counted from 1, before anybody sees it.
-func (j *journal[T]) addNumbered(entry T, number func(*T, int)) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	number(&entry, len(j.entries)+1)
-	j.entries = append(j.entries, entry)
-	if j.changed != nil {
-		close(j.changed)
-		j.changed = nil
-	}
-}
-
-func (j *journal[T]) all() []T {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	return slices.Clone(j.entries)
-}
-
-// from returns the entries from number on and a channel that is closed when there are more.
-func (j *journal[T]) from(number int) ([]T, <-chan struct{}) {
-	j.mu.Lock()
-	defer j.mu.Unlock()
-	if j.changed == nil {
-		j.changed = make(chan struct{})
-	}
-	return slices.Clone(j.entries[number:]), j.changed
-}
-
-// wait returns the first entry that matches, past or future.
-func (j *journal[T]) wait(ctx context.Context, what string, match func(T) bool) (T, error) {
-	for seen := 0; ; {
-		entries, changed := j.from(seen)
-		for _, entry := range entries {
-			if match(entry) {
-				return entry, nil
-			}
-		}
-		seen += len(entries)
-		select {
-		case <-changed:
-		case <-ctx.Done():
-			var none T
-			return none, fmt.Errorf("waiting for a %s, %d seen: %w", what, seen, ctx.Err())
-		}
-	}
-}
+import "context"
 
 // Request is a request that was answered (or cut off).
 type Request struct {
@@ -88,11 +27,11 @@ type Request struct {
 }
 
 // Requests returns all requests so far.
-func (s *Server) Requests() []Request { return s.requestLog.all() }
+func (s *Server) Requests() []Request { return s.requestLog.All() }
 
 // WaitRequest returns the first request, past or future, that matches.
 func (s *Server) WaitRequest(ctx context.Context, match func(Request) bool) (Request, error) {
-	return s.requestLog.wait(ctx, "request", match)
+	return s.requestLog.Wait(ctx, "request", match)
 }
 
 // Callback is one post to a webhook and what came back.
@@ -121,10 +60,10 @@ type Callback struct {
 }
 
 // Callbacks returns all posts so far.
-func (s *Server) Callbacks() []Callback { return s.callbackLog.all() }
+func (s *Server) Callbacks() []Callback { return s.callbackLog.All() }
 
 // WaitCallback returns the first post, past or future, that matches. When it is returned, the timers that follow from it
 // are set and an ended subscription is marked.
 func (s *Server) WaitCallback(ctx context.Context, match func(Callback) bool) (Callback, error) {
-	return s.callbackLog.wait(ctx, "callback", match)
+	return s.callbackLog.Wait(ctx, "callback", match)
 }

@@ -12,7 +12,7 @@ import (
 	"time"
 	"unicode/utf16"
 
-	"golang.org/x/crypto/md4"
+	"golang.org/x/crypto/md4" //nolint:staticcheck // NTLM hashes passwords with MD4 (MS-NLMP, section 3.3.2)
 )
 
 // The messages of MS-NLMP, section 2.2.1.

@@ -76,7 +76,7 @@ func (sub *subscription) exchange(ctx context.Context, body []byte, batch []even
 func (s *Server) record(callback Callback) {
 	s.logf("ewstest: post to %s, attempt %d, %v: status %d, reply %q, error %v", callback.Mailbox, callback.Attempt,
 		callback.Events, callback.Status, callback.Reply, callback.Err)
-	s.callbackLog.addNumbered(callback, func(c *Callback, number int) { c.Number = number })
+	s.callbackLog.AddNumbered(callback, func(c *Callback, number int) { c.Number = number })
 }
 
 // send posts with the headers that were recorded from Exchange Online: no User-Agent, SOAPAction without quotes.

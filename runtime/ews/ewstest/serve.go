@@ -94,7 +94,7 @@ func (s *Server) complete(w http.ResponseWriter, c *call, entry Request, a *answ
 
 func (s *Server) recordRequest(entry Request) {
 	s.logf("ewstest: %s %s by %s: status %d %s", entry.ClientRequestID, entry.Operation, entry.User, entry.Status, entry.Code)
-	s.requestLog.addNumbered(entry, func(r *Request, number int) { r.Number = number })
+	s.requestLog.AddNumbered(entry, func(r *Request, number int) { r.Number = number })
 }
 
 // cut records the request and cuts the connection; it does not return.

@@ -16,6 +16,9 @@ import (
 	"time"
 
 	"k8s.io/utils/clock"
+
+	"github.com/ens-operator/ens-operator/runtime/ews/internal/journal"
+	"github.com/ens-operator/ens-operator/runtime/ews/internal/localcert"
 )
 
 // Path is where the fake serves EWS, as every Exchange server does.
@@ -95,9 +98,9 @@ type Server struct {
 	hook        atomic.Pointer[func(operation, user string) Fault]
 	loseReplies atomic.Int64
 
-	requestLog      journal[Request]
-	callbackLog     journal[Callback]
-	subscriptionLog journal[Subscription]
+	requestLog      journal.Journal[Request]
+	callbackLog     journal.Journal[Callback]
+	subscriptionLog journal.Journal[Subscription]
 
 	logging sync.Mutex // guards silent
 	silent  bool
@@ -170,7 +173,7 @@ func StartT(t testing.TB, options Options) *Server {
 func (s *Server) listen() (err error) {
 	if s.options.Certificate != nil {
 		s.certificate = *s.options.Certificate
-	} else if s.certificate, err = newCertificate(); err != nil {
+	} else if s.certificate, err = localcert.New("fake Exchange"); err != nil {
 		return err
 	}
 	s.listener, err = net.Listen("tcp", s.options.Listen)

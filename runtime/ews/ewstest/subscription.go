@@ -79,15 +79,15 @@ func (s *Server) Subscriptions() []Subscription {
 
 // WaitSubscription returns the first subscription that matches, whenever it was or will be made or end.
 func (s *Server) WaitSubscription(ctx context.Context, match func(Subscription) bool) (Subscription, error) {
-	return s.subscriptionLog.wait(ctx, "subscription", match)
+	return s.subscriptionLog.Wait(ctx, "subscription", match)
 }
 
 // WaitIdle returns when everything that has happened has been posted and answered.
 func (s *Server) WaitIdle(ctx context.Context) error {
 	for {
 		// These are asked for first: whatever makes the server idle later closes one of them.
-		_, posted := s.callbackLog.from(0)
-		_, ended := s.subscriptionLog.from(0)
+		_, posted := s.callbackLog.From(0)
+		_, ended := s.subscriptionLog.From(0)
 		if s.idle() {
 			return nil
 		}
@@ -168,7 +168,7 @@ func (s *Server) start(sub *subscription) {
 	sub.wake = make(chan struct{}, 1)
 	sub.poster = poster{random: s.randomFor(number), watermark: number << 20, first: make(chan struct{})}
 	s.subscriptions = append(s.subscriptions, sub)
-	s.subscriptionLog.add(sub.describe())
+	s.subscriptionLog.Add(sub.describe())
 }
 
 // enqueue adds events to the next post; s.mu is held.
@@ -190,7 +190,7 @@ func (sub *subscription) end(why string) {
 	if sub.cancel != nil {
 		sub.cancel()
 	}
-	sub.server.subscriptionLog.add(sub.describe())
+	sub.server.subscriptionLog.Add(sub.describe())
 	sub.server.logf("ewstest: a subscription of %s has ended: %s", sub.address, why)
 }
 

@@ -96,6 +96,6 @@ func (s *Server) tokenLogin(token string) login {
 func refusedToken(user *mailbox, diagnostics string) login {
 	return login{user: user, header: http.Header{
 		diagnosticsHeader:  {diagnostics},
-		"Www-Authenticate": {OAuth.challenge() + tokenErrorParameter},
+		"Www-Authenticate": {OAuth.Challenge() + tokenErrorParameter},
 	}}
 }
