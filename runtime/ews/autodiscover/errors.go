@@ -132,9 +132,9 @@ func lookupError(ctx context.Context, err error) error {
 		return &unreachableError{text: limit.Error()}
 	}
 	if unknown, ok := errors.AsType[*net.DNSError](err); err == nil || ok && unknown.IsNotFound {
-		return &unreachableError{text: "there are none"}
+		return &unreachableError{text: "do not exist"}
 	}
-	return &unreachableError{text: "they could not be looked up in the DNS"}
+	return &unreachableError{text: "could not be looked up in the DNS"}
 }
 
 // failure is why a step led nowhere at one place.

@@ -47,8 +47,10 @@ type Options struct {
 type Host struct {
 	// Forms are those that are there; the others are answered 404.
 	Forms []Form
-	// Redirect is the Location of the 302 that plain HTTP answers with; empty: connections to port 80 are refused.
+	// Redirect is the Location that plain HTTP answers with; empty: connections to port 80 are refused.
 	Redirect string
+	// RedirectStatus replaces the status 302 of that.
+	RedirectStatus int
 	// Certificate is what the host presents.
 	Certificate Certificate
 	// Faults make forms misbehave.
