@@ -129,6 +129,13 @@ func newScene(t *testing.T, settings ...setting) *scene {
 // nothing of a user is logged.
 func (s *scene) check(t *testing.T, domains []string) {
 	t.Helper()
+	s.checkDials(t, domains)
+	s.checkRequests(t)
+	checkText(t, s.log.String())
+}
+
+func (s *scene) checkDials(t *testing.T, domains []string) {
+	t.Helper()
 	for _, address := range s.Dials() {
 		host, port, err := net.SplitHostPort(address)
 		allowed := false
@@ -142,6 +149,10 @@ func (s *scene) check(t *testing.T, domains []string) {
 			t.Errorf("%s was dialled", address)
 		}
 	}
+}
+
+func (s *scene) checkRequests(t *testing.T) {
+	t.Helper()
 	challenged := make(map[string]bool)
 	for _, r := range s.Requests() {
 		question := r.Host + string(r.Form)
@@ -153,7 +164,6 @@ func (s *scene) check(t *testing.T, domains []string) {
 			t.Errorf("request %d is not as it should be: %+v", r.Number, r)
 		}
 	}
-	checkText(t, s.log.String())
 }
 
 // checkText checks that a log or an error tells nothing of a user.
