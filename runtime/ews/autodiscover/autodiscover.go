@@ -124,9 +124,9 @@ func (d *Discoverer) Close() {
 // domain get only if it was given without a credential: then any of them may be told the same, and the old one has just
 // been wrong. What a server told one user after a login is about the mailbox of that user.
 //
-// Errors: ErrNotAllowed, ErrNotLocated, ErrNoEndpoint, ErrUnauthorized, authn.ErrNotAvailable (together with
-// ErrNotLocated: a host wants a credential, and this one may not be presented), and those of ctx. Their text is fit for
-// an administrator and free of anything secret.
+// Errors: ErrNotAllowed, ErrNotLocated, ErrNoEndpoint, ErrUnauthorized, and those of ctx. Together with ErrNotLocated,
+// authn.ErrNotAvailable and authn.ErrTokenExpired say that a host wants a credential and this one could not be presented.
+// Their text is fit for an administrator and free of anything secret.
 func (d *Discoverer) Find(
 	ctx context.Context, address secret.Value, user credential.Credential, activityID string, fresh bool,
 ) (string, error) {

@@ -51,8 +51,9 @@ type Host struct {
 	Redirect string
 	// RedirectStatus replaces the status 302 of that.
 	RedirectStatus int
-	// Certificate is what the host presents.
-	Certificate Certificate
+	// Certificate is what the host presents, ClientCertificate how it wants to see one of the user.
+	Certificate       Certificate
+	ClientCertificate ClientCertificate
 	// Faults make forms misbehave.
 	Faults map[Form]Fault
 }
@@ -79,6 +80,8 @@ type User struct {
 	// Login is the user name for Basic; empty is the address.
 	Login    string
 	Password string
+	// Certificate is the user's client certificate (DER), which is as good as the password.
+	Certificate []byte
 	// EWSURL is the address from outside, InternalEWSURL the one from inside. JSON and SOAP tell what is there.
 	EWSURL         string
 	InternalEWSURL string
@@ -171,6 +174,15 @@ func (s *Server) listen() (err error) {
 			}
 			return nil, errors.New("no host of that name")
 		},
+	}
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		own := config.Clone()
+		if s.hosts[hello.ServerName].ClientCertificate == ClientCertificateInHandshake {
+			own.ClientAuth = tls.RequireAnyClientCert
+		}
+		return own, nil
 	}
 	for _, listener := range []net.Listener{tls.NewListener(s.secure, config), s.plain} {
 		server := &http.Server{
