@@ -118,15 +118,15 @@ func (d *Discoverer) Close() {
 // Find returns the name of the endpoint at which the mailbox with that e-mail address is. The credential is used until
 // Find returns and never kept. activityID is sent as client-request-id (E-18).
 //
-// What is found holds for the whole domain of the address, for Config.CacheTime. fresh asks all the same, because
-// Exchange said that the user is at the wrong server. It does not ask a host again that could not be reached within the
-// last minute. A fresh answer replaces what others of the domain get only if it was given without a credential: then any
-// of them may be told the same, and the old one has just been wrong. What a server told one user about the mailbox of
-// that user, or about another e-mail address that it redirected to, says nothing about the others.
+// What is found holds for the whole domain that was asked about, for Config.CacheTime: that of the address, or of the one
+// that a server redirected to. fresh asks all the same, because Exchange said that the user is at the wrong server. It
+// does not ask a host again that could not be reached within the last minute. A fresh answer replaces what others of the
+// domain get only if it was given without a credential: then any of them may be told the same, and the old one has just
+// been wrong. What a server told one user after a login is about the mailbox of that user.
 //
-// Errors: ErrNotAllowed, ErrNotLocated, ErrNoEndpoint, ErrUnauthorized, authn.ErrNotAvailable (together with
-// ErrNotLocated: a host wants a credential, and this one may not be presented), and those of ctx. Their text is fit for
-// an administrator and free of anything secret.
+// Errors: ErrNotAllowed, ErrNotLocated, ErrNoEndpoint, ErrUnauthorized, and those of ctx. Together with ErrNotLocated,
+// authn.ErrNotAvailable and authn.ErrTokenExpired say that a host wants a credential and this one could not be presented.
+// Their text is fit for an administrator and free of anything secret.
 func (d *Discoverer) Find(
 	ctx context.Context, address secret.Value, user credential.Credential, activityID string, fresh bool,
 ) (string, error) {
@@ -146,10 +146,6 @@ func (d *Discoverer) Find(
 		return "", fmt.Errorf("%w Too many others were being looked for; try again in a minute", ErrNotLocated)
 	}
 	defer d.slots.Release(1)
-	// Who waited for a turn may have waited for the answer.
-	if endpoint, ok := d.found.get(asked.domain); ok && !fresh {
-		return endpoint, nil
-	}
 	w := d.newWalk(user, activityID, fresh)
 	endpoint, found := w.find(bounded, asked)
 	switch {

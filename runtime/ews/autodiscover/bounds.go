@@ -13,12 +13,11 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
-const (
-	// maxAddressLength is that of an e-mail address on the wire (RFC 5321, section 4.5.3.1.3, without the brackets).
-	maxAddressLength = 254
-	// maxHostLength is that of a host name (RFC 1035, section 2.3.4, without the root's dot).
-	maxHostLength = 253
-)
+// maxAddressLength is that of an e-mail address on the wire (RFC 5321, section 4.5.3.1.3, without the brackets).
+const maxAddressLength = 254
+
+// hostNames converts host names as browsers do, and refuses empty and overlong labels too.
+var hostNames = idna.New(idna.MapForLookup(), idna.BidiRule(), idna.VerifyDNSLength(true))
 
 // Why an address may not be asked. None of them repeats what a server wrote.
 var (
@@ -67,8 +66,8 @@ func canonicalHost(text string) (string, error) {
 	if _, err := netip.ParseAddr(strings.Trim(text, "[]")); err == nil {
 		return "", errIPAddress
 	}
-	host, err := idna.Lookup.ToASCII(text)
-	if err != nil || host == "" || len(host) > maxHostLength || strings.HasSuffix(host, ".") || strings.HasPrefix(host, ".") {
+	host, err := hostNames.ToASCII(text)
+	if err != nil || host == "" || strings.HasSuffix(host, ".") {
 		return "", errHostName
 	}
 	host = strings.ToLower(host)

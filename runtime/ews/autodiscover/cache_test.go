@@ -146,6 +146,25 @@ func TestATarpitIsLeftAlone(t *testing.T) {
 	}
 }
 
+func TestMissingServiceRecordsAreNotLookedForAtOnceAgain(t *testing.T) {
+	t.Parallel()
+	c := newClock()
+	s := newScene(t, withClock(c))
+	s.host("cas.example.com", autodiscovertest.POX)
+	if _, err := s.findAlice(t); !errors.Is(err, autodiscover.ErrNotLocated) || !strings.Contains(err.Error(), "service records of example.com do not exist") {
+		t.Fatalf("got %v", err)
+	}
+	s.AddSRV(domain, "cas.example.com", 443)
+	c.Step(failureTime - time.Second)
+	if _, err := s.findAlice(t); !errors.Is(err, autodiscover.ErrNotLocated) {
+		t.Errorf("within a minute got %v", err)
+	}
+	c.Step(time.Second)
+	if endpoint, err := s.findAlice(t); err != nil || endpoint != "mail" {
+		t.Errorf("after a minute got %q, %v", endpoint, err)
+	}
+}
+
 func TestATarpitDoesNotKeepFromOtherHosts(t *testing.T) {
 	t.Parallel()
 	c := newClock()
@@ -231,6 +250,29 @@ func TestWhoWaitedForOneThatGaveUpAsksAgain(t *testing.T) {
 				t.Errorf("Bob got %q, %v", endpoint, err)
 			}
 		})
+	}
+	cancel()
+	group.Wait()
+}
+
+func TestAFreshAnswerDoesNotWaitForThatOfOthers(t *testing.T) {
+	t.Parallel()
+	s := newScene(t, withClock(newClock()))
+	s.faulty(auto, autodiscovertest.JSON, autodiscovertest.Fault{Tarpit: true})
+	ctx, cancel := context.WithCancel(testContext(t))
+	var group sync.WaitGroup
+	group.Go(func() {
+		_, err := s.discoverer.Find(ctx, secret.FromString(alice), basic(`EXAMPLE\alice`, alicePassword), activityID, false)
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("Alice got %v", err)
+		}
+	})
+	if _, err := s.WaitRequest(testContext(t), func(r autodiscovertest.Request) bool { return r.Host == auto }); err != nil {
+		t.Fatal(err)
+	}
+	s.host(auto, autodiscovertest.JSON)
+	if endpoint, err := s.find(t, bob, basic(bob, bobPassword), true); err != nil || endpoint != "mail" {
+		t.Errorf("Bob got %q, %v", endpoint, err)
 	}
 	cancel()
 	group.Wait()

@@ -38,6 +38,8 @@ var (
 	errWithheld = fmt.Errorf("wants the credential, which is not sent to it because %d others have refused it", maxRefusals)
 	errTooLarge = fmt.Errorf("answered with more than %d bytes", maxAnswerBytes)
 	errStopped  = errors.New("was still being asked when the time was up")
+	// errAlert says nothing about other users: it is how a host asks for a client certificate that it has to have.
+	errAlert = errors.New("broke off the TLS handshake; it may want a client certificate or another version of TLS")
 )
 
 // errUnreachable matches failures that have nothing to do with what was asked.
@@ -72,13 +74,28 @@ func explain(ctx context.Context, err error) error {
 	if refusal, ok := errors.AsType[*egress.RefusedError](err); ok {
 		return &unreachableError{text: "was not asked: " + refusal.Error(), cause: refusal}
 	}
-	if errors.Is(err, authn.ErrNotAvailable) {
+	switch {
+	case errors.Is(err, authn.ErrNotAvailable):
 		return err // the credential cannot be presented; the host is not at fault
+	case errors.Is(err, authn.ErrTokenExpired):
+		return authn.ErrTokenExpired
+	case errors.Is(err, authn.ErrHandshake):
+		return authn.ErrHandshake
 	}
 	if text := certificateProblem(err); text != "" {
 		return &unreachableError{text: "was not asked: its certificate " + text}
 	}
+	if brokenOff(err) {
+		return errAlert
+	}
 	return &unreachableError{text: connectionProblem(err)}
+}
+
+// brokenOff reports whether one side ended the TLS connection with an alert: the host because it got no certificate, or
+// crypto/tls because it will not renegotiate without one to present. Both come as errors of these operations.
+func brokenOff(err error) bool {
+	operation, ok := errors.AsType[*net.OpError](err)
+	return ok && (operation.Op == "remote error" || operation.Op == "local error")
 }
 
 func certificateProblem(err error) string {
@@ -113,9 +130,6 @@ func connectionProblem(err error) string {
 	if _, ok := errors.AsType[tls.RecordHeaderError](err); ok {
 		return "does not speak TLS"
 	}
-	if _, ok := errors.AsType[tls.AlertError](err); ok {
-		return "broke off the TLS handshake"
-	}
 	switch {
 	case errors.Is(err, syscall.ECONNREFUSED):
 		return "refused the connection"
@@ -132,9 +146,9 @@ func lookupError(ctx context.Context, err error) error {
 		return &unreachableError{text: limit.Error()}
 	}
 	if unknown, ok := errors.AsType[*net.DNSError](err); err == nil || ok && unknown.IsNotFound {
-		return &unreachableError{text: "there are none"}
+		return &unreachableError{text: "do not exist"}
 	}
-	return &unreachableError{text: "they could not be looked up in the DNS"}
+	return &unreachableError{text: "could not be looked up in the DNS"}
 }
 
 // failure is why a step led nowhere at one place.

@@ -1,11 +1,17 @@
 package autodiscover_test
 
 import (
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/x509"
 	"errors"
 	"fmt"
+	"math/big"
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
@@ -242,5 +248,73 @@ func TestACredentialThatMayNotBePresentedIsNotSent(t *testing.T) {
 		if r.HadCredential {
 			t.Errorf("%s got a credential", r.Host)
 		}
+	}
+}
+
+// clientCertificate makes a credential that is a self-signed certificate.
+func clientCertificate(t *testing.T) credential.Credential {
+	t.Helper()
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	template := &x509.Certificate{
+		SerialNumber: big.NewInt(1), NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(time.Hour),
+		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}
+	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	pkcs8, err := x509.MarshalPKCS8PrivateKey(key)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return credential.Credential{
+		AuthType:    credential.CBA,
+		Certificate: credential.Certificate{Chain: []secret.Value{secret.New(der)}, Key: secret.New(pkcs8)},
+	}
+}
+
+func TestACertificateIsPresentedToWhoWantsIt(t *testing.T) {
+	t.Parallel()
+	for name, way := range map[string]autodiscovertest.ClientCertificate{
+		"in place of a password": autodiscovertest.ClientCertificateAccepted,
+		"after 403":              autodiscovertest.ClientCertificateOrForbidden,
+		"in the handshake":       autodiscovertest.ClientCertificateInHandshake,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			s.inHandshake = way == autodiscovertest.ClientCertificateInHandshake
+			s.AddHost(auto, autodiscovertest.Host{Forms: autodiscovertest.AllForms[1:], ClientCertificate: way})
+			user := clientCertificate(t)
+			// Somebody else's certificate is refused, and nobody's password is of use where a certificate is wanted.
+			if _, err := s.find(t, alice, user, false); !errors.Is(err, autodiscover.ErrUnauthorized) {
+				t.Errorf("an unknown certificate got %v", err)
+			}
+			if way == autodiscovertest.ClientCertificateInHandshake {
+				if _, err := s.findBob(t); !errors.Is(err, autodiscover.ErrNotLocated) {
+					t.Errorf("Bob's password got %v", err)
+				}
+			}
+			s.AddUser(autodiscovertest.User{Address: alice, Certificate: user.Certificate.Chain[0].Reveal(), EWSURL: mailURL})
+			if endpoint, err := s.find(t, alice, user, false); err != nil || endpoint != "mail" {
+				t.Errorf("got %q, %v", endpoint, err)
+			}
+		})
+	}
+}
+
+func TestAnExpiredAccessTokenIsToldApart(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.host(auto, autodiscovertest.SOAP)
+	user := credential.Credential{AuthType: credential.OAuth, Token: secret.FromString(aliceToken), Expires: time.Now().Add(-time.Minute)}
+	if _, err := s.find(t, alice, user, false); !errors.Is(err, authn.ErrTokenExpired) || errors.Is(err, autodiscover.ErrUnauthorized) {
+		t.Errorf("got %v", err)
+	}
+	if endpoint, err := s.findBob(t); err != nil || endpoint != "mail" {
+		t.Errorf("Bob got %q, %v", endpoint, err)
 	}
 }

@@ -87,6 +87,9 @@ func TestHostileRedirectsAreNotFollowed(t *testing.T) {
 		"an opaque address":                 "https:cas.example.com",
 		"a name with an escape in it":       "https://evil.net%2f.example.com/",
 		"a name with a line break":          "https://evil.net\n.example.com/",
+		"an empty label":                    "https://.example.com/autodiscover/autodiscover.xml",
+		"an empty label in between":         "https://evil..example.com/autodiscover/autodiscover.xml",
+		"an overlong label":                 "https://" + strings.Repeat("evil", 16) + ".example.com/autodiscover/autodiscover.xml",
 		"a subdomain of a sibling":          "https://autodiscover.example.com.example.org/",
 		"the top-level domain":              "https://com/autodiscover/autodiscover.xml",
 		"an allowed host behind a question": "https://evil.net?.example.com/",
@@ -116,6 +119,21 @@ func TestHostileRedirectsAreNotFollowed(t *testing.T) {
 				}
 			})
 		}
+	}
+}
+
+func TestOnlyA302OverPlainHTTPCounts(t *testing.T) {
+	t.Parallel()
+	for _, status := range []int{http.StatusOK, http.StatusMovedPermanently, http.StatusSeeOther, http.StatusTemporaryRedirect, http.StatusPermanentRedirect} {
+		t.Run(fmt.Sprint(status), func(t *testing.T) {
+			t.Parallel()
+			s := newScene(t)
+			s.AddHost(auto, autodiscovertest.Host{Redirect: "https://cas.example.com/autodiscover/autodiscover.xml", RedirectStatus: status})
+			s.host("cas.example.com", autodiscovertest.AllForms...)
+			if _, err := s.findAlice(t); !errors.Is(err, autodiscover.ErrNotLocated) {
+				t.Errorf("got %v", err)
+			}
+		})
 	}
 }
 
@@ -173,7 +191,32 @@ func TestAnotherAddressIsAskedAboutWithinTheDomains(t *testing.T) {
 			if endpoint, err := s.findBob(t); err != nil || endpoint != "mail" {
 				t.Errorf("Bob got %q, %v", endpoint, err)
 			}
+			// It holds for whom else is led to that domain, and for who is of it.
+			asked := len(s.Requests())
+			if endpoint, err := s.find(t, "carol@moved.example.com", basic("carol", "x"), false); err != nil || endpoint != "second" || len(s.Requests()) > asked {
+				t.Errorf("Carol got %q, %v", endpoint, err)
+			}
 		})
+	}
+}
+
+func TestWhoIsLedToAKnownDomainNeedNotAskIt(t *testing.T) {
+	t.Parallel()
+	s := newScene(t)
+	s.host("autodiscover.moved.example.com", autodiscovertest.JSON)
+	s.AddUser(autodiscovertest.User{Address: "carol@moved.example.com", EWSURL: secondURL})
+	if endpoint, err := s.find(t, "carol@moved.example.com", basic("carol", "x"), false); err != nil || endpoint != "second" {
+		t.Fatalf("Carol got %q, %v", endpoint, err)
+	}
+	s.faulty(auto, autodiscovertest.SOAP, autodiscovertest.Fault{RedirectAddress: "alice@moved.example.com"})
+	asked := len(s.Requests())
+	if endpoint, err := s.findAlice(t); err != nil || endpoint != "second" {
+		t.Errorf("Alice got %q, %v", endpoint, err)
+	}
+	for _, r := range s.Requests()[asked:] {
+		if r.Host != auto {
+			t.Errorf("%s was asked", r.Host)
+		}
 	}
 }
 

@@ -38,7 +38,9 @@ func (w *walk) ask(ctx context.Context, f form, target *url.URL, asked mailAddre
 		return reply{}, err
 	}
 	r, err := w.anonymously(f.name, request)
-	if err != nil || !f.authenticated || !wantsCredential(r.status, w.user.AuthType) {
+	wantsCertificate := errors.Is(err, errAlert) && w.user.AuthType.HasCertificate()
+	wanted := wantsCertificate || err == nil && wantsCredential(r.status, w.user.AuthType)
+	if !f.authenticated || !wanted {
 		return r, err
 	}
 	if request, err = question(); err != nil {

@@ -18,8 +18,8 @@ type walk struct {
 	d          *Discoverer
 	user       credential.Credential
 	activityID string
-	// unshared says that the answers about other users are not good enough.
-	unshared bool
+	// fresh says that the answers about other users are not good enough.
+	fresh bool
 
 	hopsLeft int
 	// hopsUsed is, of a child that is done, what it took of its parent's.
@@ -47,7 +47,7 @@ type verdict struct {
 
 func (d *Discoverer) newWalk(user credential.Credential, activityID string, fresh bool) *walk {
 	return &walk{
-		d: d, user: user, activityID: activityID, unshared: fresh,
+		d: d, user: user, activityID: activityID, fresh: fresh,
 		hopsLeft: maxHops, asked: make(map[string]bool), refused: make(map[string]bool),
 	}
 }
@@ -55,13 +55,13 @@ func (d *Discoverer) newWalk(user credential.Credential, activityID string, fres
 // find walks the steps for asked, and again for each address that a server redirects to.
 func (w *walk) find(ctx context.Context, asked mailAddress) (endpoint string, found bool) {
 	seen := map[string]bool{strings.ToLower(asked.text.RevealString()): true}
-	for first := true; ; first = false {
+	for {
+		if endpoint, ok := w.d.found.get(asked.domain); ok && !w.fresh {
+			return endpoint, true
+		}
 		v := w.steps(ctx, asked)
 		if v.endpoint != "" {
-			// What a server says about another address is for the user of this one alone.
-			if first {
-				w.remember(asked.domain, v)
-			}
+			w.remember(asked.domain, v)
 			return v.endpoint, true
 		}
 		if v.redirect == nil {
@@ -149,7 +149,7 @@ type shared[T any] struct {
 
 // share lets a child of w ask for all who ask for key at the same time. It asks for w alone if the outcome does not fit.
 func share[T any](ctx context.Context, w *walk, key string, ask func(child *walk) (T, bool)) T {
-	if w.unshared {
+	if w.fresh {
 		return take(w, delegate(ctx, w, ask))
 	}
 	own := false
@@ -255,7 +255,7 @@ func (w *walk) judge(f form, asked *url.URL, r reply) (verdict, *url.URL, error)
 
 // hop counts a redirect away from the address that was asked, and ends the walk if it is one too many.
 func (w *walk) hop(name string, from *url.URL) bool {
-	if w.hopsLeft == 0 {
+	if w.hopsLeft <= 0 { // below, if what others found took more hops than were left here
 		w.ended = true
 		w.fail(name, from, errHops)
 		return false

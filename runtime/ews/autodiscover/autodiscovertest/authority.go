@@ -35,6 +35,19 @@ const (
 	CertificateExpired
 )
 
+// ClientCertificate is how a host wants to see a user's certificate.
+type ClientCertificate int
+
+// The ways.
+const (
+	// ClientCertificateAccepted takes one in place of a password.
+	ClientCertificateAccepted ClientCertificate = iota
+	// ClientCertificateOrForbidden answers 403 without one, as IIS does for a directory that requires it.
+	ClientCertificateOrForbidden
+	// ClientCertificateInHandshake ends the TLS handshake without one.
+	ClientCertificateInHandshake
+)
+
 // authority issues certificates by the machine's clock, since it is the clients that check them.
 type authority struct {
 	key         *ecdsa.PrivateKey

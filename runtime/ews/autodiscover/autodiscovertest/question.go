@@ -1,6 +1,7 @@
 package autodiscovertest
 
 import (
+	"bytes"
 	"encoding/json"
 	"encoding/xml"
 	"mime"
@@ -48,6 +49,9 @@ func (s *Server) answer(q *question, host Host) answer {
 	}
 	// IIS asks for the credential before it looks at anything else.
 	q.entry.User = s.login(q.request)
+	if host.ClientCertificate == ClientCertificateOrForbidden && len(q.request.TLS.PeerCertificates) == 0 {
+		return page(http.StatusForbidden)
+	}
 	if q.entry.User == "" {
 		return page(http.StatusUnauthorized)
 	}
@@ -73,6 +77,10 @@ func (s *Server) login(r *http.Request) string {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	for _, user := range s.users {
+		presented := r.TLS.PeerCertificates
+		if len(presented) > 0 && bytes.Equal(presented[0].Raw, user.Certificate) {
+			return user.Address
+		}
 		if ok && password != "" && strings.EqualFold(user.Login, name) && user.Password == password {
 			return user.Address
 		}

@@ -197,7 +197,7 @@ func TestOnlyWhatWasAddedIsReached(t *testing.T) {
 	service, _ := newService(t)
 	for _, address := range []string{"evil.net:443", "127.0.0.1:443", host + ":8443", "[::1]:443"} {
 		if conn, err := service.DialContext(t.Context(), "tcp", address); err == nil {
-			conn.Close()
+			_ = conn.Close()
 			t.Errorf("%s was reached", address)
 		}
 	}

@@ -1,6 +1,7 @@
 package autodiscovertest
 
 import (
+	"cmp"
 	"compress/gzip"
 	"io"
 	"net"
@@ -112,7 +113,7 @@ func redirect(q *question, host Host) answer {
 	case q.request.Method != http.MethodGet || q.entry.Form != POX:
 		return refusal(http.StatusNotFound, "only GET of /autodiscover/autodiscover.xml is redirected")
 	}
-	return answer{status: http.StatusFound, location: host.Redirect}
+	return answer{status: cmp.Or(host.RedirectStatus, http.StatusFound), location: host.Redirect}
 }
 
 // dribble answers a byte at a time until the client has had enough.

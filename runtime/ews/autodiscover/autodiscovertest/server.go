@@ -47,10 +47,13 @@ type Options struct {
 type Host struct {
 	// Forms are those that are there; the others are answered 404.
 	Forms []Form
-	// Redirect is the Location of the 302 that plain HTTP answers with; empty: connections to port 80 are refused.
+	// Redirect is the Location that plain HTTP answers with; empty: connections to port 80 are refused.
 	Redirect string
-	// Certificate is what the host presents.
-	Certificate Certificate
+	// RedirectStatus replaces the status 302 of that.
+	RedirectStatus int
+	// Certificate is what the host presents, ClientCertificate how it wants to see one of the user.
+	Certificate       Certificate
+	ClientCertificate ClientCertificate
 	// Faults make forms misbehave.
 	Faults map[Form]Fault
 }
@@ -77,6 +80,8 @@ type User struct {
 	// Login is the user name for Basic; empty is the address.
 	Login    string
 	Password string
+	// Certificate is the user's client certificate (DER), which is as good as the password.
+	Certificate []byte
 	// EWSURL is the address from outside, InternalEWSURL the one from inside. JSON and SOAP tell what is there.
 	EWSURL         string
 	InternalEWSURL string
@@ -169,6 +174,15 @@ func (s *Server) listen() (err error) {
 			}
 			return nil, errors.New("no host of that name")
 		},
+	}
+	config.GetConfigForClient = func(hello *tls.ClientHelloInfo) (*tls.Config, error) {
+		s.mu.Lock()
+		defer s.mu.Unlock()
+		own := config.Clone()
+		if s.hosts[hello.ServerName].ClientCertificate == ClientCertificateInHandshake {
+			own.ClientAuth = tls.RequireAnyClientCert
+		}
+		return own, nil
 	}
 	for _, listener := range []net.Listener{tls.NewListener(s.secure, config), s.plain} {
 		server := &http.Server{
