@@ -139,8 +139,11 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 			id := sha256.Sum256([]byte(inbox.ID))
 			d.unread, d.work.mailboxID = &inbox.UnreadCount, id[:]
 		}
-		var err error
-		messages, err = session.Messages(ctx, items, d.fields())
+		// Through a gateway this is asked for each device: what one of them is denied, another has been given.
+		fetched, err := session.Messages(ctx, items, d.fields())
+		if err == nil {
+			messages = fetched
+		}
 		return err
 	})
 	return messages, err

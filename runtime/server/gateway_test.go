@@ -1,0 +1,214 @@
+package server_test
+
+import (
+	"net/http"
+	"slices"
+	"strings"
+	"testing"
+	"time"
+
+	"github.com/ens-operator/ens-operator/hack/runtimetest"
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
+	"github.com/ens-operator/ens-operator/runtime/ews/segtest"
+	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
+	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/store/storetest"
+)
+
+// gateway is the secret between the simulated SEG and Exchange, by which the former presents users to the latter.
+const gateway = "kerberos"
+
+// behindGateway is a tenant whose Exchange is behind a SEG.
+func behindGateway(t *testing.T, o runtimetest.Options, nameDevices bool, methods ...config.AuthenticationMethod) (*runtimetest.Tenant, *segtest.Server) {
+	t.Helper()
+	o.Exchange.TrustedProxy = gateway
+	x := runtimetest.New(t, o)
+	seg := segtest.StartT(t, segtest.Options{Exchange: x.Exchange, TrustedProxy: gateway, NameDevices: nameDevices})
+	endpoint := &x.Config.Endpoints[0]
+	endpoint.URL, endpoint.Pinning.SHA256 = seg.URL(), []string{seg.Fingerprint()}
+	endpoint.SecureEmailGateway, endpoint.AuthenticationMethods = &config.SecureEmailGateway{}, methods
+	x.WriteConfig(t)
+	x.Start(t)
+	return x, seg
+}
+
+// enrolled is a phone that the SEG knows, compliant or not.
+func enrolled(x *runtimetest.Tenant, seg *segtest.Server, platform push.Platform, compliant bool) *boxertest.Phone {
+	phone := x.Phone(alice, platform)
+	phone.EWSURL = seg.URL()
+	seg.SetCompliant(phone.DeviceID, compliant)
+	return phone
+}
+
+func TestOnlyDevicesThatTheGatewayPermitsAreNotified(t *testing.T) {
+	t.Parallel()
+	for name, nameDevices := range map[string]bool{"asked for each": false, "told for all": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := &runtimetest.Clock{}
+			x, seg := behindGateway(t, runtimetest.Options{Clock: clock}, nameDevices, config.AuthBasic)
+			good, bad := enrolled(x, seg, push.IOS, true), enrolled(x, seg, push.IOS, true)
+			runtimetest.MustRegister(t, good, 7)
+			heard(t, x, "OK")
+			waitFresh(t, good)
+			runtimetest.MustRegister(t, bad, 6)
+			seg.SetCompliant(bad.DeviceID, false) // compromised since
+
+			deliver(t, x, lunch)
+			if titles := shown(t, x, good, 1); titles[0] != lunch.FromName {
+				t.Errorf("the compliant phone shows %q", titles)
+			}
+			if err := x.Exchange.WaitIdle(runtimetest.Context(t)); err != nil {
+				t.Fatal(err)
+			}
+			waitsInJournal(t, x)
+			if n := len(x.APNs.Notifications(bad.DeviceToken)); n != 0 {
+				t.Errorf("the other one got %d notifications", n)
+			}
+			if n := storetest.Value[int](t, x.Schema, `SELECT count(*) FROM subscriptions WHERE state = 'active'`); n != 1 {
+				t.Errorf("%d subscriptions are active", n)
+			}
+
+			seg.SetCompliant(bad.DeviceID, true)
+			clock.Advance(2 * time.Minute) // the journal rests between its tries
+			x.Exchange.Heartbeat(alice)
+			if titles := shown(t, x, bad, 1); titles[0] != lunch.FromName {
+				t.Errorf("compliant again, it shows %q", titles)
+			}
+			settled(t, x)
+			if titles := alertsOf(x, good); len(titles) != 1 {
+				t.Errorf("the other phone was shown the mail %d times", len(titles))
+			}
+			for _, call := range seg.Requests() {
+				if call.Status == http.StatusOK && len(call.Devices) == 0 {
+					t.Error("a call named no device")
+				}
+			}
+		})
+	}
+}
+
+// waitsInJournal waits until what is owed rests for a later callback.
+func waitsInJournal(t *testing.T, x *runtimetest.Tenant) {
+	t.Helper()
+	runtimetest.Eventually(t, func() string {
+		if storetest.Value[int](t, x.Schema, `SELECT count(*) FROM pending WHERE done_at IS NULL AND lease_owner IS NULL AND attempts > 0`) == 0 {
+			return "nothing rests in the journal"
+		}
+		if storetest.Value[int](t, x.Schema, `SELECT count(*) FROM pending WHERE done_at IS NULL AND lease_owner IS NOT NULL`) > 0 {
+			return "somebody is at work"
+		}
+		return ""
+	})
+}
+
+func TestTheGatewaysAnswersToARegistration(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		arrange func(*segtest.Server, *boxertest.Phone)
+		message string
+	}{
+		"its policies are not loaded": {func(s *segtest.Server, _ *boxertest.Phone) { s.SetPolicyLoaded(false) }, "204"},
+		"the device is unknown":       {func(s *segtest.Server, p *boxertest.Phone) { s.Forget(p.DeviceID) }, "400"},
+		"the device is not compliant": {func(s *segtest.Server, p *boxertest.Phone) { s.SetCompliant(p.DeviceID, false) }, "403"},
+		"its EWS proxy is off":        {func(s *segtest.Server, _ *boxertest.Phone) { s.SetProxyEnabled(false) }, "enable.boxer.ens.ews.proxy"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, seg := behindGateway(t, runtimetest.Options{}, false, config.AuthBasic)
+			phone := enrolled(x, seg, push.IOS, true)
+			test.arrange(seg, phone)
+			if _, err := phone.PublicKey(t.Context()); err != nil {
+				t.Fatal(err)
+			}
+			answer, err := phone.Register(t.Context())
+			wantAnswer(t, answer, err, http.StatusConflict, 14, test.message)
+			requests := seg.Requests()
+			transaction := requests[len(requests)-1].Transaction
+			if transaction == "" || !strings.Contains(answer.Message, transaction) {
+				t.Errorf("the errorMessage %q does not name the SEG's transaction %q", answer.Message, transaction)
+			}
+			if detail := storetest.Value[string](t, x.Schema, `SELECT detail FROM activity WHERE kind = 'registration refused'`); !strings.Contains(detail, transaction) {
+				t.Errorf("the timeline says %q", detail)
+			}
+		})
+	}
+}
+
+func TestACompromisedUserIsToldNothingAndTheSubscriptionIsKept(t *testing.T) {
+	t.Parallel()
+	clock := &runtimetest.Clock{}
+	x, seg := behindGateway(t, runtimetest.Options{Clock: clock}, false, config.AuthBasic)
+	phone := enrolled(x, seg, push.IOS, true)
+	runtimetest.MustRegister(t, phone, 7)
+	heard(t, x, "OK")
+	settled(t, x)
+	seg.SetCompliant(phone.DeviceID, false)
+	item := deliver(t, x, lunch)
+	const journal = `SELECT coalesce(sum(attempts), 0) * 1000 + count(*) FILTER (WHERE done_at IS NULL) FROM pending`
+	for range 10 { // as often as the journal tries
+		waitsInJournal(t, x)
+		before := storetest.Value[int](t, x.Schema, journal)
+		clock.Advance(61 * time.Minute)
+		x.Exchange.Heartbeat(alice)
+		runtimetest.Eventually(t, func() string {
+			if storetest.Value[int](t, x.Schema, journal) == before {
+				return "nothing was tried"
+			}
+			return ""
+		})
+		if storetest.Value[int](t, x.Schema, `SELECT count(*) FROM pending WHERE done_at IS NULL`) == 0 {
+			break
+		}
+	}
+	settled(t, x)
+	if n := len(x.APNs.Notifications(phone.DeviceToken)); n != 0 {
+		t.Errorf("the phone got %d notifications", n)
+	}
+	for _, c := range x.Exchange.Callbacks() {
+		if c.Reply != "OK" {
+			t.Errorf("Exchange was answered %q", c.Reply)
+		}
+	}
+	if err := x.Exchange.MarkRead(item); err != nil { // a badge is no less of a notification
+		t.Fatal(err)
+	}
+	if err := x.Exchange.WaitIdle(runtimetest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	waitsInJournal(t, x)
+	if n := len(x.APNs.Notifications(phone.DeviceToken)); n != 0 {
+		t.Errorf("the phone got %d notifications", n)
+	}
+}
+
+func TestTokensAndCertificatesPassTheGateway(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		exchange ewstest.Options
+		arrange  func(*testing.T, *runtimetest.Tenant, *boxertest.Phone)
+	}{
+		"a token": {
+			ewstest.Options{Authentication: []ewstest.Scheme{ewstest.OAuth}},
+			func(_ *testing.T, x *runtimetest.Tenant, phone *boxertest.Phone) { withToken(x, phone) },
+		},
+		"a certificate, which it presents to Exchange in its own way": {
+			ewstest.Options{Authentication: []ewstest.Scheme{ewstest.Basic}, ClientCertificates: ewstest.ClientCertificatesAccept},
+			withCertificate,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, seg := behindGateway(t, runtimetest.Options{Exchange: test.exchange}, false, config.AuthOAuth, config.AuthClientCertificate)
+			phone := enrolled(x, seg, push.IOS, true)
+			test.arrange(t, x, phone)
+			runtimetest.MustRegister(t, phone, 7)
+			heard(t, x, "OK")
+			deliver(t, x, lunch)
+			if titles := shown(t, x, phone, 1); !slices.Equal(titles, []string{lunch.FromName}) {
+				t.Errorf("shown are %q", titles)
+			}
+		})
+	}
+}
