@@ -15,8 +15,8 @@ import (
 )
 
 // connect proves the mailbox at the endpoint that the device named, the tenant's only one, or the one that Autodiscover
-// finds; and if that one says that it does not serve the mailbox, at the one that Autodiscover finds now. The session it
-// returns must be closed.
+// finds. What Autodiscover finds is remembered for the whole domain, but not all of its mailboxes need be at one server:
+// if that one does not know the user, Autodiscover is asked anew. The session it returns must be closed.
 func (a *attempt) connect(ctx context.Context) (*ews.Session, error) {
 	if a.endpoint = a.request.Endpoint; a.endpoint != nil {
 		return a.prove(ctx)
@@ -25,7 +25,7 @@ func (a *attempt) connect(ctx context.Context) (*ews.Session, error) {
 		return nil, err
 	}
 	session, err := a.prove(ctx)
-	if !errors.Is(err, ews.ErrWrongServer) {
+	if err == nil || !misled(err) {
 		return session, err
 	}
 	wrong := a.endpoint
@@ -33,6 +33,17 @@ func (a *attempt) connect(ctx context.Context) (*ews.Session, error) {
 		return nil, errors.Join(err, again)
 	}
 	return a.prove(ctx)
+}
+
+// misled reports whether an endpoint may have refused the user because the mailbox is at another one: it says so, or it
+// is another organisation's, where nobody knows the user.
+func misled(err error) bool {
+	for _, kind := range []error{ews.ErrWrongServer, ews.ErrUnauthorized, ews.ErrForbidden, ews.ErrNotFound, ews.ErrAccessDenied} {
+		if errors.Is(err, kind) {
+			return true
+		}
+	}
+	return false
 }
 
 // discover asks Autodiscover for the endpoint. Errors: ErrExchange, ErrNoEndpoint.
