@@ -27,9 +27,10 @@ import (
 func TestTheStoryIsToldAndLeavesNoSecretAnywhere(t *testing.T) {
 	log.SetLogger(logr.Discard())
 	var told bytes.Buffer
-	err := show(t.Context(), newNarrator(&told), func(s *scene) error {
+	err := show(t.Context(), newNarrator(&told), func(told *story) error {
+		s := told.scene
 		written := places(t, s)
-		for name, secret := range secrets(t, s) {
+		for name, secret := range secrets(t, told) {
 			for place, text := range written {
 				if place == secret.mayStandIn {
 					continue
@@ -60,7 +61,7 @@ const (
 	inDatabase = "the database"
 )
 
-func secrets(t *testing.T, s *scene) map[string]secret {
+func secrets(t *testing.T, s *story) map[string]secret {
 	t.Helper()
 	token := &corev1.Secret{}
 	if err := s.client.Get(t.Context(), client.ObjectKey{Namespace: namespace, Name: s.tenant.Status.Secrets.APIToken}, token); err != nil {
@@ -72,12 +73,17 @@ func secrets(t *testing.T, s *scene) map[string]secret {
 		"the address":      {text: alice},
 		"the subject":      {text: mailSubject},
 		"the preview":      {text: mailPreview},
+		"Dora's address":   {text: dora},
+		"Dora's subject":   {text: doraSubject},
 		"the sender":       {text: "Bob Builder"},
 		"the API token":    {string(token.Data["token"]), inSecrets},
 		"the database URL": {s.database.URL, ""},
 	}
+	for i, token := range s.tokens {
+		found[fmt.Sprintf("token %d", i)] = secret{text: token}
+	}
 	subscriptions := s.exchange.Subscriptions()
-	if len(subscriptions) == 0 || len(token.Data["token"]) == 0 {
+	if len(subscriptions) < 2 || len(s.tokens) < 2 || len(token.Data["token"]) == 0 {
 		t.Fatal("there was no subscription or no token: the test shows nothing")
 	}
 	for i, subscription := range subscriptions {

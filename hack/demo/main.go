@@ -21,7 +21,7 @@ func main() {
 	defer stop()
 	log.SetLogger(logr.Discard()) // controller-runtime's client would complain that it has none
 	narrator := newNarrator(os.Stdout)
-	err := show(ctx, narrator, func(s *scene) error {
+	err := show(ctx, narrator, func(s *story) error {
 		if os.Getenv("KEEP") == "" {
 			return nil
 		}
@@ -35,7 +35,7 @@ func main() {
 
 // show sets the scene, tells the story, lets afterwards look at what is left of it, takes everything down, and ends with
 // what the phone showed.
-func show(ctx context.Context, n *narrator, afterwards func(*scene) error) error {
+func show(ctx context.Context, n *narrator, afterwards func(*story) error) error {
 	t, err := play(ctx, n, afterwards)
 	if err != nil {
 		return err
@@ -45,7 +45,7 @@ func show(ctx context.Context, n *narrator, afterwards func(*scene) error) error
 	return nil
 }
 
-func play(ctx context.Context, n *narrator, afterwards func(*scene) error) (t *story, err error) {
+func play(ctx context.Context, n *narrator, afterwards func(*story) error) (t *story, err error) {
 	s, err := setScene(ctx, n)
 	defer func() {
 		if err != nil {
@@ -62,5 +62,5 @@ func play(ctx context.Context, n *narrator, afterwards func(*scene) error) (t *s
 	if t, err = tell(ctx, n, s); err != nil {
 		return nil, err
 	}
-	return t, afterwards(s)
+	return t, afterwards(t)
 }

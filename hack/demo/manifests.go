@@ -19,7 +19,8 @@ import (
 const authorities = "demo-authorities"
 
 // apply applies config/samples as `kubectl apply --server-side` does. Only the addresses are changed, to those of the
-// simulated Exchange and push services, whose certificates are pinned or trusted in turn.
+// simulated Exchange and push services, whose certificates are pinned or trusted in turn, and a second endpoint is added:
+// a secure email gateway in front of the same Exchange.
 func (s *scene) apply(ctx context.Context, n *narrator) error {
 	objects, err := samples()
 	if err != nil {
@@ -28,7 +29,7 @@ func (s *scene) apply(ctx context.Context, n *narrator) error {
 	if err := s.meetFakes(objects); err != nil {
 		return err
 	}
-	for _, object := range append([]*unstructured.Unstructured{s.authorities()}, objects...) {
+	for _, object := range append([]*unstructured.Unstructured{s.authorities(), s.gatewayManifest()}, objects...) {
 		object.SetNamespace(namespace)
 		err := s.client.Apply(ctx, client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("kubectl"))
 		if err != nil {
@@ -82,6 +83,9 @@ func (s *scene) meetFakes(objects []*unstructured.Unstructured) error {
 		case "EwsEndpoint":
 			spec["url"] = s.exchange.URL()
 			spec["pinning"] = map[string]any{"pinned": map[string]any{"sha256": []any{s.exchange.Fingerprint()}}}
+		case "EnsTenant":
+			endpoints, _ := spec["endpoints"].([]any)
+			spec["endpoints"] = append(endpoints, gatewayEndpoint)
 		case "PushProvider":
 			if apns, ok := spec["apns"].(map[string]any); ok {
 				apns["url"] = s.apns.URL()

@@ -22,6 +22,7 @@ import (
 	"github.com/ens-operator/ens-operator/hack/process"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
+	"github.com/ens-operator/ens-operator/runtime/ews/segtest"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm/fcmtest"
 )
@@ -39,6 +40,7 @@ type scene struct {
 	address string
 
 	exchange *ewstest.Server
+	gateway  *segtest.Server
 	apns     *apnstest.Server
 	fcm      *fcmtest.Server
 
@@ -100,17 +102,23 @@ func scheme() *runtime.Scheme {
 // startFakes starts what cannot be had here.
 func (s *scene) startFakes(n *narrator) error {
 	var err error
-	s.exchange, err = ewstest.Start(ewstest.Options{DialCallback: func(ctx context.Context, network, _ string) (net.Conn, error) {
-		// The tenant's host name is not in any DNS; it leads to the runtime.
-		return new(net.Dialer).DialContext(ctx, network, s.address)
-	}})
+	s.exchange, err = ewstest.Start(ewstest.Options{
+		Authentication: []ewstest.Scheme{ewstest.Basic, ewstest.OAuth},
+		DialCallback: func(ctx context.Context, network, _ string) (net.Conn, error) {
+			// The tenant's host name is not in any DNS; it leads to the runtime.
+			return new(net.Dialer).DialContext(ctx, network, s.address)
+		},
+	})
 	if err != nil {
 		return fmt.Errorf("starting the simulated Exchange: %w", err)
+	}
+	if s.gateway, err = segtest.Start(segtest.Options{Exchange: s.exchange}); err != nil {
+		return fmt.Errorf("starting the simulated SEG: %w", err)
 	}
 	silent := func(string, ...any) {}
 	s.apns = apnstest.Start(apnstest.Options{Logf: silent})
 	s.fcm = fcmtest.Start(fcmtest.Options{Logf: silent, Project: sampleProject})
-	n.say("Simulated Exchange (seed %d), APNs and FCM are up", s.exchange.Seed)
+	n.say("Simulated Exchange (seed %d), a SEG in front of it, APNs and FCM are up", s.exchange.Seed)
 	return nil
 }
 
@@ -160,6 +168,9 @@ func (s *scene) close() {
 	}
 	if s.apns != nil {
 		s.apns.Close()
+	}
+	if s.gateway != nil {
+		s.gateway.Close()
 	}
 	if s.exchange != nil {
 		s.exchange.Close()

@@ -39,9 +39,13 @@ const (
 type story struct {
 	*scene
 	*narrator
-	iphone, android *boxertest.Phone
-	mail            string
-	mailArrived     time.Time
+	iphone, android, doras *boxertest.Phone
+	// phone makes a phone of that user.
+	phone func(address string, platform push.Platform) *boxertest.Phone
+	// tokens are the OAuth tokens that were issued.
+	tokens      []string
+	mail        string
+	mailArrived time.Time
 	// shown is what the iPhone got.
 	shown      apnstest.Alert
 	shownBadge int
@@ -57,6 +61,8 @@ func tell(ctx context.Context, n *narrator, s *scene) (*story, error) {
 		{"The administrator applies the manifests", t.administer},
 		{"The phones register", t.register},
 		{"Mail arrives", t.mailArrives},
+		{"A second user: OAuth by rsa-split, through a Secure Email Gateway", t.registerByToken},
+		{"Mail through the gateway", t.passTheGateway},
 		{"The mail is read, and the phones say goodbye", t.goodbye},
 	} {
 		n.chapter(step.chapter)
@@ -105,19 +111,24 @@ func (t *story) meetRuntime(ctx context.Context) error {
 			return new(net.Dialer).DialContext(ctx, network, t.address)
 		},
 	}}
-	phone := func(platform push.Platform) *boxertest.Phone {
+	t.phone = func(address string, platform push.Platform) *boxertest.Phone {
 		id := make([]byte, 32)
 		_, _ = rand.Read(id)
-		return &boxertest.Phone{
+		phone := &boxertest.Phone{
 			BaseURL: string(boxer.Data["ENSLinkAddress"]), APIToken: string(boxer.Data["ENSAPIToken"]), Client: phones,
-			EWSURL: string(boxer.Data["EWSUrl"]), Address: alice, Username: alice, Password: alicesPassword,
+			EWSURL: string(boxer.Data["EWSUrl.exchange"]), Address: address, Username: address,
 			DeviceID: strings.ToUpper(hex.EncodeToString(id[:16])), DeviceToken: hex.EncodeToString(id),
 			Platform: string(platform), AppID: sampleApp,
 		}
+		if platform == push.IOS {
+			t.apns.AddDevice(phone.DeviceToken, sampleApp)
+		} else {
+			t.fcm.AddDevice(phone.DeviceToken)
+		}
+		return phone
 	}
-	t.iphone, t.android = phone(push.IOS), phone(push.Android)
-	t.apns.AddDevice(t.iphone.DeviceToken, sampleApp)
-	t.fcm.AddDevice(t.android.DeviceToken)
+	t.iphone, t.android = t.phone(alice, push.IOS), t.phone(alice, push.Android)
+	t.iphone.Password, t.android.Password = alicesPassword, alicesPassword
 	t.exchange.AddMailbox(ewstest.Mailbox{Address: alice, Password: alicesPassword, Name: "Alice Adams"})
 	t.say("the phones get ENSLinkAddress %s and the API token", t.iphone.BaseURL)
 	return nil
@@ -251,7 +262,7 @@ func (t *story) goodbye(ctx context.Context) error {
 		t.say("%s: unregister → %d %s", phone.name, phone.code, phone.text)
 	}
 	t.exchange.Heartbeat(alice)
-	if _, err := t.exchange.WaitCallback(ctx, func(c ewstest.Callback) bool { return c.Reply == "Unsubscribe" }); err != nil {
+	if _, err := t.exchange.WaitCallback(ctx, func(c ewstest.Callback) bool { return c.Mailbox == alice && c.Reply == "Unsubscribe" }); err != nil {
 		return fmt.Errorf("waiting for the subscription's end: %w", err)
 	}
 	t.say("Exchange's next post was answered Unsubscribe: nothing of Alice is left")
