@@ -3,7 +3,6 @@ package callback
 import (
 	"context"
 	"errors"
-	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/store"
@@ -46,6 +45,3 @@ func open(t *tenant.Tenant, hook credential.Webhook, s store.Subscription) (cred
 	c, err := t.Keyring.OpenWebhook(hook, credential.Resting{Key: s.Key, Blob: s.Blob})
 	return c, standing{used: used, unauthorizedAt: s.UnauthorizedAt, refusedAt: s.RefusedAt}, newer, err
 }
-
-// expired reports whether the credential has an end that is known and has come. Nobody needs to ask Exchange for that.
-func (w *work) expired(now time.Time) bool { return w.credential.Expired(now) }

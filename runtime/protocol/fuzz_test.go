@@ -64,12 +64,16 @@ func handlerWithoutDatabase(t testing.TB) *protocol.Handler {
 // FuzzCalls sends any body to any call: the answer is always an envelope of the contract, and never repeats the body.
 func FuzzCalls(f *testing.F) {
 	const user = `"userId":"1743604ea20cda831dc7aea285e7fdc011ca233caf0fa7d5d926916622dd182d"`
-	for _, call := range []string{"getpublickey", "registerdevicev2", "unregister", "status"} {
+	for _, call := range []string{
+		"getpublickey", "registerdevicev2", "unregister", "status", "updatedevicetoken", "updatesynckey", "updatesettings", "updatecredentials",
+	} {
 		for _, body := range []string{
 			``, `{}`, `[]`, `null`, `"x"`, `{` + user + `}`, `{` + user + `,"deviceId":"D"}`, `{"userId":1}`, `{"userId":"\u0000"}`,
 			`{` + user + `,"deviceId":"D","deviceToken":"t","platform":"Android","credentials":"AAAA","authType":0,"badge":true}`,
 			`{` + user + `,"deviceId":"D","deviceToken":"zz","platform":"iOS","credentials":"AAAA","authType":-1,"notificationPolicy":7}`,
 			`{` + user + `,"deviceId":"D","deviceToken":"t","platform":"Android","credentials":"AAAA","ewsUrl":"https://[::1/"}`,
+			`{` + user + `,"deviceId":"D","deviceToken":"t","platform":"Android","credentials":"AAAA","encryption":"rsa-split","wrappedKey":"AAAA","sequence":9}`,
+			`{` + user + `,"deviceId":"D","deviceToken":"t","syncKey":"k","sequence":-1,"credentials":"AAAA","deviceSecret":"s","sound":null}`,
 			strings.Repeat("[", 20_000),
 		} {
 			f.Add(call, []byte(body))

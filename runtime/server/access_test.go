@@ -141,8 +141,8 @@ func TestACredentialTheEndpointDoesNotAllowIsRefusedBeforeAnythingIsSent(t *test
 		methods []config.AuthenticationMethod
 		arrange func(*testing.T, *runtimetest.Tenant, *boxertest.Phone)
 	}{
-		"a token": {[]config.AuthenticationMethod{config.AuthBasic, config.AuthNTLM, config.AuthClientCertificate}, func(_ *testing.T, x *runtimetest.Tenant, phone *boxertest.Phone) { withToken(x, phone) }},
-		"a password": {[]config.AuthenticationMethod{config.AuthOAuth, config.AuthClientCertificate}, func(*testing.T, *runtimetest.Tenant, *boxertest.Phone) {}},
+		"a token":       {[]config.AuthenticationMethod{config.AuthBasic, config.AuthNTLM, config.AuthClientCertificate}, func(_ *testing.T, x *runtimetest.Tenant, phone *boxertest.Phone) { withToken(x, phone) }},
+		"a password":    {[]config.AuthenticationMethod{config.AuthOAuth, config.AuthClientCertificate}, func(*testing.T, *runtimetest.Tenant, *boxertest.Phone) {}},
 		"a certificate": {[]config.AuthenticationMethod{config.AuthBasic, config.AuthNTLM, config.AuthOAuth}, withCertificate},
 		"a certificate beside a password that would do": {[]config.AuthenticationMethod{config.AuthBasic}, func(t *testing.T, x *runtimetest.Tenant, phone *boxertest.Phone) {
 			withCertificate(t, x, phone)

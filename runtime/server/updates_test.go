@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"maps"
 	"net/http"
 	"strings"
 	"testing"
@@ -110,9 +111,7 @@ func TestUpdatesOfWhatIsNotThereOrMalformed(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			body := map[string]any{"userId": test.phone.UserID(), "deviceId": test.phone.DeviceID}
-			for field, value := range test.further {
-				body[field] = value
-			}
+			maps.Copy(body, test.further)
 			answer, err := test.phone.Call(t.Context(), test.call, body)
 			wantAnswer(t, answer, err, test.status, test.code, test.message)
 		})

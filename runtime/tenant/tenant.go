@@ -275,9 +275,6 @@ func (t *Tenant) ProviderFor(platform push.Platform, appID string, environment c
 		}
 		return nil, &SelectionError{field, "several push providers of this tenant serve the device; say which"}
 	}
-	if p := candidates[0]; appID == "" && p.APNs != nil && len(p.APNs.Topics) > 1 {
-		return nil, &SelectionError{"appId", "the push provider serves several apps; say which"}
-	}
 	if apple := candidates[0].APNs; apple != nil && appID == "" && len(apple.Topics) > 1 {
 		return nil, &SelectionError{"appId", "the push provider serves several apps; say which"}
 	}
