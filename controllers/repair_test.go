@@ -2,6 +2,8 @@ package controllers_test
 
 import (
 	"bytes"
+	"encoding/base64"
+	"errors"
 	"fmt"
 	"strings"
 	"testing"
@@ -122,6 +124,43 @@ func TestKeysAreNeverMadeAnew(t *testing.T) {
 	s.remove(&corev1.Secret{}, "acme-keys")
 	restore(keys.Data)
 	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
+}
+
+func TestAKeyThatNothingIsSealedWithAnyMoreMayBeTakenAway(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	tenant := s.provisioned()
+	secret := fetch(s, &corev1.Secret{}, "acme-keys")
+	record := func(key, value string) {
+		t.Helper()
+		if _, err := s.connect(s.postgres.SuperuserURL).Exec(t.Context(), "INSERT INTO "+s.names().Schema+".meta VALUES ($1, $2)", key, value); err != nil {
+			t.Fatal(err)
+		}
+	}
+	parsed, err := config.ParseKeys(secret.Data)
+	if err != nil {
+		t.Fatal(err)
+	}
+	next, err := config.ParseKeys(config.NewKeyFiles())
+	if err != nil {
+		t.Fatal(err)
+	}
+	// As the runtimes leave it after a rotation.
+	record("kek/1", config.CheckValue(parsed.KEKs[1]))
+	record("kek/2", config.CheckValue(next.KEKs[1]))
+	record("kek-retired/1", "2026-03-01T09:00:00Z")
+	secret.Data["kek-2"] = base64.StdEncoding.AppendEncode(nil, next.KEKs[1].Reveal())
+	delete(secret.Data, "kek-1")
+	s.remove(&corev1.Secret{}, "acme-keys")
+	s.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: secret.Name, Labels: secret.Labels}, Data: secret.Data})
+	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
+	s.eventually("waiting for the pods to mount the key that is left", func() error {
+		text := fmt.Sprint(fetch(s, &appsv1.Deployment{}, "acme").Spec.Template.Spec.Volumes)
+		if !strings.Contains(text, "kek-2") || strings.Contains(text, "kek-1") {
+			return errors.New("they do not")
+		}
+		return nil
+	})
 }
 
 func TestTokenIsNeverMadeAnewWhilePhonesUseIt(t *testing.T) {

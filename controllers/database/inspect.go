@@ -3,6 +3,7 @@ package database
 import (
 	"context"
 	"fmt"
+	"maps"
 	"slices"
 	"strconv"
 	"strings"
@@ -24,7 +25,7 @@ type State struct {
 	Identity migrations.Identity
 	// Version is the schema's version, 0 if there is none.
 	Version int
-	// KEKChecks are check values of the keys that the data are sealed with, by number (config.CheckValue).
+	// KEKChecks are check values of the keys that the data may be sealed with, by number (config.CheckValue).
 	KEKChecks map[int]string
 	// rolesReady says whether all roles are there with their memberships, settings and grants.
 	rolesReady bool
@@ -110,6 +111,7 @@ func readMeta(ctx context.Context, conn *pgx.Conn, schema string, state *State) 
 	}
 	state.KEKChecks = map[int]string{}
 	var key, value string
+	var retired []string
 	_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error {
 		switch key {
 		case "cluster_id":
@@ -122,15 +124,20 @@ func readMeta(ctx context.Context, conn *pgx.Conn, schema string, state *State) 
 			state.Version, err = strconv.Atoi(value)
 			return err
 		}
-		if digits, found := strings.CutPrefix(key, "kek/"); found {
+		if digits, found := strings.CutPrefix(key, migrations.KEKPrefix); found {
 			number, err := strconv.Atoi(digits)
 			if err != nil {
 				return fmt.Errorf("the number of KEK %q: %w", digits, err)
 			}
 			state.KEKChecks[number] = value
 		}
+		if digits, found := strings.CutPrefix(key, migrations.RetiredKEKPrefix); found {
+			retired = append(retired, digits)
+		}
 		return nil
 	})
+	// Nothing is sealed under these any more: whether they are there makes no difference.
+	maps.DeleteFunc(state.KEKChecks, func(number int, _ string) bool { return slices.Contains(retired, strconv.Itoa(number)) })
 	return err
 }
 

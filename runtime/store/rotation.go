@@ -10,6 +10,8 @@ import (
 	"time"
 
 	"github.com/jackc/pgx/v5"
+
+	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
 // Rotation is what is known of the tenant's keys, to decide which to seal with and which are not needed any more.
@@ -22,12 +24,6 @@ type Rotation struct {
 	Instances []Instance
 }
 
-// The names under which meta keeps what is known of KEKs: rows are only added, so that a number never changes its meaning.
-const (
-	kekPrefix     = "kek/"
-	retiredPrefix = "kek-retired/"
-)
-
 // Rotation looks up how the rotation of keys stands.
 func (s *Store) Rotation(ctx context.Context, now time.Time) (Rotation, error) {
 	r := Rotation{KEKs: map[int]string{}}
@@ -37,9 +33,9 @@ func (s *Store) Rotation(ctx context.Context, now time.Time) (Rotation, error) {
 	}
 	var key, value string
 	_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error {
-		if number, err := strconv.Atoi(strings.TrimPrefix(key, kekPrefix)); err == nil {
+		if number, err := strconv.Atoi(strings.TrimPrefix(key, migrations.KEKPrefix)); err == nil {
 			r.KEKs[number] = value
-		} else if number, err := strconv.Atoi(strings.TrimPrefix(key, retiredPrefix)); err == nil {
+		} else if number, err := strconv.Atoi(strings.TrimPrefix(key, migrations.RetiredKEKPrefix)); err == nil {
 			r.Retired = append(r.Retired, number)
 		}
 		return nil
@@ -78,7 +74,7 @@ func (r Rotation) Needed() []int {
 // RecordKEK records that a KEK is sealed with from now on. It returns ErrForeignKEK if another key has that number.
 func (s *Store) RecordKEK(ctx context.Context, number int, check string) error {
 	const record = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`
-	name := kekPrefix + strconv.Itoa(number)
+	name := migrations.KEKPrefix + strconv.Itoa(number)
 	if err := s.exec(ctx, "recording the key-encryption key", record, name, check); err != nil {
 		return err
 	}
@@ -95,7 +91,7 @@ func (s *Store) RecordKEK(ctx context.Context, number int, check string) error {
 // RetireKEK records that nothing is sealed under a KEK any more, so that it may be taken away.
 func (s *Store) RetireKEK(ctx context.Context, number int, now time.Time) error {
 	const record = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO NOTHING`
-	return s.exec(ctx, "retiring a key-encryption key", record, retiredPrefix+strconv.Itoa(number), now.UTC().Format(time.RFC3339))
+	return s.exec(ctx, "retiring a key-encryption key", record, migrations.RetiredKEKPrefix+strconv.Itoa(number), now.UTC().Format(time.RFC3339))
 }
 
 // Reseal is how the rows of a rotation are sealed anew. Each function opens what rests here and seals it under the

@@ -28,6 +28,15 @@ const MinimumVersion = 2
 // later only added columns, so that the pods of a rollout serve side by side.
 const compatibleSince = 1
 
+// What the table meta keeps of the tenant's key-encryption keys, each with the key's number behind it. Rows are only added,
+// so that a number never changes its meaning.
+const (
+	// KEKPrefix: the check value of a key that was ever sealed with (config.CheckValue).
+	KEKPrefix = "kek/"
+	// RetiredKEKPrefix: when it was found that nothing is sealed under a key any more, so that it may be taken away.
+	RetiredKEKPrefix = "kek-retired/"
+)
+
 var (
 	// ErrForeignSchema says that the schema belongs to another tenant; it is never adopted.
 	ErrForeignSchema = errors.New("the schema belongs to another tenant")
