@@ -61,12 +61,13 @@ func (d *delivery) authorized(ctx context.Context) {
 	}
 }
 
-// unauthorized takes note that Exchange did not take the credential. certain says that it said why.
+// unauthorized takes note that Exchange did not take the credential. certain says that the credential itself has ended:
+// that is nobody else's fault, however many end at once, as tokens do within the hour.
 func (d *delivery) unauthorized(ctx context.Context, certain bool) {
 	w, p := d.work, d.processor
 	w.standing.judged = true
 	now := p.clock.Now()
-	if p.endpoints.note(w.endpoint, w.userID, true) {
+	if !certain && p.endpoints.note(w.endpoint, w.userID, true) {
 		p.log.WarnContext(ctx, "More than a tenth of an endpoint's users are refused: the endpoint is at fault, not they", "endpoint", w.endpoint)
 		w.standing.unauthorizedAt = now // for this work; nothing is recorded
 		return

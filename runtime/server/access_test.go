@@ -340,13 +340,7 @@ func TestWhenTheDeviceGoesWhoseTokenCarriesTheSubscriptionTheOthersAreAskedToReg
 				}
 				return ""
 			})
-			silent := 0
-			for _, n := range x.APNs.Notifications(other.DeviceToken) {
-				if n.APS.Alert == nil && n.APS.ContentAvailable == 1 {
-					silent++
-				}
-			}
-			if (silent > 0) != test.nudged {
+			if silent := silentPushes(x, other); (silent > 0) != test.nudged {
 				t.Errorf("%d silent pushes came", silent)
 			}
 			runtimetest.MustRegister(t, third, test.code)

@@ -264,6 +264,45 @@ func TestATokenThatEndsIsNotUsedAndAsksForANewerOne(t *testing.T) {
 	}
 }
 
+func TestTokensThatEndTogetherAreNotTakenForAnOutage(t *testing.T) {
+	t.Parallel()
+	for name, known := range map[string]bool{"at a time that the devices told": true, "at a time that only Exchange knows": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := &runtimetest.Clock{}
+			x := runtimetest.New(t, runtimetest.Options{
+				Clock: clock, Exchange: ewstest.Options{Authentication: []ewstest.Scheme{ewstest.OAuth}}, Configure: allow(config.AuthOAuth),
+			})
+			x.Start(t)
+			var phones []*boxertest.Phone
+			for n := range 6 {
+				phone := x.Phone(fmt.Sprintf("user%d@example.com", n), push.IOS)
+				withToken(x, phone)
+				if known {
+					phone.TokenExpires = clock.Now().Add(time.Hour)
+				}
+				runtimetest.MustRegister(t, phone, 7)
+				phones = append(phones, phone)
+			}
+			clock.Advance(61 * time.Minute)
+			for _, phone := range phones {
+				if _, err := x.Exchange.Deliver(phone.Address, lunch); err != nil {
+					t.Fatal(err)
+				}
+			}
+			settled(t, x)
+			for _, phone := range phones {
+				if answer, err := phone.Status(t.Context()); err != nil || answer.Code != 29 {
+					t.Errorf("%s stands at %d: %v", phone.Address, answer.Code, err)
+				}
+				if silentPushes(x, phone) == 0 {
+					t.Errorf("%s is not asked for a newer token", phone.Address)
+				}
+			}
+		})
+	}
+}
+
 func TestAPasswordThatExchangeCallsExpiredIsRefusedAtOnce(t *testing.T) {
 	t.Parallel()
 	x := runtimetest.New(t, runtimetest.Options{})
