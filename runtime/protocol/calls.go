@@ -279,7 +279,7 @@ func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error
 // replaceKey gives a user whose payloads keep failing another key pair, in case theirs is damaged or their device holds
 // a wrong one. The old one goes on opening what was encrypted under it.
 func (h *Handler) replaceKey(ctx context.Context, hash [sha256.Size]byte) {
-	replaced, err := h.store.ReplaceKey(ctx, hash, h.clock.Now())
+	replaced, err := h.pool.ReplaceKey(ctx, hash)
 	if err != nil {
 		h.log.WarnContext(ctx, "A user's key pair could not be replaced", "error", err)
 		return
