@@ -135,6 +135,26 @@ func TestReplicaThatFindsAnotherFillingThePoolLooksAgainSoon(t *testing.T) {
 	eventually(t, f, "a full pool, well before the interval", func() bool { return f.count(t) == 3 })
 }
 
+func TestThoseWhoAreTurnedAwayComeAgainOneAfterTheOther(t *testing.T) {
+	t.Parallel()
+	f := newPool(storetest.New(t))
+	var told []time.Duration
+	for range 5000 {
+		told = append(told, f.RetryAfter())
+	}
+	for n, want := range map[int]time.Duration{
+		0: 5 * time.Second, 25: 6 * time.Second, 2000: 85 * time.Second, 4999: 2 * time.Minute,
+	} {
+		if told[n] != want {
+			t.Errorf("number %d is told to come again after %s, want %s", n, told[n], want)
+		}
+	}
+	f.clock.Step(5 * time.Minute)
+	if again := f.RetryAfter(); again != 5*time.Second {
+		t.Errorf("after the rush one is told to come again after %s", again)
+	}
+}
+
 // BenchmarkNewUser shows what a refill costs those who come meanwhile. Run it with -cpu of what a pod has.
 func BenchmarkNewUser(b *testing.B) {
 	const stock = 20_000 // enough for the benchmark's second

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -19,11 +20,19 @@ import (
 )
 
 // ErrExhausted says that the pool is empty and enough callers already wait for pairs made on the spot, or that the pool
-// does not run yet. The caller should come again after RetryAfter.
+// does not run yet. The caller should come again after what Pool.RetryAfter says.
 var ErrExhausted = errors.New("no key pair is at hand; come again in a few seconds")
 
-// RetryAfter is when a caller that met ErrExhausted should come again.
-const RetryAfter = 5 * time.Second
+const (
+	// RetryAfter is when a caller for whom something is not ready yet should come again at the earliest, maxRetryAfter at
+	// the latest, if many are told to: nobody who could be served is to stay away for longer.
+	RetryAfter    = 5 * time.Second
+	maxRetryAfter = 2 * time.Minute
+	// turnsPerSecond is how many of those that were turned away are to come again in a second: about as many as there are
+	// pairs to hand out by then, a core making some 25 a second. If all came at once they would take the tenant's whole
+	// allowance of calls, again and again, and the processor that makes the pairs.
+	turnsPerSecond = 25
+)
 
 const (
 	// inlineGenerators bounds generation on the spot to one core, so that callbacks go on being answered.
@@ -54,6 +63,8 @@ type Pool struct {
 	queue      chan struct{}
 	generators chan struct{}
 	wake       chan struct{}
+	// turns says when those who are turned away may come again.
+	turns *rate.Limiter
 	// left estimates the pairs in the pool: the last count less what this replica has handed out since. Other replicas
 	// take pairs too, so it may be too high until the next count.
 	left   atomic.Int64
@@ -79,6 +90,7 @@ func New(o Options) *Pool {
 		queue:      make(chan struct{}, inlineQueue),
 		generators: make(chan struct{}, inlineGenerators),
 		wake:       make(chan struct{}, 1),
+		turns:      rate.NewLimiter(turnsPerSecond, 1),
 		size: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "ens_key_pool_pairs", Help: "Key pairs in the pool, as this replica last counted them.",
 		}),
@@ -153,6 +165,12 @@ func (p *Pool) generate(ctx context.Context) (credential.KeyPair, error) {
 	}
 	p.inline.Inc()
 	return p.keyring().NewKeyPair()
+}
+
+// RetryAfter is when a caller that met ErrExhausted should come again. Each is given a turn behind those before.
+func (p *Pool) RetryAfter() time.Duration {
+	now := p.clock.Now()
+	return min(RetryAfter+p.turns.ReserveN(now, 1).DelayFrom(now), maxRetryAfter)
 }
 
 // Wake makes Run look at the pool now.

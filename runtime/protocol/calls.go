@@ -89,7 +89,7 @@ func (h *Handler) newUser(ctx context.Context, t *tenant.Tenant, hash [sha256.Si
 	}
 	user, err := h.pool.NewUser(ctx, hash)
 	if errors.Is(err, keypool.ErrExhausted) {
-		return store.User{}, &reply{status: http.StatusServiceUnavailable, code: Failed, err: err, retryAfter: keypool.RetryAfter}
+		return store.User{}, &reply{status: http.StatusServiceUnavailable, code: Failed, err: err, retryAfter: h.pool.RetryAfter()}
 	}
 	if err != nil {
 		return store.User{}, new(h.databaseFault(ctx, UpdateFail, err))
