@@ -135,6 +135,23 @@ func TestReplicaThatFindsAnotherFillingThePoolLooksAgainSoon(t *testing.T) {
 	eventually(t, f, "a full pool, well before the interval", func() bool { return f.count(t) == 3 })
 }
 
+func TestWhatOtherReplicasTakeIsNoticedBeforeTheInterval(t *testing.T) {
+	t.Parallel()
+	// Of 80 pairs others take 45 and this one 25, which leaves 10; by its own account it would be 55.
+	const size, below, byOthers, byThis = 40, 20, 45, 25
+	f := newPool(storetest.New(t))
+	f.schema.Exec(t, `INSERT INTO key_pool (key_id, public_key, private_key, created_at)
+SELECT 'x', '', '', now() FROM generate_series(1, $1)`, 2*size)
+	f.config.Store(&config.KeyPool{Size: size, RefillBelow: below, RefillIntervalSeconds: 60})
+	f.run(t)
+	eventually(t, f, "the end of the first look", f.clock.HasWaiters)
+	f.schema.Exec(t, `DELETE FROM key_pool WHERE id IN (SELECT id FROM key_pool ORDER BY id LIMIT $1)`, byOthers)
+	for user := range byThis {
+		f.newUser(t, fmt.Sprint(user))
+	}
+	eventually(t, f, "a full pool", func() bool { return f.count(t) == size })
+}
+
 func TestThoseWhoAreTurnedAwayComeAgainOneAfterTheOther(t *testing.T) {
 	t.Parallel()
 	f := newPool(storetest.New(t))

@@ -45,6 +45,9 @@ const (
 	// restPerWork is how long the refill rests after a pair, in lengths of the time that the pair took: with 1 it takes at
 	// most half a core, and less the busier the machine is, because a pair takes longer then.
 	restPerWork = 1
+	// lookAfter is how many pairs a replica hands out before it counts anew. Other replicas hand pairs out too, and the
+	// pool must not run dry because each of them has taken its part unseen by the others.
+	lookAfter = 25
 	// busyInterval is when to look again whether a replica that was filling the pool has done so. Until then nothing wakes
 	// this one, or each new user would ask the database for the same lock.
 	busyInterval = 5 * time.Second
@@ -65,12 +68,12 @@ type Pool struct {
 	wake       chan struct{}
 	// turns says when those who are turned away may come again.
 	turns *rate.Limiter
-	// left estimates the pairs in the pool: the last count less what this replica has handed out since. Other replicas
-	// take pairs too, so it may be too high until the next count.
-	left   atomic.Int64
-	size   prometheus.Gauge
-	inline prometheus.Counter
-	made   prometheus.Counter
+	// left estimates the pairs in the pool: the last count less what this replica has handed out since. When it falls to
+	// lookAt the pool is looked at.
+	left, lookAt atomic.Int64
+	size         prometheus.Gauge
+	inline       prometheus.Counter
+	made         prometheus.Counter
 }
 
 // Options are a Pool's parts. Keyring and Config are asked each time, because both may be reloaded.
@@ -136,13 +139,13 @@ func (p *Pool) ReplaceKey(ctx context.Context, hash [sha256.Size]byte) (bool, er
 	return replaced, err
 }
 
-// taken takes note that a pair has been taken, or that there was none, and wakes the refill when the estimate falls
-// below the threshold or the pool is empty. It is woken at the moment of falling alone: how much more is taken while
-// the refill is at it changes nothing.
+// taken takes note that a pair has been taken, or that there was none, and has the pool looked at if it may have fallen
+// below the threshold or is empty. That happens at the moment of falling alone: how much more is taken while the refill
+// is at it changes nothing.
 func (p *Pool) taken(err error) {
 	switch {
 	case err == nil:
-		if p.left.Add(-1) == int64(p.config().RefillBelow)-1 {
+		if p.left.Add(-1) == p.lookAt.Load() {
 			p.Wake()
 		}
 	case errors.Is(err, store.ErrPoolEmpty):
@@ -261,6 +264,7 @@ func (p *Pool) add(ctx context.Context) error {
 func (p *Pool) count(ctx context.Context) (int, error) {
 	count, err := p.store.CountKeys(ctx)
 	if err == nil {
+		p.lookAt.Store(max(int64(p.config().RefillBelow)-1, int64(count)-lookAfter))
 		p.left.Store(int64(count))
 		p.size.Set(float64(count))
 	}

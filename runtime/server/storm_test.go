@@ -23,7 +23,7 @@ const (
 	stormPhones = 2000
 	stormCalls  = 200
 	// stormLimit is several times what the storm takes on two cores.
-	stormLimit = 8 * time.Minute
+	stormLimit = 5 * time.Minute
 	// stormHeartbeat is how often Exchange posts meanwhile.
 	stormHeartbeat = 100 * time.Millisecond
 )
