@@ -21,7 +21,7 @@ import (
 
 // ErrExhausted says that the pool is empty and enough callers already wait for pairs made on the spot, or that the pool
 // does not run yet. The caller should come again after what Pool.RetryAfter says.
-var ErrExhausted = errors.New("no key pair is at hand; come again in a few seconds")
+var ErrExhausted = errors.New("no key pair is at hand; come again when Retry-After has passed")
 
 const (
 	// RetryAfter is when a caller for whom something is not ready yet should come again at the earliest, maxRetryAfter at
