@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
+	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -19,20 +20,37 @@ import (
 )
 
 // ErrExhausted says that the pool is empty and enough callers already wait for pairs made on the spot, or that the pool
-// does not run yet. The caller
-// should come again after RetryAfter.
-var ErrExhausted = errors.New("no key pair is at hand; come again in a few seconds")
+// does not run yet. The caller should come again after what Pool.RetryAfter says.
+var ErrExhausted = errors.New("no key pair is at hand; come again when Retry-After has passed")
 
-// RetryAfter is when a caller that met ErrExhausted should come again.
-const RetryAfter = 5 * time.Second
+const (
+	// RetryAfter is when a caller for whom something is not ready yet should come again at the earliest, maxRetryAfter at
+	// the latest, if many are told to: nobody who could be served is to stay away for longer.
+	RetryAfter    = 5 * time.Second
+	maxRetryAfter = 2 * time.Minute
+	// turnsPerSecond is how many of those that were turned away are to come again in a second: about as many as there are
+	// pairs to hand out by then, a core making some 25 a second. If all came at once they would take the tenant's whole
+	// allowance of calls, again and again, and the processor that makes the pairs.
+	turnsPerSecond = 25
+)
 
 const (
 	// inlineGenerators bounds generation on the spot to one core, so that callbacks go on being answered.
 	inlineGenerators = 1
 	// inlineQueue bounds those who wait for it: at some 25 pairs a second the last one waits less than half a second.
 	inlineQueue = 8
-	// chunk is how many pairs are made under one lock of the database, so that no transaction stays open for long.
-	chunk = 25
+	// chunk is how many pairs are made under one lock of the database, so that no transaction stays open for long: about
+	// a second with the rests in between, some seconds on a machine that has much else to do.
+	chunk = 10
+	// restPerWork is how long the refill rests after a pair, in lengths of the time that the pair took: with 1 it takes at
+	// most half a core, and less the busier the machine is, because a pair takes longer then.
+	restPerWork = 1
+	// lookAfter is how many pairs a replica hands out before it counts anew. Other replicas hand pairs out too, and the
+	// pool must not run dry because each of them has taken its part unseen by the others.
+	lookAfter = 25
+	// busyInterval is when to look again whether a replica that was filling the pool has done so. Until then nothing wakes
+	// this one, or each new user would ask the database for the same lock.
+	busyInterval = 5 * time.Second
 )
 
 // Pool hands out key pairs to new users and refills itself.
@@ -48,8 +66,14 @@ type Pool struct {
 	queue      chan struct{}
 	generators chan struct{}
 	wake       chan struct{}
-	size       prometheus.Gauge
-	inline     prometheus.Counter
+	// turns says when those who are turned away may come again.
+	turns *rate.Limiter
+	// left estimates the pairs in the pool: the last count less what this replica has handed out since. When it falls to
+	// lookAt the pool is looked at.
+	left, lookAt atomic.Int64
+	size         prometheus.Gauge
+	inline       prometheus.Counter
+	made         prometheus.Counter
 }
 
 // Options are a Pool's parts. Keyring and Config are asked each time, because both may be reloaded.
@@ -69,14 +93,18 @@ func New(o Options) *Pool {
 		queue:      make(chan struct{}, inlineQueue),
 		generators: make(chan struct{}, inlineGenerators),
 		wake:       make(chan struct{}, 1),
+		turns:      rate.NewLimiter(turnsPerSecond, 1),
 		size: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "ens_key_pool_pairs", Help: "Key pairs in the pool, as this replica last counted them.",
 		}),
 		inline: prometheus.NewCounter(prometheus.CounterOpts{
 			Name: "ens_key_pool_inline_total", Help: "Key pairs made on the spot because the pool was empty.",
 		}),
+		made: prometheus.NewCounter(prometheus.CounterOpts{
+			Name: "ens_key_pool_refilled_total", Help: "Key pairs that this replica has put into the pool.",
+		}),
 	}
-	o.Registry.MustRegister(p.size, p.inline)
+	o.Registry.MustRegister(p.size, p.inline, p.made)
 	return p
 }
 
@@ -87,15 +115,42 @@ func (p *Pool) NewUser(ctx context.Context, hash [sha256.Size]byte) (store.User,
 		return store.User{}, ErrExhausted
 	}
 	user, err := p.store.CreateUser(ctx, hash, p.clock.Now())
+	p.taken(err)
 	if !errors.Is(err, store.ErrPoolEmpty) {
 		return user, err
 	}
-	p.Wake()
 	pair, err := p.generate(ctx)
 	if err != nil {
 		return store.User{}, err
 	}
 	return p.store.CreateUserWith(ctx, hash, pair, p.clock.Now())
+}
+
+// ReplaceKey gives a user another pair of the pool, see store.ReplaceKey. Errors: ErrExhausted, store.ErrPoolEmpty, or
+// the database's. Nothing is made on the spot: the old pair still works, and the next failure tries again.
+func (p *Pool) ReplaceKey(ctx context.Context, hash [sha256.Size]byte) (bool, error) {
+	if !p.running.Load() {
+		return false, ErrExhausted
+	}
+	replaced, err := p.store.ReplaceKey(ctx, hash, p.clock.Now())
+	if replaced || err != nil {
+		p.taken(err)
+	}
+	return replaced, err
+}
+
+// taken takes note that a pair has been taken, or that there was none, and has the pool looked at if it may have fallen
+// below the threshold or is empty. That happens at the moment of falling alone: how much more is taken while the refill
+// is at it changes nothing.
+func (p *Pool) taken(err error) {
+	switch {
+	case err == nil:
+		if p.left.Add(-1) == p.lookAt.Load() {
+			p.Wake()
+		}
+	case errors.Is(err, store.ErrPoolEmpty):
+		p.Wake()
+	}
 }
 
 func (p *Pool) generate(ctx context.Context) (credential.KeyPair, error) {
@@ -115,6 +170,12 @@ func (p *Pool) generate(ctx context.Context) (credential.KeyPair, error) {
 	return p.keyring().NewKeyPair()
 }
 
+// RetryAfter is when a caller that met ErrExhausted should come again. Each is given a turn behind those before.
+func (p *Pool) RetryAfter() time.Duration {
+	now := p.clock.Now()
+	return min(RetryAfter+p.turns.ReserveN(now, 1).DelayFrom(now), maxRetryAfter)
+}
+
 // Wake makes Run look at the pool now.
 func (p *Pool) Wake() {
 	select {
@@ -128,16 +189,25 @@ func (p *Pool) Wake() {
 func (p *Pool) Run(ctx context.Context) {
 	p.running.Store(true)
 	for ctx.Err() == nil {
-		if err := p.refill(ctx); err != nil && ctx.Err() == nil && !errors.Is(err, store.ErrBusy) {
+		interval, wake := time.Duration(p.config().RefillIntervalSeconds)*time.Second, p.wake
+		switch err := p.refill(ctx); {
+		case errors.Is(err, store.ErrBusy):
+			interval, wake = busyInterval, nil
+		case err != nil && ctx.Err() == nil:
 			p.log.WarnContext(ctx, "The key pool could not be refilled", "error", err)
 		}
-		timer := p.clock.NewTimer(time.Duration(p.config().RefillIntervalSeconds) * time.Second)
-		select {
-		case <-ctx.Done():
-		case <-timer.C():
-		case <-p.wake:
-		}
-		timer.Stop()
+		p.wait(ctx, interval, wake)
+	}
+}
+
+// wait returns after the duration, when woken, or when ctx ends.
+func (p *Pool) wait(ctx context.Context, d time.Duration, wake <-chan struct{}) {
+	timer := p.clock.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+	case <-timer.C():
+	case <-wake:
 	}
 }
 
@@ -147,41 +217,55 @@ func (p *Pool) refill(ctx context.Context) error {
 	if err != nil || count >= int(p.config().RefillBelow) {
 		return err
 	}
-	for count < int(p.config().Size) && ctx.Err() == nil {
-		err := p.store.RefillKeys(ctx, func(ctx context.Context) error {
-			// Until we had the lock another replica may have had it.
-			count, err := p.count(ctx)
-			if err != nil {
-				return err
-			}
-			return p.add(ctx, min(chunk, int(p.config().Size)-count))
+	for full := false; !full && ctx.Err() == nil; {
+		err := p.store.RefillKeys(ctx, func(ctx context.Context) (err error) {
+			full, err = p.fill(ctx)
+			return err
 		})
 		if err != nil {
-			return err
-		}
-		if count, err = p.count(ctx); err != nil {
 			return err
 		}
 	}
 	return ctx.Err()
 }
 
-func (p *Pool) add(ctx context.Context, pairs int) error {
-	for range pairs {
-		pair, err := p.keyring().NewKeyPair()
-		if err != nil {
-			return err
+// fill adds a chunk of pairs, or fewer if the pool is full before. It counts before each: until it had the lock another
+// replica may have had it, and what callers do meanwhile decides about its pace. While they find pairs in the pool
+// it rests after each one, so that they have the processor; once the pool is empty they wait for nothing else.
+func (p *Pool) fill(ctx context.Context) (full bool, err error) {
+	for range chunk {
+		count, err := p.count(ctx)
+		if err != nil || count >= int(p.config().Size) {
+			return err == nil, err
 		}
-		if err := p.store.AddKey(ctx, pair, p.clock.Now()); err != nil {
-			return err
+		began := p.clock.Now()
+		if err := p.add(ctx); err != nil {
+			return false, err
+		}
+		if rest := restPerWork * p.clock.Since(began); count > 0 && rest > 0 {
+			p.wait(ctx, rest, nil)
 		}
 	}
+	return false, nil
+}
+
+func (p *Pool) add(ctx context.Context) error {
+	pair, err := p.keyring().NewKeyPair()
+	if err != nil {
+		return err
+	}
+	if err := p.store.AddKey(ctx, pair, p.clock.Now()); err != nil {
+		return err
+	}
+	p.made.Inc()
 	return nil
 }
 
 func (p *Pool) count(ctx context.Context) (int, error) {
 	count, err := p.store.CountKeys(ctx)
 	if err == nil {
+		p.lookAt.Store(max(int64(p.config().RefillBelow)-1, int64(count)-lookAfter))
+		p.left.Store(int64(count))
 		p.size.Set(float64(count))
 	}
 	return count, err

@@ -45,6 +45,7 @@ var keyring = sync.OnceValue(func() *credential.Keyring {
 // fixture is a pool and what a test turns on it.
 type fixture struct {
 	*keypool.Pool
+	schema   *storetest.Schema
 	store    *store.Store
 	clock    *clocktesting.FakeClock
 	registry *prometheus.Registry
@@ -75,9 +76,12 @@ func (b *lockedBuffer) String() string {
 }
 
 // newPool makes a pool of three pairs that is refilled every minute when it has fewer than two.
-func newPool(s *store.Store) *fixture {
+func newPool(schema *storetest.Schema) *fixture { return newPoolOn(schema, schema.Store) }
+
+// newPoolOn does the same with another replica's store.
+func newPoolOn(schema *storetest.Schema, s *store.Store) *fixture {
 	f := &fixture{
-		store: s, clock: clocktesting.NewFakeClock(start), registry: prometheus.NewRegistry(), log: &lockedBuffer{},
+		schema: schema, store: s, clock: clocktesting.NewFakeClock(start), registry: prometheus.NewRegistry(), log: &lockedBuffer{},
 		onConfig: func() {}, onMake: func() {},
 	}
 	f.config.Store(&config.KeyPool{Size: 3, RefillBelow: 2, RefillIntervalSeconds: 60})
@@ -154,7 +158,7 @@ func (f *fixture) metric(t *testing.T, name string) float64 {
 
 func TestPoolIsRefilledWhenItFallsBelowItsThreshold(t *testing.T) {
 	t.Parallel()
-	f := newPool(storetest.New(t).Store)
+	f := newPool(storetest.New(t))
 	f.run(t)
 	eventually(t, f, "a full pool at the start", func() bool { return f.count(t) == 3 })
 
@@ -163,8 +167,7 @@ func TestPoolIsRefilledWhenItFallsBelowItsThreshold(t *testing.T) {
 	f.clock.Step(time.Minute)
 	eventually(t, f, "a look at the pool", func() bool { return f.asked.Load() > asked })
 
-	two := f.newUser(t, "two@example.com")
-	f.clock.Step(time.Minute)
+	two := f.newUser(t, "two@example.com") // leaves one, which is too few: nobody waits for the interval
 	eventually(t, f, "a full pool after it fell below", func() bool { return f.count(t) == 3 })
 	if made := f.made.Load(); made != 5 {
 		t.Errorf("%d pairs were made, want the first 3 and 2 when only 1 was left", made)
@@ -184,7 +187,7 @@ func TestPoolIsRefilledWhenItFallsBelowItsThreshold(t *testing.T) {
 // Until it runs, nobody has found the database to be sealed with the KEK at hand.
 func TestNoPairIsHandedOutBeforeThePoolRuns(t *testing.T) {
 	t.Parallel()
-	f := newPool(storetest.New(t).Store)
+	f := newPool(storetest.New(t))
 	if err := f.store.AddKey(t.Context(), credential.KeyPair{ID: "x", Public: []byte{}, Private: []byte{}}, start); err != nil {
 		t.Fatal(err)
 	}
@@ -198,13 +201,13 @@ func TestNoPairIsHandedOutBeforeThePoolRuns(t *testing.T) {
 
 func TestReloadedIntervalCounts(t *testing.T) {
 	t.Parallel()
-	f := newPool(storetest.New(t).Store)
+	f := newPool(storetest.New(t))
 	f.run(t)
 	eventually(t, f, "a full pool", func() bool { return f.count(t) == 3 && f.clock.HasWaiters() })
 	f.config.Store(&config.KeyPool{Size: 4, RefillBelow: 4, RefillIntervalSeconds: 1})
 	f.clock.Step(time.Minute) // the old one passes a last time
 	eventually(t, f, "a pool of the new size", func() bool { return f.count(t) == 4 && f.clock.HasWaiters() })
-	f.newUser(t, "alice@example.com")
+	f.schema.Exec(t, `DELETE FROM key_pool`) // as other replicas do, of whose users this one knows nothing
 	f.clock.Step(time.Second)
 	eventually(t, f, "a full pool after the new interval", func() bool { return f.count(t) == 4 })
 }
@@ -212,7 +215,7 @@ func TestReloadedIntervalCounts(t *testing.T) {
 func TestTwoReplicasFillThePoolOnce(t *testing.T) {
 	t.Parallel()
 	schema := storetest.New(t)
-	one, two := newPool(schema.Store), newPool(schema.Open(t))
+	one, two := newPool(schema), newPoolOn(schema, schema.Open(t))
 	stopOne, stopTwo := one.run(t), two.run(t)
 	eventually(t, one, "a full pool", func() bool { return one.count(t) >= 3 })
 	stopOne()
@@ -227,7 +230,7 @@ func TestTwoReplicasFillThePoolOnce(t *testing.T) {
 
 func TestReplicaThatCountedBeforeAnotherFilledThePoolAddsNothing(t *testing.T) {
 	t.Parallel()
-	f := newPool(storetest.New(t).Store)
+	f := newPool(storetest.New(t))
 	var looked atomic.Int32
 	f.onConfig = func() {
 		if looked.Add(1) != 1 { // the first time is between the count and the lock
@@ -251,7 +254,7 @@ func TestReplicaThatCountedBeforeAnotherFilledThePoolAddsNothing(t *testing.T) {
 
 func TestEmptyPoolMakesAPairOnTheSpotAndIsRefilledAtOnce(t *testing.T) {
 	t.Parallel()
-	f := newPool(storetest.New(t).Store)
+	f := newPool(storetest.New(t))
 	f.config.Store(&config.KeyPool{Size: 1, RefillBelow: 0, RefillIntervalSeconds: 60}) // nothing at the start
 	f.run(t)
 	eventually(t, f, "the end of the first look", f.clock.HasWaiters)
@@ -269,7 +272,7 @@ func TestEmptyPoolMakesAPairOnTheSpotAndIsRefilledAtOnce(t *testing.T) {
 func TestPairsOnTheSpotAreBounded(t *testing.T) {
 	t.Parallel()
 	const places, callers = 8, 12
-	f := newPool(storetest.New(t).Store)
+	f := newPool(storetest.New(t))
 	gate := make(chan struct{})
 	var atOnce, most, exhausted, left, created atomic.Int32
 	f.onMake = func() {
@@ -320,7 +323,7 @@ func TestPairsOnTheSpotAreBounded(t *testing.T) {
 func TestRefillingGoesOnAfterTheDatabaseFailed(t *testing.T) {
 	t.Parallel()
 	schema := storetest.New(t)
-	f := newPool(schema.Store)
+	f := newPool(schema)
 	schema.Exec(t, `ALTER TABLE key_pool RENAME TO away`)
 	stop := f.run(t)
 	for began := time.Now(); !strings.Contains(f.log.String(), "could not be refilled"); {
@@ -342,7 +345,7 @@ func TestRefillingGoesOnAfterTheDatabaseFailed(t *testing.T) {
 
 func TestRunStopsInTheMiddleOfAFill(t *testing.T) {
 	t.Parallel()
-	f := newPool(storetest.New(t).Store)
+	f := newPool(storetest.New(t))
 	f.config.Store(&config.KeyPool{Size: 1000, RefillBelow: 1000, RefillIntervalSeconds: 60})
 	stop := f.run(t)
 	eventually(t, f, "a pair", func() bool { return f.made.Load() > 0 })

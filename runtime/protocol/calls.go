@@ -89,7 +89,7 @@ func (h *Handler) newUser(ctx context.Context, t *tenant.Tenant, hash [sha256.Si
 	}
 	user, err := h.pool.NewUser(ctx, hash)
 	if errors.Is(err, keypool.ErrExhausted) {
-		return store.User{}, &reply{status: http.StatusServiceUnavailable, code: Failed, err: err, retryAfter: keypool.RetryAfter}
+		return store.User{}, &reply{status: http.StatusServiceUnavailable, code: Failed, err: err, retryAfter: h.pool.RetryAfter()}
 	}
 	if err != nil {
 		return store.User{}, new(h.databaseFault(ctx, UpdateFail, err))
@@ -279,7 +279,7 @@ func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error
 // replaceKey gives a user whose payloads keep failing another key pair, in case theirs is damaged or their device holds
 // a wrong one. The old one goes on opening what was encrypted under it.
 func (h *Handler) replaceKey(ctx context.Context, hash [sha256.Size]byte) {
-	replaced, err := h.store.ReplaceKey(ctx, hash, h.clock.Now())
+	replaced, err := h.pool.ReplaceKey(ctx, hash)
 	if err != nil {
 		h.log.WarnContext(ctx, "A user's key pair could not be replaced", "error", err)
 		return

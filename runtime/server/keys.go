@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"slices"
 	"strconv"
+	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
 
@@ -19,6 +20,16 @@ import (
 // then all seal with it, then what rests under the old one is sealed anew, then the old one may go (architecture.md,
 // Orders that matter). A webhook key cannot be exchanged in URLs that Exchange holds: the old one is needed until the
 // last subscription whose URL it signed has been made anew.
+
+// sealingSettles is how long all replicas must have been sealing with a key before the one before it is retired: a call
+// that sealed under the old one at the last moment has written its row by then, since none takes longer than a minute.
+const sealingSettles = 2 * time.Minute
+
+// agreement is since when all replicas have been seen to seal with a KEK. Maintenance alone looks at it.
+type agreement struct {
+	kek   int
+	since time.Time
+}
 
 // keyMetrics show how a rotation gets on.
 type keyMetrics struct {
@@ -117,8 +128,8 @@ func (s *Server) reseal(ctx context.Context) error {
 		return err
 	}
 	s.log.InfoContext(ctx, "Sealed anew what was under an older key-encryption key", "kek", kek, "rows", done)
-	if slices.ContainsFunc(rotation.Instances, func(i store.Instance) bool { return i.SealingKEK != kek }) {
-		return nil // somebody may be sealing under the old one at this moment
+	if !s.settled(kek, rotation) {
+		return nil // somebody may be sealing under the old one at this moment, or is about to write what he sealed
 	}
 	for _, number := range old {
 		if err := s.retire(ctx, number); err != nil {
@@ -126,6 +137,19 @@ func (s *Server) reseal(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// settled reports whether all replicas have been sealing with the KEK for as long as sealingSettles.
+func (s *Server) settled(kek int, rotation store.Rotation) bool {
+	if slices.ContainsFunc(rotation.Instances, func(i store.Instance) bool { return i.SealingKEK != kek }) {
+		s.agreed = agreement{}
+		return false
+	}
+	now := s.clock.Now()
+	if s.agreed.kek != kek {
+		s.agreed = agreement{kek, now}
+	}
+	return now.Sub(s.agreed.since) >= sealingSettles
 }
 
 func (s *Server) retire(ctx context.Context, kek int) error {

@@ -90,6 +90,7 @@ type Server struct {
 	health    *health
 
 	keyMetrics *keyMetrics
+	agreed     agreement
 	// reloaded wakes maintenance when there is another configuration.
 	reloaded chan struct{}
 
