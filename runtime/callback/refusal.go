@@ -24,7 +24,7 @@ type standing struct {
 	used store.Used
 	// unauthorizedAt and refusedAt are as of store.Subscription.
 	unauthorizedAt, refusedAt time.Time
-	// judged says that Exchange has been asked since.
+	// judged says that Exchange has been asked since, by this work or by earlier work of the same user.
 	judged bool
 }
 
@@ -33,6 +33,7 @@ func (s *standing) learn(earlier standing) {
 	if !earlier.judged || earlier.used != s.used {
 		return
 	}
+	s.judged = true // for the work after this, which may have been looked up as early
 	s.unauthorizedAt = earlier.unauthorizedAt
 	if s.refusedAt.IsZero() {
 		s.refusedAt = earlier.refusedAt
@@ -69,7 +70,11 @@ func (d *delivery) unauthorized(ctx context.Context, certain bool) {
 	now := p.clock.Now()
 	if !certain && p.endpoints.note(w.endpoint, w.userID, true) {
 		p.log.WarnContext(ctx, "More than a tenth of an endpoint's users are refused: the endpoint is at fault, not they", "endpoint", w.endpoint)
-		w.standing.unauthorizedAt = now // for this work; nothing is recorded
+		// Some of them may have a wrong password all the same, and each try brings their accounts closer to being locked.
+		w.standing.unauthorizedAt = now
+		if err := p.store.LeaveAlone(ctx, w.standing.used, now); err != nil {
+			p.log.WarnContext(ctx, "That a credential is left alone could not be recorded", "error", err)
+		}
 		return
 	}
 	if w.standing.unauthorizedAt.IsZero() {

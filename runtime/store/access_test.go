@@ -229,6 +229,31 @@ func TestACredentialIsRefusedAfterTwo401sFiveMinutesApart(t *testing.T) {
 	note(used, true, time.Hour, true)
 }
 
+func TestACredentialThatIsLeftAloneIsNotRefusedForIt(t *testing.T) {
+	t.Parallel()
+	s := storetest.New(t).Store
+	user, attempt := updatable(t, s, 5)
+	used := store.Used{UserID: user.ID, Generation: attempt.Generation, Sequence: 5}
+	leave := func(used store.Used, after time.Duration) {
+		t.Helper()
+		if err := s.LeaveAlone(t.Context(), used, at(after)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	leave(used, 0)
+	leave(used, 2*store.RefusalGap) // the fault lasts
+	leave(store.Used{UserID: user.ID, Generation: attempt.Generation, Sequence: 4}, 3*store.RefusalGap)
+	if got := lookup(t, s, attempt); !got.RefusedAt.IsZero() || !got.UnauthorizedAt.Equal(at(2*store.RefusalGap)) {
+		t.Errorf("unauthorized at %s, refused at %s", got.UnauthorizedAt, got.RefusedAt)
+	}
+	if refused, err := s.NoteUnauthorized(t.Context(), used, false, at(3*store.RefusalGap-time.Second)); err != nil || refused {
+		t.Errorf("right after the fault: refused %t, %v", refused, err)
+	}
+	if refused, err := s.NoteUnauthorized(t.Context(), used, false, at(3*store.RefusalGap)); err != nil || !refused {
+		t.Errorf("still after the gap: refused %t, %v", refused, err)
+	}
+}
+
 func TestOneGenericNotificationInFiveMinutes(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t).Store

@@ -13,7 +13,7 @@ import (
 // semantics): a directory that is away for a moment refuses everybody.
 const refusalGap = 5 * time.Minute
 
-// RefusalGap is how long a credential that was answered 401 for the first time is left alone before it is tried again.
+// RefusalGap is how long a credential that was answered 401 is left alone before it is tried again.
 const RefusalGap = refusalGap
 
 // Used names the credential that was used: that of a subscription, in the version that the device counts.
@@ -36,6 +36,14 @@ RETURNING refused_at IS NOT NULL`
 		return false, fmt.Errorf("taking note of a refused credential: %w", s.noting(err))
 	}
 	return refused, nil
+}
+
+// LeaveAlone takes note of a 401 that says nothing about the credential, because everybody was refused: it is not tried
+// again for RefusalGap, and does not count as refused.
+func (s *Store) LeaveAlone(ctx context.Context, used Used, now time.Time) error {
+	const note = `UPDATE subscriptions SET unauthorized_at = $4
+WHERE user_id = $1 AND generation = $2 AND sequence = $3 AND state = 'active' AND refused_at IS NULL`
+	return s.exec(ctx, "leaving a credential alone", note, used.UserID, used.Generation, used.Sequence, now)
 }
 
 // NoteAuthorized takes note that a credential that was answered 401 works after all.
