@@ -94,7 +94,7 @@ func (d *delivery) tell(ctx context.Context, claim store.Claim, message func(sto
 		if slices.Contains(claim.Done, device.Ref) {
 			continue
 		}
-		if d.denied[device.Ref] && claim.Kind != store.Resubscribe {
+		if claim.Kind != store.Resubscribe && d.withheld(*device) {
 			d.processor.metrics.withheld.Inc()
 			results[i] = push.Misconfigured // until the device is compliant again, or the claim is too old
 			continue

@@ -61,16 +61,22 @@ func (d *delivery) fetchFor(ctx context.Context, device store.Device, call func(
 		return nil
 	}
 	if err == nil {
-		d.permit(device.Ref, true)
+		permitted, known := alone.Verdict(device.ID) // not known if the id could not be named
+		d.permit(device.Ref, permitted && known)
 	}
 	return err
 }
 
 func (d *delivery) permit(ref int64, permitted bool) {
-	if d.denied == nil {
-		d.denied = map[int64]bool{}
+	if d.permitted == nil {
+		d.permitted = map[int64]bool{}
 	}
-	d.denied[ref] = !permitted
+	d.permitted[ref] = permitted
+}
+
+// withheld reports whether the device may not be told what was fetched: a gateway has not permitted it.
+func (d *delivery) withheld(device store.Device) bool {
+	return d.throughGateway() && !d.permitted[device.Ref]
 }
 
 // deny takes note that a gateway refused devices.

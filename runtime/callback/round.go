@@ -75,8 +75,8 @@ type delivery struct {
 	target    store.Target
 	// session is open once Exchange has been asked.
 	session *ews.Session
-	// denied are the refs of the devices that the secure email gateway does not permit, see fetchPermitted.
-	denied map[int64]bool
+	// permitted are the refs of the devices that the secure email gateway permits what was fetched, see fetchPermitted.
+	permitted map[int64]bool
 	// unread is the Inbox's count once it is known.
 	unread *int
 
@@ -130,14 +130,15 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 		items[i] = claim.Item
 	}
 	var messages []ews.Message
+	unread := d.unread
 	err := d.ask(ctx, func(session *ews.Session) error {
-		if d.unread == nil || len(d.work.mailboxID) == 0 {
+		if unread == nil || len(d.work.mailboxID) == 0 {
 			inbox, err := session.Inbox(ctx, "")
 			if err != nil {
 				return err
 			}
 			id := sha256.Sum256([]byte(inbox.ID))
-			d.unread, d.work.mailboxID = &inbox.UnreadCount, id[:]
+			unread, d.work.mailboxID = &inbox.UnreadCount, id[:]
 		}
 		// Through a gateway this is asked for each device: what one of them is denied, another has been given.
 		fetched, err := session.Messages(ctx, items, d.fields())
@@ -146,6 +147,9 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 		}
 		return err
 	})
+	if err == nil {
+		d.unread = unread
+	}
 	return messages, err
 }
 

@@ -212,3 +212,39 @@ func TestTokensAndCertificatesPassTheGateway(t *testing.T) {
 		})
 	}
 }
+
+func TestACountThatWasFetchedBesideAMailThatWasNotIsToldToNobodyUnpermitted(t *testing.T) {
+	t.Parallel()
+	clock := &runtimetest.Clock{}
+	x, seg := behindGateway(t, runtimetest.Options{Clock: clock}, false, config.AuthBasic)
+	good, bad := enrolled(x, seg, push.IOS, true), enrolled(x, seg, push.IOS, true)
+	runtimetest.MustRegister(t, good, 7)
+	heard(t, x, "OK")
+	waitFresh(t, good)
+	runtimetest.MustRegister(t, bad, 6)
+	settled(t, x)
+	seg.SetCompliant(bad.DeviceID, false) // compromised since
+
+	x.Exchange.OnRequest(func(operation, _ string) ewstest.Fault {
+		if operation == "GetItem" {
+			return ewstest.Fault{Code: "ErrorInternalServerError"}
+		}
+		return ewstest.Fault{}
+	})
+	item := deliver(t, x, lunch)
+	if err := x.Exchange.WaitIdle(runtimetest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	waitsInJournal(t, x)
+	clock.Advance(61 * time.Minute) // the mail is taken up again, together with the badge
+	if err := x.Exchange.MarkRead(item); err != nil {
+		t.Fatal(err)
+	}
+	if err := x.Exchange.WaitIdle(runtimetest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	waitsInJournal(t, x)
+	if n := len(x.APNs.Notifications(bad.DeviceToken)); n != 0 {
+		t.Errorf("the compromised phone got %d notifications", n)
+	}
+}
