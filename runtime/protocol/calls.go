@@ -121,8 +121,12 @@ func (h *Handler) unregister(ctx context.Context, t *tenant.Tenant, body []byte)
 		}
 		endpoint = e.Name
 	}
-	if _, err := h.store.Identify(ctx, hash, request.DeviceID, secretHash(request.DeviceSecret)); errors.Is(err, store.ErrSecret) {
+	_, err := h.store.Identify(ctx, hash, request.DeviceID, secretHash(request.DeviceSecret))
+	switch {
+	case errors.Is(err, store.ErrSecret):
 		return reply{status: http.StatusOK, code: DeviceNotRegistered} // a wiped device must not retry for ever (U-03)
+	case err != nil && !errors.Is(err, store.ErrNotFound): // what is not there, the removal itself tells apart
+		return h.databaseFault(ctx, UpdateFail, err)
 	}
 	removed, err := h.store.RemoveDevice(ctx, hash, request.DeviceID, request.DeviceToken, endpoint)
 	if err != nil {
@@ -165,8 +169,12 @@ func (h *Handler) status(ctx context.Context, t *tenant.Tenant, body []byte) rep
 	if err := checkDeviceID(request.DeviceID); err != nil {
 		return malformed(err)
 	}
-	if _, err := h.store.Identify(ctx, hash, request.DeviceID, secretHash(request.DeviceSecret)); errors.Is(err, store.ErrSecret) {
+	_, err := h.store.Identify(ctx, hash, request.DeviceID, secretHash(request.DeviceSecret))
+	switch {
+	case errors.Is(err, store.ErrSecret):
 		return wrongSecret()
+	case err != nil && !errors.Is(err, store.ErrNotFound): // what is not there, the standing tells apart
+		return h.databaseFault(ctx, UpdateFail, err)
 	}
 	standing, err := h.store.Standing(ctx, hash, request.DeviceID)
 	if errors.Is(err, store.ErrNotFound) {

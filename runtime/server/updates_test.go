@@ -167,6 +167,29 @@ func TestADeviceThatUsesItsSecretIsSafeFromColleagues(t *testing.T) {
 	unregister(t, phone, 24)
 }
 
+func TestASecretThatCannotBeCheckedOpensNothing(t *testing.T) {
+	t.Parallel()
+	x := runtimetest.New(t, runtimetest.Options{})
+	x.Start(t)
+	phone := x.Phone(alice, push.IOS)
+	phone.Secret, _ = runtimetest.MustRegister(t, phone, 7).Fields["deviceSecret"].(string)
+	answer, err := phone.Status(t.Context())
+	wantAnswer(t, answer, err, http.StatusOK, 17, "")
+	// The database fails the check, and nothing else.
+	if _, err := x.Schema.Looking.Exec(t.Context(), `ALTER TABLE devices RENAME COLUMN secret_used TO away`); err != nil {
+		t.Fatal(err)
+	}
+	colleague := *phone
+	colleague.Secret = ""
+	answer, err = colleague.Status(t.Context())
+	wantAnswer(t, answer, err, http.StatusInternalServerError, 4, "database")
+	answer, err = colleague.Unregister(t.Context())
+	wantAnswer(t, answer, err, http.StatusInternalServerError, 4, "database")
+	if n := storetest.Value[int](t, x.Schema, `SELECT count(*) FROM devices`); n != 1 {
+		t.Errorf("%d devices are registered", n)
+	}
+}
+
 func TestAKeyPairIsReplacedAfterRepeatedFailuresAndTheOldOneGoesOnOpening(t *testing.T) {
 	t.Parallel()
 	clock := &runtimetest.Clock{}
