@@ -4,8 +4,6 @@ import (
 	"bytes"
 	"encoding/base64"
 	"encoding/json"
-	"errors"
-	"io"
 	"regexp"
 	"time"
 	"unicode/utf8"
@@ -60,11 +58,7 @@ func readPlaintext(plain []byte, authType AuthType) (fields plaintext, err error
 		fields.Username, fields.Password = secret.New(bytes.Clone(username)), secret.New(bytes.Clone(password))
 		return fields, nil
 	}
-	decoder := json.NewDecoder(bytes.NewReader(plain))
-	if err := decoder.Decode(&fields); err != nil {
-		return fields, ErrUndecryptable
-	}
-	if _, err := decoder.Token(); !errors.Is(err, io.EOF) {
+	if json.Unmarshal(plain, &fields) != nil { // no Decoder, whose copy of the plaintext nobody clears
 		return fields, ErrUndecryptable
 	}
 	return fields, nil
