@@ -31,9 +31,14 @@ func openPFX(pfx []byte, password secret.Value) (Certificate, error) {
 	if len(pfx) > maxPFX || !affordable(pfx) {
 		return Certificate{}, ErrUndecryptable
 	}
+	ordered, ok := keyFirst(pfx, password.RevealString())
+	if !ok {
+		return Certificate{}, ErrUndecryptable
+	}
+	defer clear(ordered)
 	opening <- struct{}{}
 	defer func() { <-opening }()
-	key, own, others, err := pkcs12.DecodeChain(pfx, password.RevealString())
+	key, own, others, err := pkcs12.DecodeChain(ordered, password.RevealString())
 	if err != nil || len(others) >= maxChain {
 		return Certificate{}, ErrUndecryptable
 	}
