@@ -215,12 +215,15 @@ func (s *Server) reload(loaded *config.Loaded) error {
 	if err != nil {
 		return err
 	}
+	// What it has sealed with so far can be read by all replicas; whether a newer key can is found out next. Without it this
+	// replica could not open what it has sealed, and so it goes on with the keys that it has.
+	if kek, webhook := s.tenant.Load().Keyring.Sealing(); kek != 0 {
+		if err := next.Keyring.SealWith(kek, webhook); err != nil {
+			return errors.Join(fmt.Errorf("a key that is in use has been taken away; restore the Secret that holds the tenant's keys: %w", err), next.Close())
+		}
+	}
 	if err := s.store.UseURL(loaded.DatabaseURL); err != nil {
 		return errors.Join(err, next.Close())
-	}
-	// What it has sealed with so far can be read by all replicas; whether a newer key can is found out next.
-	if kek, webhook := s.tenant.Load().Keyring.Sealing(); kek != 0 {
-		_ = next.Keyring.SealWith(kek, webhook) // a key that is gone is found missing when the database is looked at
 	}
 	old := s.tenant.Swap(next)
 	select {
