@@ -85,7 +85,7 @@ func (d *delivery) deny(ctx context.Context, devices []store.Device, err error) 
 		d.permit(device.Ref, false)
 	}
 	d.processor.log.WarnContext(ctx, "The secure email gateway does not permit the user's devices", "devices", len(devices), "error", err)
-	d.note(ctx, store.ActivityGateway, err.Error())
+	d.processor.note(ctx, d.work, store.ActivityGateway, err.Error())
 }
 
 // deniedByGateway reports whether a gateway refused the devices, not the call as such.

@@ -3,6 +3,7 @@ package callback
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"log/slog"
 	"sync"
 	"time"
@@ -244,6 +245,20 @@ func (p *Processor) settle(ctx context.Context, w *work) {
 	}
 	if err := w.newer.settle(ctx, p.store, w); err != nil {
 		p.log.WarnContext(ctx, "What became of a newer credential could not be recorded; the next callback opens it again", "error", err)
+		return
+	}
+	if w.newer.blob == nil {
+		p.log.WarnContext(ctx, "A newer credential does not open; if the device did not send it, somebody else did",
+			"audit", true, "userId", hex.EncodeToString(w.userHash[:]))
+		return
+	}
+	p.note(ctx, w, store.ActivityCredentialNewer, "")
+}
+
+// note adds to the user's timeline, best effort.
+func (p *Processor) note(ctx context.Context, w *work, kind store.ActivityKind, detail string) {
+	if err := p.store.Note(ctx, w.userID, kind, detail, p.clock.Now()); err != nil {
+		p.log.WarnContext(ctx, "The user's timeline lacks an entry", "kind", string(kind), "error", err)
 	}
 }
 

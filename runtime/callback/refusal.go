@@ -90,15 +90,7 @@ func (d *delivery) unauthorized(ctx context.Context, certain bool) {
 		w.nudge = true
 		p.metrics.refused.Inc()
 		p.log.WarnContext(ctx, "A credential counts as refused; the user's devices are asked to register again", "userId", d.userID())
-		d.note(ctx, store.ActivityCredential, "")
-	}
-}
-
-// note adds to the user's timeline, best effort.
-func (d *delivery) note(ctx context.Context, kind store.ActivityKind, detail string) {
-	p := d.processor
-	if err := p.store.Note(ctx, d.work.userID, kind, detail, p.clock.Now()); err != nil {
-		p.log.WarnContext(ctx, "The user's timeline lacks an entry", "kind", string(kind), "error", err)
+		p.note(ctx, w, store.ActivityCredential, "")
 	}
 }
 

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/base64"
+	"encoding/hex"
 	"errors"
 	"net/http"
 	"strings"
@@ -260,7 +261,8 @@ func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error
 	case errors.Is(err, registration.ErrWrongKey):
 		return reply{status: http.StatusBadRequest, code: InvalidDecryptedPayload, err: registration.ErrWrongKey}
 	case errors.Is(err, registration.ErrProof), errors.Is(err, store.ErrOtherMailbox):
-		h.log.WarnContext(ctx, "A credential was presented for a mailbox that is not its own", "audit", true, "error", err)
+		h.log.WarnContext(ctx, "A credential was presented for a mailbox that is not its own",
+			"audit", true, "userId", hex.EncodeToString(hash[:]), "error", err)
 		return conflict(SubscribeAgain)
 	case errors.Is(err, autodiscover.ErrNotLocated):
 		return conflict(SubscribeAgain)
@@ -293,7 +295,8 @@ func (h *Handler) replaceKey(ctx context.Context, hash [sha256.Size]byte) {
 		return
 	}
 	if replaced {
-		h.log.WarnContext(ctx, "A user's key pair was replaced after repeated failures to decrypt", "audit", true)
+		h.log.WarnContext(ctx, "A user's key pair was replaced after repeated failures to decrypt",
+			"audit", true, "userId", hex.EncodeToString(hash[:]))
 	}
 }
 

@@ -280,6 +280,9 @@ func TestANewerTokenNeedsNoNewSubscription(t *testing.T) {
 		if storetest.Value[int](t, x.Schema, `SELECT sequence FROM subscriptions`) != 2 {
 			return "the newer credential has not taken the place of the older one"
 		}
+		if storetest.Value[int](t, x.Schema, `SELECT count(*) FROM activity WHERE kind = 'credential replaced'`) != 1 {
+			return "the timeline does not tell of it once"
+		}
 		return ""
 	})
 

@@ -1,11 +1,11 @@
 package store_test
 
 import (
-	"bytes"
 	"crypto/sha256"
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -344,7 +344,7 @@ func TestTheTimelineIsBounded(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	if err := s.Note(t.Context(), bob.ID, store.ActivityRegistered, string(bytes.Repeat([]byte("x"), 2000)), start); err != nil {
+	if err := s.Note(t.Context(), bob.ID, store.ActivityRegistered, "x"+strings.Repeat("é", 2000), start); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.Note(t.Context(), bob.ID+1, store.ActivityRegistered, "of nobody", start); err != nil {
@@ -354,8 +354,8 @@ func TestTheTimelineIsBounded(t *testing.T) {
 		storetest.Value[int](t, schema, `SELECT min(detail::int) FROM activity WHERE user_id = $1`, alice.ID); n != 50 || oldest != 10 {
 		t.Errorf("%d rows are kept from %d on, want the newest 50", n, oldest)
 	}
-	if n := storetest.Value[int](t, schema, `SELECT max(length(detail)) FROM activity`); n > 501 {
-		t.Errorf("a detail of %d characters is kept", n)
+	if n := storetest.Value[int](t, schema, `SELECT max(octet_length(detail)) FROM activity`); n > 500+len("…") {
+		t.Errorf("a detail of %d bytes is kept", n)
 	}
 	if dropped, err := s.DropActivity(t.Context(), at(14*24*time.Hour+20*time.Minute), 1000); err != nil || dropped != 11 {
 		t.Errorf("%d rows were dropped, %v, want those of the first 20 minutes that were left", dropped, err)

@@ -3,6 +3,7 @@ package store
 import (
 	"context"
 	"fmt"
+	"strings"
 	"time"
 )
 
@@ -15,7 +16,6 @@ const (
 	ActivityRefused         ActivityKind = "registration refused"
 	ActivityUnregistered    ActivityKind = "unregistered"
 	ActivityTokenChanged    ActivityKind = "device token changed"
-	ActivityKeyReplaced     ActivityKind = "key pair replaced"
 	ActivityCredential      ActivityKind = "credential refused"
 	ActivityCredentialNewer ActivityKind = "credential replaced"
 	ActivityGateway         ActivityKind = "gateway refused"
@@ -44,7 +44,7 @@ func truncate(text string) string {
 	if len(text) <= maxDetail {
 		return text
 	}
-	return fmt.Sprintf("%.*s…", maxDetail, text)
+	return strings.ToValidUTF8(text[:maxDetail], "") + "…" // the cut may have gone through a character
 }
 
 // DropActivity forgets what happened more than 14 days ago, at most limit rows.
