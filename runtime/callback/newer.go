@@ -17,8 +17,8 @@ type newerCredential struct {
 	blob []byte
 }
 
-// settle records it.
-func (n *newerCredential) settle(ctx context.Context, s *store.Store, w *work) error {
+// settle records it. It returns false if other work has.
+func (n *newerCredential) settle(ctx context.Context, s *store.Store, w *work) (bool, error) {
 	if n.blob == nil {
 		return s.RejectCredential(ctx, w.userID, w.generation, n.sequence)
 	}

@@ -243,16 +243,16 @@ func (p *Processor) settle(ctx context.Context, w *work) {
 	if w.newer == nil {
 		return
 	}
-	if err := w.newer.settle(ctx, p.store, w); err != nil {
+	settled, err := w.newer.settle(ctx, p.store, w)
+	switch {
+	case err != nil:
 		p.log.WarnContext(ctx, "What became of a newer credential could not be recorded; the next callback opens it again", "error", err)
-		return
-	}
-	if w.newer.blob == nil {
+	case settled && w.newer.blob == nil:
 		p.log.WarnContext(ctx, "A newer credential does not open; if the device did not send it, somebody else did",
 			"audit", true, "userId", hex.EncodeToString(w.userHash[:]))
-		return
+	case settled:
+		p.note(ctx, w, store.ActivityCredentialNewer, "")
 	}
-	p.note(ctx, w, store.ActivityCredentialNewer, "")
 }
 
 // note adds to the user's timeline, best effort.

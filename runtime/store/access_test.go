@@ -167,14 +167,14 @@ func TestANewerCredentialWaitsBesideTheOneThatWorks(t *testing.T) {
 	if got := lookup(t, s, attempt); string(got.Blob) != "blob 1" || got.Sequence != 5 || got.Update != "newest" || got.UpdateSequence != 8 {
 		t.Errorf("waiting: %q/%d beside %q/%d", got.Update, got.UpdateSequence, got.Blob, got.Sequence)
 	}
-	if err := s.AcceptCredential(t.Context(), user.ID, attempt.Generation, 6, []byte("stale")); err != nil {
-		t.Fatal(err)
+	if accepted, err := s.AcceptCredential(t.Context(), user.ID, attempt.Generation, 6, []byte("stale")); err != nil || accepted {
+		t.Fatal(accepted, err)
 	}
 	if got := lookup(t, s, attempt); string(got.Blob) != "blob 1" || got.Update != "newest" {
 		t.Error("a credential that was replaced meanwhile was accepted")
 	}
-	if err := s.AcceptCredential(t.Context(), user.ID, attempt.Generation, 8, []byte("blob 8")); err != nil {
-		t.Fatal(err)
+	if accepted, err := s.AcceptCredential(t.Context(), user.ID, attempt.Generation, 8, []byte("blob 8")); err != nil || !accepted {
+		t.Fatal(accepted, err)
 	}
 	if got := lookup(t, s, attempt); string(got.Blob) != "blob 8" || got.Sequence != 8 || got.Update != "" {
 		t.Errorf("accepted: %q/%d, waiting %q", got.Blob, got.Sequence, got.Update)
@@ -182,7 +182,7 @@ func TestANewerCredentialWaitsBesideTheOneThatWorks(t *testing.T) {
 	if err := s.OfferCredential(t.Context(), user.ID, "phone", 99, "garbage"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.RejectCredential(t.Context(), user.ID, attempt.Generation, 99); err != nil {
+	if _, err := s.RejectCredential(t.Context(), user.ID, attempt.Generation, 99); err != nil {
 		t.Fatal(err)
 	}
 	if err := s.OfferCredential(t.Context(), user.ID, "phone", 9, "good"); err != nil {
@@ -219,7 +219,7 @@ func TestACredentialIsRefusedAfterTwo401sFiveMinutesApart(t *testing.T) {
 	if err := s.OfferCredential(t.Context(), user.ID, "phone", 6, "newer"); err != nil {
 		t.Fatal(err)
 	}
-	if err := s.AcceptCredential(t.Context(), user.ID, attempt.Generation, 6, []byte("blob")); err != nil {
+	if _, err := s.AcceptCredential(t.Context(), user.ID, attempt.Generation, 6, []byte("blob")); err != nil {
 		t.Fatal(err)
 	}
 	if got := lookup(t, s, attempt); !got.RefusedAt.IsZero() || !got.UnauthorizedAt.IsZero() {

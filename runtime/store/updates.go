@@ -156,16 +156,26 @@ WHERE user_id = $1 AND state = 'active' AND device_id = $2 AND updatable FOR UPD
 
 // AcceptCredential makes a credential that was offered the subscription's own, now that it has opened: blob is what
 // rests here of it from now on. Its predecessor may have been refused, it has not.
-func (s *Store) AcceptCredential(ctx context.Context, userID, generation, sequence int64, blob []byte) error {
+func (s *Store) AcceptCredential(ctx context.Context, userID, generation, sequence int64, blob []byte) (bool, error) {
 	const accept = `UPDATE subscriptions SET blob = $4, sequence = $3, update_blob = NULL, update_sequence = NULL,
     unauthorized_at = NULL, refused_at = NULL
 WHERE user_id = $1 AND generation = $2 AND update_sequence = $3`
-	return s.exec(ctx, "taking the newer credential", accept, userID, generation, sequence, blob)
+	return s.changed(ctx, "taking the newer credential", accept, userID, generation, sequence, blob)
 }
 
-// RejectCredential forgets a credential that was offered and did not open. The one before stays.
-func (s *Store) RejectCredential(ctx context.Context, userID, generation, sequence int64) error {
+// RejectCredential forgets a credential that was offered and did not open. The one before stays. It returns false if
+// somebody else was quicker.
+func (s *Store) RejectCredential(ctx context.Context, userID, generation, sequence int64) (bool, error) {
 	const reject = `UPDATE subscriptions SET update_blob = NULL, update_sequence = NULL
 WHERE user_id = $1 AND generation = $2 AND update_sequence = $3`
-	return s.exec(ctx, "forgetting a credential that does not open", reject, userID, generation, sequence)
+	return s.changed(ctx, "forgetting a credential that does not open", reject, userID, generation, sequence)
+}
+
+// changed runs a statement and returns whether it changed anything.
+func (s *Store) changed(ctx context.Context, doing, sql string, args ...any) (bool, error) {
+	tag, err := s.pool.Exec(ctx, sql, args...)
+	if err != nil {
+		return false, fmt.Errorf("%s: %w", doing, s.noting(err))
+	}
+	return tag.RowsAffected() > 0, nil
 }
