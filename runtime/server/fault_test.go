@@ -16,7 +16,7 @@ func registered(t *testing.T, x *runtimetest.Tenant, users int) []*boxertest.Pho
 	t.Helper()
 	var phones []*boxertest.Phone
 	for n := range users {
-		phone := x.Phone(fmt.Sprintf("user%d@example.com", n), push.IOS)
+		phone := x.Phone(fmt.Sprintf("user%d@example.com", n), push.Android)
 		runtimetest.MustRegister(t, phone, 7)
 		phones = append(phones, phone)
 	}
