@@ -192,9 +192,14 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 
 // ask calls Exchange with the user's credential, for the devices that a gateway permits, and takes note of how that went.
 func (d *delivery) ask(ctx context.Context, call func(*ews.Session) error) error {
+	box := mailbox{d.work.userID, d.work.endpoint}
+	if err := d.processor.backOffs.check(box); err != nil {
+		return err
+	}
 	err := d.connect()
 	if err == nil {
 		err = d.fetchPermitted(ctx, call)
+		d.processor.backOffs.note(box, err)
 	}
 	outcome := "ok"
 	if err != nil {
@@ -244,6 +249,8 @@ func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err erro
 	}
 	for _, claim := range claims {
 		switch {
+		case errors.Is(err, errBackedOff) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
+			d.end(outcome{claim: claim}) // not tried
 		case d.exhausted(claim):
 			d.tellGenerically(ctx, claim)
 		case ews.Transient(err):
@@ -331,6 +338,8 @@ func (d *delivery) count(ctx context.Context) error {
 func (d *delivery) uncounted(ctx context.Context, claim store.Claim, err error) {
 	d.processor.log.WarnContext(ctx, "The unread count could not be fetched", "error", err)
 	switch {
+	case errors.Is(err, errBackedOff) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
+		d.end(outcome{claim: claim}) // not tried
 	case errors.Is(err, errRefused) || credentialFailed(err) || d.exhausted(claim):
 		d.end(outcome{claim: claim, finished: true})
 	case ews.Transient(err):
