@@ -6,10 +6,12 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strings"
 	"sync"
 
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/wording"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
 
@@ -21,9 +23,6 @@ const (
 	policyGeneric = 3
 	policyNothing = 4
 )
-
-// genericTitle is shown where nothing of the mail may be, or can be.
-const genericTitle = "New message"
 
 // collapseIDSize keeps the collapse id, in hex, below APNs' 64 bytes.
 const collapseIDSize = 16
@@ -51,7 +50,7 @@ func (d *delivery) compose(device store.Device, item string, m ews.Message) push
 			n.Title = m.SenderAddress
 		}
 		if n.Title == "" {
-			n.Title = genericTitle
+			n.Title = wording.NewMessage(device.Locale)
 		}
 	}
 	if policy <= policySubject {
@@ -65,48 +64,72 @@ func (d *delivery) compose(device store.Device, item string, m ews.Message) push
 
 // generic says that there is new mail and nothing about it.
 func (d *delivery) generic(device store.Device, item string) push.Notification {
-	sum := sha256.Sum256([]byte(item))
+	n := d.bare(device, item, wording.NewMessage(device.Locale))
+	n.MessageID = item
+	return n
+}
+
+// summary says how many new mails there are and nothing about them.
+func (d *delivery) summary(device store.Device, items []string) push.Notification {
+	return d.bare(device, strings.Join(items, " "), wording.NewMessages(device.Locale, len(items)))
+}
+
+// bare is a notification with a title, unless the policy is to show nothing. What it is about gives it its collapse id.
+func (d *delivery) bare(device store.Device, about, title string) push.Notification {
+	sum := sha256.Sum256([]byte(about))
 	n := push.Notification{
-		Kind: push.NewMail, MessageID: item, UserID: d.userID(), Sound: device.Sound,
-		CollapseID: hex.EncodeToString(sum[:collapseIDSize]),
+		Kind: push.NewMail, UserID: d.userID(), CollapseID: hex.EncodeToString(sum[:collapseIDSize]),
 	}
 	if device.Badge {
 		n.Unread = d.unread
 	}
 	if d.policy(device) <= policyGeneric {
-		n.Title = genericTitle
-	} else {
-		n.Sound = ""
+		n.Title, n.Sound = title, device.Sound
 	}
 	return n
 }
 
 func (d *delivery) userID() string { return hex.EncodeToString(d.work.userHash[:]) }
 
-// tell sends a claim's notification to every device that has not been told, all at once, so that one slow provider
-// does not delay this notification on the others' devices, and ends the claim. message says what a device gets, and
-// whether it gets one.
+// tell sends a claim's notification to every device that has not been told, and ends the claim. message says what a device
+// gets, and whether it gets one.
 func (d *delivery) tell(ctx context.Context, claim store.Claim, message func(store.Device) (push.Notification, bool)) {
+	d.tellTogether(ctx, []store.Claim{claim}, func(device store.Device, _ []store.Claim) (push.Notification, bool) {
+		return message(device)
+	})
+}
+
+// tellTogether sends one notification for several claims to every device that has not been told of all of them, all at
+// once, so that one slow provider does not delay this notification on the others' devices, and ends the claims. message
+// says what a device gets for the claims that it has not been told of.
+func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, message func(store.Device, []store.Claim) (push.Notification, bool)) {
 	results := make([]push.Outcome, len(d.target.Devices))
 	var pushes sync.WaitGroup
 	for i := range d.target.Devices {
 		device := &d.target.Devices[i]
-		if slices.Contains(claim.Done, device.Ref) {
+		owed := slices.DeleteFunc(slices.Clone(claims), func(c store.Claim) bool { return slices.Contains(c.Done, device.Ref) })
+		if len(owed) == 0 {
 			continue
 		}
-		if claim.Kind != store.Resubscribe && d.withheld(*device) {
+		if claims[0].Kind != store.Resubscribe && d.withheld(*device) {
 			d.processor.metrics.withheld.Inc()
 			results[i] = push.Misconfigured // until the device is compliant again, or the claim is too old
 			continue
 		}
-		notification, wanted := message(*device)
+		notification, wanted := message(*device, owed)
 		if !wanted {
 			continue
 		}
 		pushes.Go(func() { results[i] = d.push(ctx, device, notification) })
 	}
 	pushes.Wait()
+	for _, claim := range claims {
+		d.conclude(claim, results)
+	}
+}
 
+// conclude ends a claim by what came of its notification, a result for each device.
+func (d *delivery) conclude(claim store.Claim, results []push.Outcome) {
 	claim.Done = slices.Clone(claim.Done)
 	retry, misconfigured := false, false
 	for i, result := range results {

@@ -39,6 +39,7 @@ type Processor struct {
 	owner   store.Owner
 	// endpoints tells users who are refused from servers that refuse everybody.
 	endpoints *endpointFaults
+	backOffs  *backOffs
 
 	mu      sync.Mutex
 	users   map[int64]*work // what comes next for a user who is being worked on; nil if nothing
@@ -82,7 +83,7 @@ func NewProcessor(o Options, workers int) *Processor {
 	closing, stop := context.WithCancel(context.Background())
 	return &Processor{
 		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner,
-		endpoints: newEndpointFaults(o.Clock), users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
+		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
 	}
 }
 

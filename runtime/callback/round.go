@@ -46,6 +46,7 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 	for batch := range slices.Chunk(mails, maxItems) {
 		r.mails(ctx, batch)
 	}
+	r.alert(ctx)
 	for _, claim := range others {
 		if claim.Kind == store.Badge {
 			r.badge(ctx, claim)
@@ -79,6 +80,8 @@ type delivery struct {
 	permitted map[int64]bool
 	// unread is the Inbox's count once it is known.
 	unread *int
+	// alerts are the mails that are to be told.
+	alerts []alert
 
 	mu        sync.Mutex
 	badged    []int64
@@ -88,7 +91,7 @@ type delivery struct {
 	again []store.Claim
 }
 
-// mails fetches and tells new mails, several in one call.
+// mails fetches new mails, several in one call, and finds out which of them are to be told.
 func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
 	if !d.work.standing.usable(d.processor.clock.Now()) {
 		d.withoutCredential(ctx, claims)
@@ -105,14 +108,52 @@ func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
 		case message.Err != nil:
 			d.unfetched(ctx, []store.Claim{claim}, message.Err)
 		case d.worthAnAlert(message):
-			d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
-				n := d.compose(device, claim.Item, message)
-				return n, n.Title != "" || n.Unread != nil
-			})
+			d.alerts = append(d.alerts, alert{claim, message})
 		default: // read, moved or deleted meanwhile: no alert
 			d.end(outcome{claim: claim, finished: true})
 		}
 	}
+}
+
+// alert is a mail that is to be told.
+type alert struct {
+	claim   store.Claim
+	message ews.Message
+}
+
+// maxSingle is how many mails of a burst are told one by one; the others are told as a number, so that nobody's phone
+// rings a hundred times.
+const maxSingle = 3
+
+// alert tells the mails that are to be told, the oldest first.
+func (d *delivery) alert(ctx context.Context) {
+	alerts := d.alerts
+	slices.SortStableFunc(alerts, func(a, b alert) int { return a.message.ReceivedAt.Compare(b.message.ReceivedAt) })
+	single := len(alerts)
+	if single > maxSingle+1 { // a single further one is told as itself
+		single = maxSingle
+	}
+	for _, a := range alerts[:single] {
+		d.tell(ctx, a.claim, func(device store.Device) (push.Notification, bool) {
+			n := d.compose(device, a.claim.Item, a.message)
+			return n, n.Title != "" || n.Unread != nil
+		})
+	}
+	if single == len(alerts) {
+		return
+	}
+	rest := make([]store.Claim, 0, len(alerts)-single)
+	for _, a := range alerts[single:] {
+		rest = append(rest, a.claim)
+	}
+	d.tellTogether(ctx, rest, func(device store.Device, owed []store.Claim) (push.Notification, bool) {
+		items := make([]string, len(owed))
+		for i, claim := range owed {
+			items[i] = claim.Item
+		}
+		n := d.summary(device, items)
+		return n, n.Title != "" || n.Unread != nil
+	})
 }
 
 func (d *delivery) worthAnAlert(m ews.Message) bool {
@@ -155,9 +196,14 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 
 // ask calls Exchange with the user's credential, for the devices that a gateway permits, and takes note of how that went.
 func (d *delivery) ask(ctx context.Context, call func(*ews.Session) error) error {
+	box := mailbox{d.work.userID, d.work.endpoint}
+	if err := d.processor.backOffs.check(box); err != nil {
+		return err
+	}
 	err := d.connect()
 	if err == nil {
 		err = d.fetchPermitted(ctx, call)
+		d.processor.backOffs.note(box, err)
 	}
 	outcome := "ok"
 	if err != nil {
@@ -207,6 +253,8 @@ func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err erro
 	}
 	for _, claim := range claims {
 		switch {
+		case errors.Is(err, errBackedOff) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
+			d.end(outcome{claim: claim}) // not tried
 		case d.exhausted(claim):
 			d.tellGenerically(ctx, claim)
 		case ews.Transient(err):
@@ -294,6 +342,8 @@ func (d *delivery) count(ctx context.Context) error {
 func (d *delivery) uncounted(ctx context.Context, claim store.Claim, err error) {
 	d.processor.log.WarnContext(ctx, "The unread count could not be fetched", "error", err)
 	switch {
+	case errors.Is(err, errBackedOff) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
+		d.end(outcome{claim: claim}) // not tried
 	case errors.Is(err, errRefused) || credentialFailed(err) || d.exhausted(claim):
 		d.end(outcome{claim: claim, finished: true})
 	case ews.Transient(err):

@@ -65,7 +65,9 @@ type Status struct {
 	ConfigHash  string `json:"configHash"`
 	ConfigValid bool   `json:"configValid"`
 	// NotReady is why the replica is not ready, empty if it is.
-	NotReady    string `json:"notReady"`
+	NotReady string `json:"notReady"`
+	// Unheard is what to check if Exchange does not post to new subscriptions, empty if it does.
+	Unheard     string `json:"unheard"`
 	KEKs        []int  `json:"keks"`
 	WebhookKeys []int  `json:"webhookKeys"`
 }
@@ -78,7 +80,7 @@ func (s *Server) adminHandler() http.Handler {
 		w.Header().Set("Content-Type", "application/json; charset=utf-8")
 		_ = json.NewEncoder(w).Encode(Status{
 			Version: s.options.Version, Tenant: t.Config.Tenant.Namespace + "/" + t.Config.Tenant.Name,
-			ConfigHash: t.Hash, ConfigValid: s.source.Valid(), NotReady: s.health.notReady(),
+			ConfigHash: t.Hash, ConfigValid: s.source.Valid(), NotReady: s.health.notReady(), Unheard: s.watcher.Unheard(),
 			KEKs: config.Numbers(t.Keys.KEKs), WebhookKeys: config.Numbers(t.Keys.Webhooks),
 		})
 	})

@@ -42,6 +42,33 @@ func settled(t *testing.T, x *runtimetest.Tenant) {
 	})
 }
 
+// atRest waits until Exchange has nothing to post and nobody is at work on what is owed: setting the clock forward would
+// end the time that the work has.
+func atRest(t *testing.T, x *runtimetest.Tenant) {
+	t.Helper()
+	if err := x.Exchange.WaitIdle(runtimetest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	runtimetest.Eventually(t, func() string {
+		if storetest.Value[int](t, x.Schema, `SELECT count(*) FROM pending WHERE done_at IS NULL AND lease_owner IS NOT NULL`) > 0 {
+			return "somebody is at work"
+		}
+		return ""
+	})
+}
+
+// heartbeatUntil has Exchange send heartbeats, each of which takes up what is owed, until something is so.
+func heartbeatUntil(t *testing.T, x *runtimetest.Tenant, done func() bool) {
+	t.Helper()
+	runtimetest.Eventually(t, func() string {
+		if done() {
+			return ""
+		}
+		x.Exchange.Heartbeat(alice)
+		return "heartbeats have led to nothing"
+	})
+}
+
 // silentPushes counts the pushes that ask a phone to register again.
 func silentPushes(x *runtimetest.Tenant, phone *boxertest.Phone) int {
 	count := 0

@@ -303,29 +303,3 @@ func TestAReplicaThatLacksAKEKInUseIsNotReadyAndEndsNoSubscription(t *testing.T)
 	}
 	runtimetest.MustRegister(t, phone, 7)
 }
-
-func TestARunningReplicaThatLosesAKEKInUseIsNotReadyAndEndsNoSubscription(t *testing.T) {
-	t.Parallel()
-	x := runtimetest.New(t, runtimetest.Options{})
-	replica := x.Start(t)
-	runtimetest.MustRegister(t, x.Phone(alice, push.IOS), 7)
-	heard(t, x, "OK")
-	s := x.Exchange.Subscriptions()[0]
-	body := heartbeat(t, x, s)
-	kek := x.Remove(t, keyFile("kek-1")) // leaves no KEK, which is not taken; so it goes at the moment at which the other comes
-	x.Write(t, keyFile("kek-3"), config.NewKeyFiles()["kek-1"])
-	runtimetest.Eventually(t, func() string {
-		if body := get(t, "http://"+replica.Metrics+"/readyz"); !strings.Contains(body, "KEK 1 is missing") {
-			return "readiness says " + body
-		}
-		return ""
-	})
-	if c := x.Exchange.Post(runtimetest.Context(t), s.URL, body); c.Status != http.StatusServiceUnavailable {
-		t.Errorf("a post is answered %d %q, want 503", c.Status, c.Reply)
-	}
-	x.Write(t, keyFile("kek-1"), kek)
-	runtimetest.WaitReady(t, replica.Metrics)
-	if c := x.Exchange.Post(runtimetest.Context(t), s.URL, body); c.Reply != "OK" {
-		t.Errorf("with the key restored a post is answered %d %q: %v", c.Status, c.Reply, c.Err)
-	}
-}

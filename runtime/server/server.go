@@ -28,6 +28,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/subscription"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
 )
 
@@ -89,6 +90,7 @@ type Server struct {
 	protocol  *protocol.Handler
 	health    *health
 
+	watcher    *subscription.Watcher
 	keyMetrics *keyMetrics
 	agreed     agreement
 	// reloaded wakes maintenance when there is another configuration.
@@ -153,6 +155,9 @@ func (s *Server) assemble(first *tenant.Tenant) {
 	}
 	s.processor = callback.NewProcessor(callbacks, int(first.Config.Callback.Workers))
 	s.listener = callback.NewListener(callbacks, s.processor)
+	s.watcher = subscription.NewWatcher(subscription.Options{
+		Tenant: s.tenant.Load, Store: s.store, Nudger: s.processor, Clock: s.clock, Logger: s.log, Registry: s.registry,
+	})
 	s.protocol = protocol.NewHandler(protocol.Options{
 		Tenant:       s.tenant.Load,
 		Store:        s.store,
@@ -267,6 +272,13 @@ func (s *Server) Run(ctx context.Context) error {
 		select { // keys that are sealed with the wrong KEK would be handed out by other replicas
 		case <-s.health.fit:
 			s.pool.Run(background)
+		case <-background.Done():
+		}
+	})
+	tasks.Go(func() {
+		select {
+		case <-s.health.fit:
+			s.watcher.Run(background)
 		case <-background.Done():
 		}
 	})

@@ -252,7 +252,6 @@ func TestANewerTokenNeedsNoNewSubscription(t *testing.T) {
 		Configure: allow(config.AuthOAuth),
 	})
 	x.Start(t)
-	ctx := runtimetest.Context(t)
 	phone := x.Phone(alice, push.IOS)
 	withToken(x, phone)
 	phone.Encryption, phone.TokenExpires = boxertest.RSASplit, clock.Now().Add(time.Hour)
@@ -267,12 +266,8 @@ func TestANewerTokenNeedsNoNewSubscription(t *testing.T) {
 	wantAnswer(t, answer, err, http.StatusOK, 3, "")
 	clock.Advance(45 * time.Minute) // the first token has expired
 	deliver(t, x, lunch)
-	got, err := x.APNs.Wait(ctx, phone.DeviceToken, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if alert := got[0].APS.Alert; alert == nil || alert.Title != lunch.FromName {
-		t.Errorf("the phone shows %+v", alert)
+	if titles := shown(t, x, phone, 1); titles[0] != lunch.FromName {
+		t.Errorf("the phone shows %q", titles)
 	}
 	if n := len(x.Exchange.Subscriptions()); n != 1 {
 		t.Errorf("Exchange has made %d subscriptions", n)

@@ -19,6 +19,8 @@ const (
 	ActivityCredential      ActivityKind = "credential refused"
 	ActivityCredentialNewer ActivityKind = "credential replaced"
 	ActivityGateway         ActivityKind = "gateway refused"
+	ActivityUnheard         ActivityKind = "no callback"
+	ActivityNudged          ActivityKind = "asked to register"
 )
 
 const (

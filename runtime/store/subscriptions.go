@@ -104,7 +104,8 @@ RETURNING state = 'active'`
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) { // no row: retired meanwhile by a newer one
 			return err
 		}
-		return nil
+		_, err = tx.Exec(ctx, `UPDATE user_state SET nudges = 0, nudge_at = NULL WHERE user_id = $1 AND nudges > 0`, p.UserID)
+		return err
 	})
 	return ref, promoted, err
 }

@@ -20,10 +20,13 @@ ALTER TABLE subscriptions
     ADD COLUMN update_blob     text,                -- a newer credential that has not been opened yet, as the device sent it
     ADD COLUMN update_sequence bigint,
     ADD COLUMN unauthorized_at timestamptz,         -- the first 401 since the credential last worked
+    ADD COLUMN unheard_at      timestamptz,         -- Exchange should have posted by then, and had not
     ADD COLUMN refused_at      timestamptz;         -- Exchange refuses the credential: it is not used any more
 
 ALTER TABLE user_state
-    ADD COLUMN generic_at timestamptz;              -- the last notification that a refused credential led to
+    ADD COLUMN generic_at timestamptz,              -- the last notification that a refused credential led to
+    ADD COLUMN nudges     smallint NOT NULL DEFAULT 0, -- how often the devices were asked to register since they last did
+    ADD COLUMN nudge_at   timestamptz;              -- when they may be asked again
 
 -- Which keys a replica seals and signs with, null as long as it has not decided.
 ALTER TABLE instances
