@@ -90,7 +90,22 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
 	defer cancel()
-	l.answer(ctx, w, l.receive(ctx, w, r))
+	alive, err := l.receive(ctx, w, r)
+	l.answer(ctx, w, err)
+	if alive != 0 {
+		_ = http.NewResponseController(w).Flush() // Exchange does not wait for what follows
+		l.markAlive(ctx, alive)
+	}
+}
+
+// markAlive records that Exchange has posted for a user. It is not left to the workers: however much they have to do, a
+// subscription that lives must not count as lost.
+func (l *Listener) markAlive(ctx context.Context, userID int64) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
+	defer cancel()
+	if err := l.store.MarkAlive(ctx, userID, l.clock.Now()); err != nil {
+		l.log.WarnContext(ctx, "A subscription could not be marked alive", "error", err)
+	}
 }
 
 // fail answers what Exchange counts as a failure and tries again.
@@ -132,40 +147,41 @@ func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error)
 	}
 }
 
-// receive does everything before the answer. Its error says what to answer.
-func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) error {
+// receive does everything before the answer. Its error says what to answer, alive is the user whose subscription has been
+// shown to be alive, 0 if none.
+func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) (alive int64, err error) {
 	t := l.tenant()
 	hook, err := t.Keyring.ParseWebhook(r.URL.RawQuery)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return errTooLarge
+		return 0, errTooLarge
 	}
 	if err != nil {
-		return err
+		return 0, err
 	}
 	now := l.clock.Now()
 	subscription, err := l.store.Subscription(ctx, hook.UserID, hook.Generation, now)
 	if err != nil {
-		return err
+		return 0, err
 	}
 	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
-		return errOutdated
+		return 0, errOutdated
 	}
 	c, standing, newer, err := open(t, hook, subscription)
 	if err != nil {
-		return errors.Join(errOurFault, err)
+		return 0, errors.Join(errOurFault, err)
 	}
 	notification, err := ews.ParseNotification(body)
 	if err != nil {
 		c.Wipe()
-		return err
+		return 0, err
 	}
 	if outdated(subscription, notification, now) {
 		c.Wipe()
-		return errOutdated
+		return 0, errOutdated
 	}
 	return l.take(ctx, notification, &work{
 		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: subscription.UserHash,
@@ -192,7 +208,7 @@ func outdated(s store.Subscription, n ews.Notification, now time.Time) bool {
 }
 
 // take writes the journal and hands the work over. The credential is the processor's from then on.
-func (l *Listener) take(ctx context.Context, n ews.Notification, w *work) error {
+func (l *Listener) take(ctx context.Context, n ews.Notification, w *work) (alive int64, err error) {
 	// From here on Exchange may hang up: a row that is in the journal must also be worked on.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
 	defer cancel()
@@ -206,16 +222,18 @@ func (l *Listener) take(ctx context.Context, n ews.Notification, w *work) error 
 		})
 	}
 	if len(entries) > 0 {
-		var err error
 		if w.claims, err = l.store.Write(ctx, entries); err != nil {
 			w.credential.Wipe()
-			return err
+			return 0, err
 		}
 		l.metrics.journalled.Add(float64(len(entries)))
 	}
-	w.changed, w.unread, w.alive, w.lost, w.activity = intents.changed, intents.unread, !lost, lost, requestid.From(ctx)
+	w.changed, w.unread, w.lost, w.activity = intents.changed, intents.unread, lost, requestid.From(ctx)
+	if !lost {
+		alive = w.userID
+	}
 	l.processor.submit(w)
-	return nil
+	return alive, nil
 }
 
 // intents are what a post means for the phones.

@@ -69,8 +69,8 @@ type work struct {
 	unread  *int
 	// owed says that the journal has more for this user.
 	owed bool
-	// alive says that the post shows the subscription to be alive, lost that Exchange says it is gone.
-	alive, lost bool
+	// lost says that Exchange says that the subscription is gone.
+	lost bool
 	// nudge asks the user's devices to register again.
 	nudge    bool
 	activity string
@@ -158,13 +158,13 @@ func (w *work) merge(later *work) {
 	}
 	// A newer generation has taken the place of one that is lost.
 	lost := later.lost || w.lost && w.generation == later.generation
-	owed, alive, nudge, deadline := w.owed || later.owed, w.alive || later.alive, w.nudge || later.nudge, later.deadline
+	owed, nudge, deadline := w.owed || later.owed, w.nudge || later.nudge, later.deadline
 	if w.deadline.Before(deadline) {
 		deadline = w.deadline
 	}
 	*w = *later
 	w.claims, w.changed, w.unread = claims, changed, unread
-	w.owed, w.alive, w.lost, w.nudge, w.deadline = owed, alive, lost, nudge, deadline
+	w.owed, w.lost, w.nudge, w.deadline = owed, lost, nudge, deadline
 }
 
 // serve works for one user until nothing more has come.
@@ -212,11 +212,6 @@ func (p *Processor) process(w *work) {
 	defer w.credential.Wipe()
 	ctx, cancel := context.WithTimeout(requestid.With(p.closing, w.activity), w.deadline.Sub(p.clock.Now()))
 	defer cancel()
-	if w.alive {
-		if err := p.store.MarkAlive(ctx, w.userID, p.clock.Now()); err != nil {
-			p.log.WarnContext(ctx, "A subscription could not be marked alive", "error", err)
-		}
-	}
 	if w.lost {
 		if _, err := p.store.Lost(ctx, w.userID, w.generation); err != nil {
 			p.log.WarnContext(ctx, "A lost subscription could not be ended; the missing heartbeats will tell", "error", err)

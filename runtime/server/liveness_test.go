@@ -37,6 +37,13 @@ func TestAPhoneWhoseSubscriptionIsLostIsAskedToRegisterMoreAndMoreSeldom(t *test
 		for ; d > 0; d -= step {
 			clock.Advance(min(d, step))
 			x.Exchange.Heartbeat(living.Address)
+			runtimetest.Eventually(t, func() string {
+				const heard = `SELECT count(*) FROM user_state WHERE last_callback > $1`
+				if storetest.Value[int](t, x.Schema, heard, clock.Now().Add(-time.Minute)) == 0 {
+					return "the heartbeat has not been recorded"
+				}
+				return ""
+			})
 			settled(t, x)
 		}
 	}
