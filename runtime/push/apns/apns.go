@@ -195,7 +195,7 @@ func (p *Provider) accepts(d push.Device, n push.Notification) (string, error) {
 		return "", p.refuse(push.Rejected, "BadgeWithoutCount")
 	case !slices.Contains(p.topics, topic):
 		return "", p.refuse(push.Misconfigured, "TopicNotServed")
-	case !isDeviceToken(d.Token):
+	case !IsDeviceToken(d.Token):
 		return "", p.refuse(push.DeadToken, "MalformedDeviceToken")
 	}
 	return topic, nil
@@ -205,8 +205,8 @@ func (p *Provider) refuse(outcome push.Outcome, reason string) error {
 	return &push.Error{Provider: p.name, Outcome: outcome, Reason: reason}
 }
 
-// isDeviceToken reports whether token can stand in a request's path.
-func isDeviceToken(token string) bool {
+// IsDeviceToken reports whether token has the form of Apple's, so that it can stand in a request's path.
+func IsDeviceToken(token string) bool {
 	if len(token) < deviceTokenMin || len(token) > deviceTokenMax || len(token)%2 != 0 {
 		return false
 	}
@@ -218,7 +218,7 @@ func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Noti
 	limit := push.MaxPayload
 	renewed := false
 	for made := 1; ; made++ {
-		request, err := compose(n, token, topic, p.clock.Now(), limit)
+		request, err := Compose(n, token, topic, p.clock.Now(), limit)
 		if err != nil {
 			return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
 		}
