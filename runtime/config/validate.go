@@ -416,14 +416,23 @@ func (f *findings) pushProviders(providers []PushProvider) {
 	names := map[string]bool{}
 	for i, provider := range providers {
 		field := f.item("pushProviders", i, provider.Name, names)
-		if (provider.APNs != nil) == (provider.FCM != nil) {
-			f.add(field, "want exactly one of apns and fcm")
+		kinds := 0
+		for _, isSet := range []bool{provider.APNs != nil, provider.FCM != nil, provider.SNS != nil} {
+			if isSet {
+				kinds++
+			}
+		}
+		if kinds != 1 {
+			f.add(field, "want exactly one of apns, fcm and sns")
 		}
 		if provider.APNs != nil {
 			f.apns(field+".apns", *provider.APNs)
 		}
 		if provider.FCM != nil {
 			f.fcm(field+".fcm", *provider.FCM)
+		}
+		if provider.SNS != nil {
+			f.sns(field+".sns", *provider.SNS)
 		}
 		f.within(field+".timeoutSeconds", provider.TimeoutSeconds, 1, maxPushTimeout)
 		f.within(field+".maxConcurrentPushes", provider.MaxConcurrentPushes, 1, maxConcurrency)

@@ -37,6 +37,18 @@ func faults(t *testing.T, err error) []string {
 // change is what a test does to the sample.
 type change func(c *config.Config)
 
+// amazon changes a provider that is Amazon's.
+func amazon(apply func(a *config.SNS)) change {
+	return func(c *config.Config) {
+		sns := config.SNS{
+			ApplicationARN: "arn:aws-us-gov:sns:us-gov-west-1:123456789012:app/APNS_SANDBOX/mail.1", AppIDs: []string{"com.example.mail"},
+			RoleARN: "arn:aws-us-gov:iam::123456789012:role/teams/mail", URL: "https://vpce-1.sns.us-gov-west-1.vpce.amazonaws.com",
+		}
+		apply(&sns)
+		c.PushProviders[1].FCM, c.PushProviders[1].SNS = nil, &sns
+	}
+}
+
 func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 	t.Parallel()
 	tests := map[string]change{
@@ -57,6 +69,7 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"the same path on two ports of a host":   func(c *config.Config) { c.Endpoints[1].URL = "https://mail.example.com:8443/EWS/Exchange.asmx" },
 		"the sandbox of Apple":                   func(c *config.Config) { c.PushProviders[0].APNs.Environment = config.PushSandbox },
 		"fakes in the place of Apple and Google": withFakeProviders,
+		"Amazon in the place of Google":          amazon(func(*config.SNS) {}),
 		"a project of Google with a domain":      func(c *config.Config) { c.PushProviders[1].FCM.ProjectID = "example.com:my-project" },
 		"an Android package with an underscore":  func(c *config.Config) { c.PushProviders[1].FCM.AppIDs = []string{"com.example.boxer_beta"} },
 		"the strictest policy and longest heartbeat": func(c *config.Config) {
@@ -199,6 +212,13 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"an empty Android package":                    {google(func(g *config.FCM) { g.AppIDs = []string{""} }), "pushProviders[google].fcm.appIDs[0]"},
 		"a replacement of Google over http":           {google(func(g *config.FCM) { g.URL = "http://localhost:1" }), "pushProviders[google].fcm.url"},
 		"a token URL over http":                       {google(func(g *config.FCM) { g.TokenURL = "http://localhost:1/token" }), "pushProviders[google].fcm.tokenURL"},
+		"no platform application":                     {amazon(func(a *config.SNS) { a.ApplicationARN = "" }), "pushProviders[google].sns.applicationARN"},
+		"a topic of Amazon's":                         {amazon(func(a *config.SNS) { a.ApplicationARN = "arn:aws:sns:eu-central-1:123456789012:mail" }), "pushProviders[google].sns.applicationARN"},
+		"an application for another platform":         {amazon(func(a *config.SNS) { a.ApplicationARN = "arn:aws:sns:eu-central-1:123456789012:app/ADM/mail" }), "pushProviders[google].sns.applicationARN"},
+		"a role that is a user":                       {amazon(func(a *config.SNS) { a.RoleARN = "arn:aws:iam::123456789012:user/mail" }), "pushProviders[google].sns.roleARN"},
+		"an app of Amazon's that is a header":         {amazon(func(a *config.SNS) { a.AppIDs = []string{"a: b"} }), "pushProviders[google].sns.appIDs[0]"},
+		"a replacement of Amazon over http":           {amazon(func(a *config.SNS) { a.URL = "http://localhost:1" }), "pushProviders[google].sns.url"},
+		"a replacement of STS with a path":            {amazon(func(a *config.SNS) { a.STSURL = "https://localhost:1/sts" }), "pushProviders[google].sns.stsURL"},
 		"a policy beyond badge only":                  {func(c *config.Config) { c.Notifications.PolicyCeiling = 5 }, "notifications.policyCeiling"},
 		"a heartbeat above a day":                     {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
 		"a proof of another word":                     {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},
