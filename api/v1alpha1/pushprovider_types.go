@@ -4,10 +4,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// PushProviderSpec is one way to the phones: exactly one of apns and fcm. Which of the two cannot change.
+// PushProviderSpec is one way to the phones: exactly one of apns, fcm and sns. Which of them cannot change.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.apns), has(self.fcm)].filter(x, x).size() == 1",message="a PushProvider needs exactly one of apns and fcm: make one PushProvider for each"
-// +kubebuilder:validation:XValidation:rule="has(self.apns) == has(oldSelf.apns)",message="a PushProvider cannot change between apns and fcm: make a new PushProvider"
+// +kubebuilder:validation:XValidation:rule="[has(self.apns), has(self.fcm), has(self.sns)].filter(x, x).size() == 1",message="a PushProvider needs exactly one of apns, fcm and sns: make one PushProvider for each"
+// +kubebuilder:validation:XValidation:rule="has(self.apns) == has(oldSelf.apns) && has(self.fcm) == has(oldSelf.fcm) && has(self.sns) == has(oldSelf.sns)",message="a PushProvider cannot change between apns, fcm and sns: make a new PushProvider"
 type PushProviderSpec struct {
 	// apns is the Apple Push Notification service.
 	// +optional
@@ -16,6 +16,10 @@ type PushProviderSpec struct {
 	// fcm is Firebase Cloud Messaging.
 	// +optional
 	FCM *FCMProvider `json:"fcm,omitempty"`
+
+	// sns is the Simple Notification Service of Amazon, which passes notifications on to Apple or Google.
+	// +optional
+	SNS *SNSProvider `json:"sns,omitempty"`
 
 	// caBundle replaces the system's certificate authorities, for a network that inspects TLS.
 	// +optional
@@ -154,7 +158,7 @@ type PushProviderStatus struct {
 
 // PushCredential identifies a credential without revealing it.
 type PushCredential struct {
-	// identity is whom the provider knows the credential by: the key id, or the service account's address.
+	// identity is whom the provider knows the credential by: the key id, the service account's address, or the role.
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	Identity string `json:"identity,omitempty"`

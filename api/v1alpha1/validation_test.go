@@ -45,6 +45,30 @@ func validFCM() *api.PushProvider {
 	}
 }
 
+func validSNS() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "amazon"},
+		Spec: api.PushProviderSpec{SNS: &api.SNSProvider{
+			PlatformApplicationARN: "arn:aws:sns:eu-central-1:123456789012:app/APNS/mail",
+			Credentials: api.SNSCredentials{AccessKey: &api.SNSAccessKey{
+				AccessKeyIDSecretRef:     api.SecretKeyReference{Name: "amazon", Key: "access-key-id"},
+				SecretAccessKeySecretRef: api.SecretKeyReference{Name: "amazon", Key: "secret-access-key"},
+			}},
+		}},
+	}
+}
+
+func sns(change func(*api.SNSProvider)) *api.PushProvider {
+	return with(validSNS(), func(p *api.PushProvider) { change(p.Spec.SNS) })
+}
+
+// role has a provider take an IAM role.
+func role(arn string) *api.PushProvider {
+	return sns(func(s *api.SNSProvider) {
+		s.Credentials = api.SNSCredentials{WebIdentity: &api.SNSWebIdentity{RoleARN: arn}}
+	})
+}
+
 func validTenant() *api.EnsTenant {
 	return &api.EnsTenant{
 		ObjectMeta: metav1.ObjectMeta{Name: "acme"},
@@ -169,9 +193,9 @@ func TestProviderRules(t *testing.T) {
 		"apns": {validAPNs(), ""},
 		"fcm":  {validFCM(), ""},
 		"two providers in one": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.FCM = validFCM().Spec.FCM }),
-			"exactly one of apns and fcm"},
+			"exactly one of apns, fcm and sns"},
 		"none": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs = nil }),
-			"exactly one of apns and fcm"},
+			"exactly one of apns, fcm and sns"},
 		"a team id in small letters": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.TeamID = "team123456" }),
 			"10 upper-case letters and digits"},
 		"no topic": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{} }),
@@ -190,11 +214,27 @@ func TestProviderRules(t *testing.T) {
 		"a topic that begins with _": {topic("_com.example"), "must be the id of an app"},
 		"a topic that begins with -": {topic("-com.example"), "must be the id of an app"},
 		"a topic with an underscore": {topic("com.example_mail.x-y"), ""},
-		"a name with a dot":          {calledProvider("apple.prod"), "the name of a PushProvider is at most 63"},
-		"a name of 64 letters":       {calledProvider(strings.Repeat("a", 64)), "the name of a PushProvider is at most 63"},
-		"a name of 63 letters":       {calledProvider(strings.Repeat("a", 63)), ""},
-		"a timeout of 61 seconds":    {providerWithin(61), "should be less than or equal to 60"},
-		"a timeout of 60 seconds":    {providerWithin(60), ""},
+		"sns":                        {validSNS(), ""},
+		"sns with a role":            {role("arn:aws-cn:iam::123456789012:role/teams/ens"), ""},
+		"sns with a user as role":    {role("arn:aws:iam::123456789012:user/ens"), "must be the ARN of an IAM role"},
+		"sns without credentials":    {sns(func(s *api.SNSProvider) { s.Credentials = api.SNSCredentials{} }), "exactly one of accessKey and webIdentity"},
+		"sns with two credentials": {sns(func(s *api.SNSProvider) {
+			s.Credentials.WebIdentity = &api.SNSWebIdentity{RoleARN: "arn:aws:iam::123456789012:role/ens"}
+		}), "exactly one of accessKey and webIdentity"},
+		"sns for the sandbox": {sns(func(s *api.SNSProvider) {
+			s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/APNS_SANDBOX/mail.1"
+		}), ""},
+		"sns for Android":         {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/GCM/mail" }), ""},
+		"sns for a Kindle":        {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/ADM/mail" }), "must be the ARN of a platform application"},
+		"sns with a topic":        {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:mail" }), "must be the ARN of a platform application"},
+		"sns at a VPC endpoint":   {sns(func(s *api.SNSProvider) { s.URL, s.STSURL = "https://vpce.example.com", "https://sts.example.com" }), ""},
+		"sns at a path":           {sns(func(s *api.SNSProvider) { s.URL = "https://vpce.example.com/sns" }), "scheme, host and port only"},
+		"sns and apns":            {with(validSNS(), func(p *api.PushProvider) { p.Spec.APNs = validAPNs().Spec.APNs }), "exactly one of apns, fcm and sns"},
+		"a name with a dot":       {calledProvider("apple.prod"), "the name of a PushProvider is at most 63"},
+		"a name of 64 letters":    {calledProvider(strings.Repeat("a", 64)), "the name of a PushProvider is at most 63"},
+		"a name of 63 letters":    {calledProvider(strings.Repeat("a", 63)), ""},
+		"a timeout of 61 seconds": {providerWithin(61), "should be less than or equal to 60"},
+		"a timeout of 60 seconds": {providerWithin(60), ""},
 		"a project in capitals": {with(validFCM(), func(p *api.PushProvider) { p.Spec.FCM.ProjectID = "Example-Mail" }),
 			"id of a Firebase project"},
 		"a token address with user information": {with(validFCM(), func(p *api.PushProvider) {
@@ -302,7 +342,8 @@ func TestWhatCannotChange(t *testing.T) {
 		"an endpoint's host": {endpointAt("https://a.example.com/EWS"), endpointAt("https://b.example.com/EWS"), "host and port of the url cannot change"},
 		"an endpoint's port": {endpointAt("https://a.example.com/EWS"), endpointAt("https://a.example.com:444/EWS"), "host and port of the url cannot change"},
 		"an endpoint's path": {endpointAt("https://a.example.com/EWS"), endpointAt("https://a.example.com/EWS/Exchange.asmx"), ""},
-		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns and fcm"},
+		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns, fcm and sns"},
+		"a provider's way":   {validFCM(), validSNS(), "cannot change between apns, fcm and sns"},
 		"a provider's key":   {validAPNs(), with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.KeyID = "KEY7654321" }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -141,6 +141,30 @@ func TestParseServiceAccount(t *testing.T) {
 	check(t, err, "at most", nil)
 }
 
+func TestAccessKeysOfAmazon(t *testing.T) {
+	t.Parallel()
+	for text, says := range map[string]string{
+		"AKIAIOSFODNN7EXAMPLE":            "",
+		"AKIAIOSFODNN7EXAMPLE\n":          "",
+		"ASIAIOSFODNN7EXAMPLE":            "begin with AKIA",
+		"akiaiosfodnn7example":            "begin with AKIA",
+		"AKIAIOSFODNN7EXAMPLE\nsomething": "begin with AKIA",
+		"":                                "begin with AKIA",
+	} {
+		id, err := credentials.ParseAccessKeyID([]byte(text))
+		check(t, err, says, []byte(text))
+		if err == nil && id != "AKIAIOSFODNN7EXAMPLE" {
+			t.Errorf("got %q", id)
+		}
+	}
+	const secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	for text, says := range map[string]string{
+		secret: "", secret + "\r\n": "", secret[1:]: "40 or more", secret + " " + secret: "40 or more", "": "40 or more",
+	} {
+		check(t, credentials.CheckSecretAccessKey([]byte(text)), says, []byte(text))
+	}
+}
+
 // certificate makes a certificate of its own making and its key.
 func certificate(t testing.TB, notAfter time.Time, names ...string) (certPEM, key []byte) {
 	t.Helper()

@@ -81,6 +81,22 @@ func google() *api.PushProvider {
 	}
 }
 
+// amazon is Amazon's way to iPhones or, with a role, to Android phones.
+func amazon(platform api.PlatformApplicationARN, role string) *api.PushProvider {
+	sns := &api.SNSProvider{PlatformApplicationARN: "arn:aws:sns:eu-central-1:123456789012:app/" + platform + "/mail"}
+	if role != "" {
+		sns.Credentials.WebIdentity = &api.SNSWebIdentity{RoleARN: role}
+		sns.AppIDs = []api.AppID{"com.example.mail"}
+		sns.STSURL = "https://sts.example.com"
+	} else {
+		sns.Credentials.AccessKey = &api.SNSAccessKey{
+			AccessKeyIDSecretRef:     api.SecretKeyReference{Name: "amazon", Key: "id"},
+			SecretAccessKeySecretRef: api.SecretKeyReference{Name: "amazon", Key: "secret"},
+		}
+	}
+	return &api.PushProvider{ObjectMeta: metav1.ObjectMeta{Name: "amazon-" + strings.ToLower(string(platform))}, Spec: api.PushProviderSpec{SNS: sns}}
+}
+
 func minimal() *api.EnsTenant {
 	return &api.EnsTenant{
 		ObjectMeta: metav1.ObjectMeta{Namespace: "mail", Name: "acme", UID: "11111111-2222-3333-4444-555555555555"},
@@ -150,11 +166,16 @@ func TestObjectsAreAsBefore(t *testing.T) {
 		t.Fatal(err)
 	}
 	behindGateway.References.Sort()
+	throughAmazon := build(t, minimal(), "exchange")
+	throughAmazon.References.AddProvider(amazon("GCM", "arn:aws:iam::123456789012:role/ens"))
+	throughAmazon.References.AddProvider(amazon("APNS", ""))
+	throughAmazon.References.Sort()
 	for name, tenant := range map[string]desired.Tenant{
 		"minimal":   build(t, minimal(), "exchange"),
 		"full":      build(t, full(), "exchange", "another"),
 		"elsewhere": build(t, elsewhere, "exchange"),
 		"gateway":   behindGateway,
+		"amazon":    throughAmazon,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -221,6 +242,8 @@ func TestOrderOfReferencesDoesNotMatter(t *testing.T) {
 func TestWhatWasRenderedIsFoundAgain(t *testing.T) {
 	t.Parallel()
 	tenant := build(t, full(), "a", "b")
+	tenant.References.AddProvider(amazon("GCM", "arn:aws:iam::123456789012:role/ens"))
+	tenant.References.Sort()
 	configMap, err := desired.ConfigMap(tenant)
 	if err != nil {
 		t.Fatal(err)

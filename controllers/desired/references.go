@@ -25,14 +25,16 @@ type References struct {
 	Mounts []Mount
 }
 
-// A Mount is a value that the pod sees as a file.
+// A Mount is a value that the pod sees as a file: one in a Secret or a ConfigMap, or a token of its service account.
 type Mount struct {
 	// Path is the file, relative to the configuration's folder.
 	Path string `json:"path"`
 	// Secret or ConfigMap is the object's name.
 	Secret    string `json:"secret,omitempty"`
 	ConfigMap string `json:"configMap,omitempty"`
-	Key       string `json:"key"`
+	Key       string `json:"key,omitempty"`
+	// TokenAudience is whom a token is meant for.
+	TokenAudience string `json:"tokenAudience,omitempty"`
 }
 
 // AddEndpoint adds an endpoint as its object describes it.
@@ -84,11 +86,33 @@ func (r *References) AddProvider(provider *v1alpha1.PushProvider) {
 		}
 		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.FCMServiceAccountFile), fcm.ServiceAccountSecretRef))
 	}
+	if sns := provider.Spec.SNS; sns != nil {
+		entry.SNS = r.addSNS(provider.Name, *sns)
+	}
 	if bundle := provider.Spec.CABundle; bundle != nil {
 		entry.CABundle = true
 		r.Mounts = append(r.Mounts, bundleMount(providerFile(provider.Name, config.CABundleFile), *bundle))
 	}
 	r.Providers = append(r.Providers, entry)
+}
+
+// amazonAudience is whom Amazon wants a web identity's token to be meant for.
+const amazonAudience = "sts.amazonaws.com"
+
+func (r *References) addSNS(name string, sns v1alpha1.SNSProvider) *config.SNS {
+	entry := &config.SNS{
+		ApplicationARN: string(sns.PlatformApplicationARN), AppIDs: appIDs(sns.AppIDs), URL: string(sns.URL), STSURL: string(sns.STSURL),
+	}
+	if key := sns.Credentials.AccessKey; key != nil {
+		r.Mounts = append(r.Mounts,
+			secretMount(providerFile(name, config.SNSAccessKeyIDFile), key.AccessKeyIDSecretRef),
+			secretMount(providerFile(name, config.SNSSecretAccessKeyFile), key.SecretAccessKeySecretRef))
+	}
+	if identity := sns.Credentials.WebIdentity; identity != nil {
+		entry.RoleARN = identity.RoleARN
+		r.Mounts = append(r.Mounts, Mount{Path: providerFile(name, config.SNSWebIdentityTokenFile), TokenAudience: amazonAudience})
+	}
+	return entry
 }
 
 // AddAutodiscover adds what the tenant's Autodiscover may ask; nil is nothing.

@@ -76,6 +76,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecureEmailGateway"):
 		return &apiv1alpha1.SecureEmailGatewayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SNSAccessKey"):
+		return &apiv1alpha1.SNSAccessKeyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SNSCredentials"):
+		return &apiv1alpha1.SNSCredentialsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SNSProvider"):
+		return &apiv1alpha1.SNSProviderApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SNSWebIdentity"):
+		return &apiv1alpha1.SNSWebIdentityApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantAutodiscover"):
 		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):

@@ -422,6 +422,8 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
           elementRelationship: associative
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.PlatformApplicationARN
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PodTemplate
   map:
     fields:
@@ -517,6 +519,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PushLimits
+    - name: sns
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSProvider
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PushProviderStatus
   map:
     fields:
@@ -548,6 +553,51 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: requests
       type:
         namedType: io.k8s.api.core.v1.ResourceList
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SNSAccessKey
+  map:
+    fields:
+    - name: accessKeyIDSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+    - name: secretAccessKeySecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SNSCredentials
+  map:
+    fields:
+    - name: accessKey
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSAccessKey
+    - name: webIdentity
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSWebIdentity
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SNSProvider
+  map:
+    fields:
+    - name: appIDs
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.AppID
+          elementRelationship: associative
+    - name: credentials
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSCredentials
+    - name: platformApplicationARN
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PlatformApplicationARN
+    - name: stsURL
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
+    - name: url
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SNSWebIdentity
+  map:
+    fields:
+    - name: roleARN
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
   map:
     fields:

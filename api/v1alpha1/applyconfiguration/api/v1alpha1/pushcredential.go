@@ -9,7 +9,7 @@ package v1alpha1
 //
 // PushCredential identifies a credential without revealing it.
 type PushCredentialApplyConfiguration struct {
-	// identity is whom the provider knows the credential by: the key id, or the service account's address.
+	// identity is whom the provider knows the credential by: the key id, the service account's address, or the role.
 	Identity *string `json:"identity,omitempty"`
 	// publicKeySHA256 is the fingerprint of the public half of the key (SHA-256 of its SubjectPublicKeyInfo). It
 	// changes when another key arrives.
