@@ -30,6 +30,8 @@ const (
 	maxBundleFile         = 330_000 // certificate authorities
 	maxServiceAccountFile = 16 << 10
 	maxAccessKeyFile      = 1 << 10  // an access key's halves have 20 and 40 characters
+	maxPFXFile            = 32 << 10 // a key of 4,096 bits and a chain
+	maxPasswordFile       = 1 << 10
 	maxWebIdentityToken   = 16 << 10 // STS takes 20,000 characters, a service account's token has some 1,200
 )
 
@@ -237,6 +239,8 @@ func (p PushProvider) credentialFiles() []credentialFile {
 			{SNSAccessKeyIDFile, maxAccessKeyFile, "want the access key id (AKIA…) of push provider " + p.Name},
 			{SNSSecretAccessKeyFile, maxAccessKeyFile, "want the secret access key of push provider " + p.Name},
 		}
+	case p.CNS != nil:
+		return p.CNS.credentialFiles(p.Name)
 	default:
 		return nil
 	}

@@ -14,13 +14,13 @@ func (f *findings) pushProviders(providers []PushProvider) {
 	for i, provider := range providers {
 		field := f.item("pushProviders", i, provider.Name, names)
 		kinds := 0
-		for _, isSet := range []bool{provider.APNs != nil, provider.FCM != nil, provider.SNS != nil} {
+		for _, isSet := range []bool{provider.APNs != nil, provider.FCM != nil, provider.SNS != nil, provider.CNS != nil} {
 			if isSet {
 				kinds++
 			}
 		}
 		if kinds != 1 {
-			f.add(field, "want exactly one of apns, fcm and sns")
+			f.add(field, "want exactly one of apns, fcm, sns and cns")
 		}
 		if provider.APNs != nil {
 			f.apns(field+".apns", *provider.APNs)
@@ -30,6 +30,9 @@ func (f *findings) pushProviders(providers []PushProvider) {
 		}
 		if provider.SNS != nil {
 			f.sns(field+".sns", *provider.SNS)
+		}
+		if provider.CNS != nil {
+			f.cns(field+".cns", *provider.CNS)
 		}
 		f.within(field+".timeoutSeconds", provider.TimeoutSeconds, 1, maxPushTimeout)
 		f.within(field+".maxConcurrentPushes", provider.MaxConcurrentPushes, 1, maxConcurrency)

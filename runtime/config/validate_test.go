@@ -49,6 +49,18 @@ func amazon(apply func(a *config.SNS)) change {
 	}
 }
 
+// vmware changes a provider that is VMware's.
+func vmware(apply func(v *config.CNS)) change {
+	return func(c *config.Config) {
+		cns := config.CNS{
+			AppIDs: []string{"com.example.mail"}, PublicKeySHA256: []string{pin}, ClientCertificate: config.CNSClientOwn,
+			Proxy: &config.ForwardProxy{URL: "http://10.0.0.1:3128", Authenticate: true},
+		}
+		apply(&cns)
+		c.PushProviders[1].FCM, c.PushProviders[1].CNS = nil, &cns
+	}
+}
+
 func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 	t.Parallel()
 	tests := map[string]change{
@@ -70,6 +82,8 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"the sandbox of Apple":                   func(c *config.Config) { c.PushProviders[0].APNs.Environment = config.PushSandbox },
 		"fakes in the place of Apple and Google": withFakeProviders,
 		"Amazon in the place of Google":          amazon(func(*config.SNS) {}),
+		"VMware in the place of Google":          vmware(func(*config.CNS) {}),
+		"VMware for Android":                     vmware(func(v *config.CNS) { v.Platform, v.ClientCertificate, v.Proxy = config.CNSPlatformAndroid, "", nil }),
 		"a project of Google with a domain":      func(c *config.Config) { c.PushProviders[1].FCM.ProjectID = "example.com:my-project" },
 		"an Android package with an underscore":  func(c *config.Config) { c.PushProviders[1].FCM.AppIDs = []string{"com.example.boxer_beta"} },
 		"the strictest policy and longest heartbeat": func(c *config.Config) {
@@ -219,6 +233,17 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"an app of Amazon's that is a header":         {amazon(func(a *config.SNS) { a.AppIDs = []string{"a: b"} }), "pushProviders[google].sns.appIDs[0]"},
 		"a replacement of Amazon over http":           {amazon(func(a *config.SNS) { a.URL = "http://localhost:1" }), "pushProviders[google].sns.url"},
 		"a replacement of STS with a path":            {amazon(func(a *config.SNS) { a.STSURL = "https://localhost:1/sts" }), "pushProviders[google].sns.stsURL"},
+		"another platform of VMware's":                {vmware(func(v *config.CNS) { v.Platform = "Windows" }), "pushProviders[google].cns.platform"},
+		"an environment for Android":                  {vmware(func(v *config.CNS) { v.Platform, v.Environment = config.CNSPlatformAndroid, config.PushSandbox }), "pushProviders[google].cns.environment"},
+		"another environment of VMware's":             {vmware(func(v *config.CNS) { v.Environment = "development" }), "pushProviders[google].cns.environment"},
+		"VMware over http":                            {vmware(func(v *config.CNS) { v.URL = "http://cns.example.com/nws" }), "pushProviders[google].cns.url"},
+		"VMware without a path":                       {vmware(func(v *config.CNS) { v.URL = "https://cns.example.com/" }), "pushProviders[google].cns.url"},
+		"a public key that is short":                  {vmware(func(v *config.CNS) { v.PublicKeySHA256 = []string{"0f"} }), "pushProviders[google].cns.publicKeySHA256[0]"},
+		"very many public keys":                       {vmware(func(v *config.CNS) { v.PublicKeySHA256 = slices.Repeat([]string{pin}, 33) }), "pushProviders[google].cns.publicKeySHA256"},
+		"another client certificate":                  {vmware(func(v *config.CNS) { v.ClientCertificate = "other" }), "pushProviders[google].cns.clientCertificate"},
+		"a proxy over TLS":                            {vmware(func(v *config.CNS) { v.Proxy.URL = "https://proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
+		"a proxy without a port":                      {vmware(func(v *config.CNS) { v.Proxy.URL = "http://proxy.example.com" }), "pushProviders[google].cns.proxy.url"},
+		"a proxy with a password":                     {vmware(func(v *config.CNS) { v.Proxy.URL = "http://me:swordfish@proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
 		"a policy beyond badge only":                  {func(c *config.Config) { c.Notifications.PolicyCeiling = 5 }, "notifications.policyCeiling"},
 		"a heartbeat above a day":                     {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
 		"a proof of another word":                     {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},

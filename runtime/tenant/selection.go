@@ -78,6 +78,8 @@ func reachOf(p config.PushProvider) reach {
 			served.platform = push.IOS
 		}
 		return served
+	case p.CNS != nil:
+		return reach{platform: push.Platform(p.CNS.Platform), apps: p.CNS.AppIDs, environment: p.CNS.Environment}
 	default:
 		return reach{}
 	}

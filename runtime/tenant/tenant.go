@@ -22,6 +22,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
+	"github.com/ens-operator/ens-operator/runtime/push/cns"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm"
 	"github.com/ens-operator/ens-operator/runtime/push/sns"
 	"github.com/ens-operator/ens-operator/runtime/secret"
@@ -171,6 +172,15 @@ func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.
 			AccessKeyID: credential(config.SNSAccessKeyIDFile), SecretAccessKey: credential(config.SNSSecretAccessKeyFile),
 			WebIdentityTokenFile: loaded.WebIdentityTokens[p.Name], RootCAs: loaded.PushCAs[p.Name],
 			DialContext: o.DialContext, Clock: o.Clock,
+			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+		})
+	case p.CNS != nil:
+		return cns.New(cns.Options{
+			Name: p.Name, Config: *p.CNS,
+			Signing:       cns.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
+			Client:        cns.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
+			ProxyUsername: credential(config.ProxyUsernameFile), ProxyPassword: credential(config.ProxyPasswordFile),
+			RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock,
 			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
 		})
 	default:

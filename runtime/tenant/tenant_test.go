@@ -5,12 +5,14 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
+	"github.com/ens-operator/ens-operator/runtime/push/cns/cnstest"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm/fcmtest"
 	"github.com/ens-operator/ens-operator/runtime/push/sns/snstest"
 	"github.com/ens-operator/ens-operator/runtime/secret"
@@ -57,6 +59,11 @@ func credentialsOf(p config.PushProvider) map[string][]byte {
 		return map[string][]byte{config.APNsKeyFile: apnstest.NewKey().P8}
 	case p.FCM != nil:
 		return map[string][]byte{config.FCMServiceAccountFile: fcmtest.NewServiceAccountJSON(p.FCM.ProjectID)}
+	case p.CNS != nil:
+		return map[string][]byte{
+			config.CNSSigningFile:         cnstest.NewAuthority().PFX("CN", "s3cret", time.Now().Add(time.Hour)),
+			config.CNSSigningPasswordFile: []byte("s3cret"),
+		}
 	default:
 		key := snstest.NewAccessKey()
 		return map[string][]byte{config.SNSAccessKeyIDFile: []byte(key.ID), config.SNSSecretAccessKeyFile: []byte(key.Secret)}
@@ -87,6 +94,10 @@ func amazon(name, platform string, appIDs ...string) config.PushProvider {
 	return config.PushProvider{Name: name, SNS: &config.SNS{
 		ApplicationARN: "arn:aws:sns:eu-central-1:123456789012:app/" + platform + "/" + name, AppIDs: appIDs,
 	}}
+}
+
+func vmware(name string, c config.CNS) config.PushProvider {
+	return config.PushProvider{Name: name, CNS: &c}
 }
 
 func TestEndpointAtComparesAddresses(t *testing.T) {
@@ -220,6 +231,14 @@ func TestProviderForFindsTheOneThatServesTheDevice(t *testing.T) {
 		"Amazon and Apple, nothing said": {
 			[]config.PushProvider{apple("a", production, boxer), amazon("s", "APNS_SANDBOX")}, push.IOS, "", "", "", "appId",
 		},
+		"VMware for an iPhone": {
+			[]config.PushProvider{vmware("v", config.CNS{}), vmware("w", config.CNS{Platform: config.CNSPlatformAndroid})}, push.IOS, boxer, production, "v", "",
+		},
+		"VMware for an Android phone": {
+			[]config.PushProvider{vmware("v", config.CNS{}), vmware("w", config.CNS{Platform: config.CNSPlatformAndroid})}, push.Android, boxer, "", "w", "",
+		},
+		"VMware for another environment": {[]config.PushProvider{vmware("v", config.CNS{})}, push.IOS, boxer, sandbox, "", "pushEnvironment"},
+		"VMware for another app":         {[]config.PushProvider{vmware("v", config.CNS{AppIDs: []string{boxer}})}, push.IOS, tunnel, "", "", "appId"},
 		"two that serve the same app on Android": {
 			[]config.PushProvider{google("g", boxer), google("h")}, push.Android, boxer, "", "", "appId",
 		},
