@@ -69,6 +69,26 @@ func role(arn string) *api.PushProvider {
 	})
 }
 
+func validCNS() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "vmware"},
+		Spec: api.PushProviderSpec{CNS: &api.CNSProvider{
+			SigningCertificate: api.PKCS12Certificate{
+				PFXSecretRef:      api.SecretKeyReference{Name: "cns", Key: "signing.pfx"},
+				PasswordSecretRef: api.SecretKeyReference{Name: "cns", Key: "password"},
+			},
+		}},
+	}
+}
+
+func cns(change func(*api.CNSProvider)) *api.PushProvider {
+	return with(validCNS(), func(p *api.PushProvider) { change(p.Spec.CNS) })
+}
+
+func proxiedBy(url api.ProxyURL) *api.PushProvider {
+	return cns(func(c *api.CNSProvider) { c.Proxy = &api.ForwardProxy{URL: url} })
+}
+
 func validTenant() *api.EnsTenant {
 	return &api.EnsTenant{
 		ObjectMeta: metav1.ObjectMeta{Name: "acme"},
@@ -193,9 +213,9 @@ func TestProviderRules(t *testing.T) {
 		"apns": {validAPNs(), ""},
 		"fcm":  {validFCM(), ""},
 		"two providers in one": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.FCM = validFCM().Spec.FCM }),
-			"exactly one of apns, fcm and sns"},
+			"exactly one of apns, fcm, sns and cns"},
 		"none": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs = nil }),
-			"exactly one of apns, fcm and sns"},
+			"exactly one of apns, fcm, sns and cns"},
 		"a team id in small letters": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.TeamID = "team123456" }),
 			"10 upper-case letters and digits"},
 		"no topic": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{} }),
@@ -229,7 +249,7 @@ func TestProviderRules(t *testing.T) {
 		"sns with a topic":        {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:mail" }), "must be the ARN of a platform application"},
 		"sns at a VPC endpoint":   {sns(func(s *api.SNSProvider) { s.URL, s.STSURL = "https://vpce.example.com", "https://sts.example.com" }), ""},
 		"sns at a path":           {sns(func(s *api.SNSProvider) { s.URL = "https://vpce.example.com/sns" }), "scheme, host and port only"},
-		"sns and apns":            {with(validSNS(), func(p *api.PushProvider) { p.Spec.APNs = validAPNs().Spec.APNs }), "exactly one of apns, fcm and sns"},
+		"sns and apns":            {with(validSNS(), func(p *api.PushProvider) { p.Spec.APNs = validAPNs().Spec.APNs }), "exactly one of apns, fcm, sns and cns"},
 		"a name with a dot":       {calledProvider("apple.prod"), "the name of a PushProvider is at most 63"},
 		"a name of 64 letters":    {calledProvider(strings.Repeat("a", 64)), "the name of a PushProvider is at most 63"},
 		"a name of 63 letters":    {calledProvider(strings.Repeat("a", 63)), ""},
@@ -342,8 +362,9 @@ func TestWhatCannotChange(t *testing.T) {
 		"an endpoint's host": {endpointAt("https://a.example.com/EWS"), endpointAt("https://b.example.com/EWS"), "host and port of the url cannot change"},
 		"an endpoint's port": {endpointAt("https://a.example.com/EWS"), endpointAt("https://a.example.com:444/EWS"), "host and port of the url cannot change"},
 		"an endpoint's path": {endpointAt("https://a.example.com/EWS"), endpointAt("https://a.example.com/EWS/Exchange.asmx"), ""},
-		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns, fcm and sns"},
-		"a provider's way":   {validFCM(), validSNS(), "cannot change between apns, fcm and sns"},
+		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns, fcm, sns and cns"},
+		"a provider's maker": {validCNS(), validSNS(), "cannot change between apns, fcm, sns and cns"},
+		"a provider's way":   {validFCM(), validSNS(), "cannot change between apns, fcm, sns and cns"},
 		"a provider's key":   {validAPNs(), with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.KeyID = "KEY7654321" }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -66,55 +66,6 @@ func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
 	return nil
 }
 
-// AddProvider adds a push provider as its object describes it.
-func (r *References) AddProvider(provider *v1alpha1.PushProvider) {
-	entry, limits := config.PushProvider{Name: provider.Name}, orZero(provider.Spec.Limits)
-	entry.TimeoutSeconds, entry.MaxConcurrentPushes = limits.TimeoutSeconds, limits.MaxConcurrentPushes
-	if apns := provider.Spec.APNs; apns != nil {
-		entry.APNs = &config.APNs{
-			TeamID: string(apns.TeamID), KeyID: string(apns.KeyID), Topics: appIDs(apns.Topics),
-			Environment: config.PushProduction, URL: string(apns.URL),
-		}
-		if apns.Environment == v1alpha1.APNsSandbox {
-			entry.APNs.Environment = config.PushSandbox
-		}
-		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.APNsKeyFile), apns.KeySecretRef))
-	}
-	if fcm := provider.Spec.FCM; fcm != nil {
-		entry.FCM = &config.FCM{
-			ProjectID: fcm.ProjectID, AppIDs: appIDs(fcm.AppIDs), URL: string(fcm.URL), TokenURL: string(fcm.TokenURL),
-		}
-		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.FCMServiceAccountFile), fcm.ServiceAccountSecretRef))
-	}
-	if sns := provider.Spec.SNS; sns != nil {
-		entry.SNS = r.addSNS(provider.Name, *sns)
-	}
-	if bundle := provider.Spec.CABundle; bundle != nil {
-		entry.CABundle = true
-		r.Mounts = append(r.Mounts, bundleMount(providerFile(provider.Name, config.CABundleFile), *bundle))
-	}
-	r.Providers = append(r.Providers, entry)
-}
-
-// amazonAudience is whom Amazon wants a web identity's token to be meant for.
-const amazonAudience = "sts.amazonaws.com"
-
-func (r *References) addSNS(name string, sns v1alpha1.SNSProvider) *config.SNS {
-	entry := &config.SNS{
-		ApplicationARN: string(sns.PlatformApplicationARN), AppIDs: appIDs(sns.AppIDs), URL: string(sns.URL), STSURL: string(sns.STSURL),
-	}
-	if key := sns.Credentials.AccessKey; key != nil {
-		r.Mounts = append(r.Mounts,
-			secretMount(providerFile(name, config.SNSAccessKeyIDFile), key.AccessKeyIDSecretRef),
-			secretMount(providerFile(name, config.SNSSecretAccessKeyFile), key.SecretAccessKeySecretRef))
-	}
-	if identity := sns.Credentials.WebIdentity; identity != nil {
-		entry.RoleARN = identity.RoleARN
-		r.Mounts = append(r.Mounts, Mount{Path: providerFile(name, config.SNSWebIdentityTokenFile), TokenAudience: amazonAudience})
-	}
-	return entry
-}
-
 // AddAutodiscover adds what the tenant's Autodiscover may ask; nil is nothing.
 func (r *References) AddAutodiscover(autodiscover *v1alpha1.TenantAutodiscover) {
 	if autodiscover == nil {
@@ -245,12 +196,4 @@ func authenticationMethods(methods []v1alpha1.AuthenticationMethod) []config.Aut
 		names = append(names, config.AuthenticationMethod(method))
 	}
 	return names
-}
-
-func appIDs(ids []v1alpha1.AppID) []string {
-	var texts []string
-	for _, id := range ids {
-		texts = append(texts, string(id))
-	}
-	return texts
 }

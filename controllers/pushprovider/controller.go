@@ -125,7 +125,19 @@ func (r *Reconciler) report(provider *v1alpha1.PushProvider, found gathered) tim
 		condition.Typed{Type: v1alpha1.ConditionAccepted, Finding: accepted},
 		condition.Typed{Type: v1alpha1.ConditionReferencesResolved, Finding: resolved},
 	)
-	return found.bundle.LookAgain
+	return lookAgain(found, now.Time)
+}
+
+// lookAgain is when a finding may change by itself, 0 for never.
+func lookAgain(found gathered, now time.Time) time.Duration {
+	again := found.bundle.LookAgain
+	if found.identity == nil || found.identity.NotAfter == nil {
+		return again
+	}
+	if expires := found.identity.NotAfter.Sub(now); expires > 0 && (again == 0 || expires < again) {
+		return expires
+	}
+	return again
 }
 
 // acceptedFinding judges the addresses.
@@ -143,6 +155,12 @@ func acceptedFinding(spec v1alpha1.PushProviderSpec, guard egress.Guard) conditi
 		findings = append(findings,
 			condition.Address("sns.url", string(spec.SNS.URL), guard),
 			condition.Address("sns.stsURL", string(spec.SNS.STSURL), guard))
+	}
+	if spec.CNS != nil {
+		findings = append(findings, condition.Address("cns.url", string(spec.CNS.URL), guard))
+		if spec.CNS.Proxy != nil {
+			findings = append(findings, condition.Address("cns.proxy.url", string(spec.CNS.Proxy.URL), guard))
+		}
 	}
 	return condition.Summarize(v1alpha1.ReasonAccepted, "Tenants may connect to its addresses", findings...)
 }

@@ -1,14 +1,18 @@
 package pushprovider
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/credentials"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
+	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
 // value is one that a credential consists of, in a Secret.
@@ -36,8 +40,68 @@ func credentialOf(spec v1alpha1.PushProviderSpec) (*v1alpha1.PushCredential, []v
 		}
 	case spec.SNS != nil && spec.SNS.Credentials.WebIdentity != nil:
 		told.Identity = spec.SNS.Credentials.WebIdentity.RoleARN
+	case spec.CNS != nil:
+		return told, cnsValues(told, *spec.CNS)
 	}
 	return told, nil
+}
+
+// cnsValues are the certificate that signs, the one for mutual TLS, and what the proxy wants.
+func cnsValues(told *v1alpha1.PushCredential, cns v1alpha1.CNSProvider) []value {
+	values := pkcs12Values(cns.SigningCertificate, func(signing credentials.ClientCertificate) {
+		told.Identity, told.PublicKeySHA256 = truncate(signing.CommonName), signing.PublicKeySHA256
+		told.NotAfter = new(metav1.NewTime(signing.NotAfter))
+	})
+	if cns.MutualTLS != nil && cns.MutualTLS.Certificate != nil {
+		values = append(values, pkcs12Values(*cns.MutualTLS.Certificate, func(client credentials.ClientCertificate) {
+			if client.NotAfter.Before(told.NotAfter.Time) {
+				told.NotAfter = new(metav1.NewTime(client.NotAfter))
+			}
+		})...)
+	}
+	if cns.Proxy != nil && cns.Proxy.Credentials != nil {
+		values = append(values,
+			value{cns.Proxy.Credentials.UsernameSecretRef, notEmpty}, value{cns.Proxy.Credentials.PasswordSecretRef, notEmpty})
+	}
+	return values
+}
+
+// pkcs12Values are a PKCS #12 file's password and the file, of which note is told what may be told.
+func pkcs12Values(certificate v1alpha1.PKCS12Certificate, note func(credentials.ClientCertificate)) []value {
+	var password secret.Value
+	return []value{
+		{certificate.PasswordSecretRef, func(data []byte) error {
+			// The end of the line that editors put there is no part of it, as in the runtime.
+			password = secret.New(bytes.Clone(bytes.TrimRight(data, "\r\n")))
+			return nil
+		}},
+		{certificate.PFXSecretRef, func(data []byte) error {
+			defer password.Wipe()
+			opened, err := credentials.ParsePKCS12(data, password)
+			if err != nil {
+				return fmt.Errorf("want a PKCS #12 file (.pfx) with one private key and its certificate: %w", err)
+			}
+			note(opened)
+			return nil
+		}},
+	}
+}
+
+func notEmpty(data []byte) error {
+	if len(bytes.TrimSpace(data)) == 0 {
+		return errors.New("it is empty")
+	}
+	return nil
+}
+
+// maxIdentity is the longest identity that the API takes, in characters.
+const maxIdentity = 320
+
+func truncate(text string) string {
+	if runes := []rune(text); len(runes) > maxIdentity {
+		return string(runes[:maxIdentity])
+	}
+	return text
 }
 
 func judgeAPNsKey(told *v1alpha1.PushCredential) func([]byte) error {
@@ -90,6 +154,9 @@ func (r *Reconciler) judgeCredential(ctx context.Context, provider *v1alpha1.Pus
 			return condition.Stuck(v1alpha1.ReasonInvalid,
 				fmt.Sprintf("The value %s of Secret %s cannot be used: %v", value.ref.Key, value.ref.Name, err)), nil, nil
 		}
+	}
+	if told.NotAfter != nil && !r.Clock.Now().Before(told.NotAfter.Time) {
+		return condition.Stuck(v1alpha1.ReasonExpired, "A certificate that the provider is signed in to with has expired: replace it"), told, nil
 	}
 	return condition.OK(v1alpha1.ReasonResolved, "Everything that is referred to is there"), told, nil
 }

@@ -66,6 +66,47 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: notAfter
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CNSMutualTLS
+  map:
+    fields:
+    - name: certificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CNSPlatform
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CNSProvider
+  map:
+    fields:
+    - name: appIDs
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.AppID
+          elementRelationship: associative
+    - name: environment
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APNsEnvironment
+    - name: mutualTLS
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSMutualTLS
+    - name: platform
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSPlatform
+    - name: proxy
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
+    - name: publicKeySHA256
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
+          elementRelationship: associative
+    - name: signingCertificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
+    - name: url
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.CallbackURL
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.CertManagerTLS
@@ -393,6 +434,15 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
+  map:
+    fields:
+    - name: credentials
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyCredentials
+    - name: url
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyURL
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
@@ -413,6 +463,15 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
+  map:
+    fields:
+    - name: passwordSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+    - name: pfxSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PinnedCertificates
   map:
     fields:
@@ -460,12 +519,26 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.k8s.api.core.v1.Toleration
           elementRelationship: atomic
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyCredentials
+  map:
+    fields:
+    - name: passwordSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+    - name: usernameSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyURL
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PushCredential
   map:
     fields:
     - name: identity
       type:
         scalar: string
+    - name: notAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: publicKeySHA256
       type:
         scalar: string
@@ -513,6 +586,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: caBundle
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateBundle
+    - name: cns
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSProvider
     - name: fcm
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.FCMProvider
