@@ -244,17 +244,36 @@ func TestProviderRules(t *testing.T) {
 		"sns for the sandbox": {sns(func(s *api.SNSProvider) {
 			s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/APNS_SANDBOX/mail.1"
 		}), ""},
-		"sns for Android":         {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/GCM/mail" }), ""},
-		"sns for a Kindle":        {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/ADM/mail" }), "must be the ARN of a platform application"},
-		"sns with a topic":        {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:mail" }), "must be the ARN of a platform application"},
-		"sns at a VPC endpoint":   {sns(func(s *api.SNSProvider) { s.URL, s.STSURL = "https://vpce.example.com", "https://sts.example.com" }), ""},
-		"sns at a path":           {sns(func(s *api.SNSProvider) { s.URL = "https://vpce.example.com/sns" }), "scheme, host and port only"},
-		"sns and apns":            {with(validSNS(), func(p *api.PushProvider) { p.Spec.APNs = validAPNs().Spec.APNs }), "exactly one of apns, fcm, sns and cns"},
-		"a name with a dot":       {calledProvider("apple.prod"), "the name of a PushProvider is at most 63"},
-		"a name of 64 letters":    {calledProvider(strings.Repeat("a", 64)), "the name of a PushProvider is at most 63"},
-		"a name of 63 letters":    {calledProvider(strings.Repeat("a", 63)), ""},
-		"a timeout of 61 seconds": {providerWithin(61), "should be less than or equal to 60"},
-		"a timeout of 60 seconds": {providerWithin(60), ""},
+		"sns for Android":       {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/GCM/mail" }), ""},
+		"sns for a Kindle":      {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/ADM/mail" }), "must be the ARN of a platform application"},
+		"sns with a topic":      {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:mail" }), "must be the ARN of a platform application"},
+		"sns at a VPC endpoint": {sns(func(s *api.SNSProvider) { s.URL, s.STSURL = "https://vpce.example.com", "https://sts.example.com" }), ""},
+		"sns at a path":         {sns(func(s *api.SNSProvider) { s.URL = "https://vpce.example.com/sns" }), "scheme, host and port only"},
+		"sns and apns":          {with(validSNS(), func(p *api.PushProvider) { p.Spec.APNs = validAPNs().Spec.APNs }), "exactly one of apns, fcm, sns and cns"},
+		"cns":                   {validCNS(), ""},
+		"cns with all": {cns(func(c *api.CNSProvider) {
+			c.Platform, c.Environment, c.AppIDs = api.CNSPlatformIOS, api.APNsSandbox, []api.AppID{"com.example.mail"}
+			c.MutualTLS = &api.CNSMutualTLS{}
+			c.PublicKeySHA256 = []api.Fingerprint{fingerprint}
+			c.URL = "https://cns.example.com/nws/notify/apns"
+		}), ""},
+		"cns for Android":           {cns(func(c *api.CNSProvider) { c.Platform = api.CNSPlatformAndroid }), ""},
+		"cns for Android's sandbox": {cns(func(c *api.CNSProvider) { c.Platform, c.Environment = api.CNSPlatformAndroid, api.APNsSandbox }), "environment is for iPhones only"},
+		"cns without a path":        {cns(func(c *api.CNSProvider) { c.URL = "https://cns.example.com/" }), "must hold the path too"},
+		"cns for a watch":           {cns(func(c *api.CNSProvider) { c.Platform = "watchOS" }), "Unsupported value"},
+		"cns with a short pin":      {cns(func(c *api.CNSProvider) { c.PublicKeySHA256 = []api.Fingerprint{"0f"} }), "publicKeySHA256"},
+		"a proxy":                   {proxiedBy("http://proxy.example.com:3128"), ""},
+		"a proxy at an address":     {proxiedBy("http://10.0.0.1:3128/"), ""},
+		"a proxy without a port":    {proxiedBy("http://proxy.example.com"), "must be http:// with host and port"},
+		"a proxy over TLS":          {proxiedBy("https://proxy.example.com:3128"), "must be http:// with host and port"},
+		"a proxy with a password":   {proxiedBy("http://me:secret@proxy.example.com:3128"), "must be http:// with host and port"},
+		"a proxy at a high port":    {proxiedBy("http://proxy.example.com:70000"), "must be http:// with host and port"},
+		"cns and sns":               {with(validCNS(), func(p *api.PushProvider) { p.Spec.SNS = validSNS().Spec.SNS }), "exactly one of apns, fcm, sns and cns"},
+		"a name with a dot":         {calledProvider("apple.prod"), "the name of a PushProvider is at most 63"},
+		"a name of 64 letters":      {calledProvider(strings.Repeat("a", 64)), "the name of a PushProvider is at most 63"},
+		"a name of 63 letters":      {calledProvider(strings.Repeat("a", 63)), ""},
+		"a timeout of 61 seconds":   {providerWithin(61), "should be less than or equal to 60"},
+		"a timeout of 60 seconds":   {providerWithin(60), ""},
 		"a project in capitals": {with(validFCM(), func(p *api.PushProvider) { p.Spec.FCM.ProjectID = "Example-Mail" }),
 			"id of a Firebase project"},
 		"a token address with user information": {with(validFCM(), func(p *api.PushProvider) {
