@@ -81,9 +81,10 @@ func (f *findings) sns(field string, s SNS) {
 	if s.RoleARN != "" {
 		f.matches(field+".roleARN", s.RoleARN, roleARN, "the ARN of an IAM role")
 	}
-	for name, address := range map[string]string{"url": s.URL, "stsURL": s.STSURL} {
-		if address != "" {
-			f.serverURL(field+"."+name, address)
-		}
+	if s.URL != "" {
+		f.serverURL(field+".url", s.URL)
+	}
+	if s.STSURL != "" {
+		f.serverURL(field+".stsURL", s.STSURL)
 	}
 }

@@ -83,8 +83,8 @@ func TestADeviceThatComesBackIsEnabledAgain(t *testing.T) {
 		w.push(t, d, pushtest.Mail())
 		w.push(t, d, pushtest.Mail())
 		w.arrived(t, d, 2)
-		if !w.amazon.Enabled(d.Token) || w.amazon.Stats().Created != 1 {
-			t.Errorf("the endpoint is not enabled, or another was made: %+v", w.amazon.Stats())
+		if stats := w.amazon.Stats(); !w.amazon.Enabled(d.Token) || stats.Created != 1 || stats.Enabled != 1 {
+			t.Errorf("the endpoint is not enabled, or another was made, or it was enabled more than once: %+v", stats)
 		}
 	}
 }
@@ -111,6 +111,20 @@ func TestAnEndpointThatHasOtherAttributesIsUsed(t *testing.T) {
 	w.arrived(t, d, 2)
 	if w.amazon.Stats().Created != 1 {
 		t.Errorf("another endpoint was made")
+	}
+}
+
+func TestAnApplicationWhoseCredentialHasRunOutIsAMisconfiguration(t *testing.T) {
+	t.Parallel()
+	w := start(t, snstest.FCM, snstest.Options{}, nil)
+	known, unknown := w.phone(), w.phone()
+	w.push(t, known, pushtest.Mail())
+	w.amazon.DisableApplication(w.arn)
+	for name, d := range map[string]push.Device{"a known phone": known, "a new phone": unknown} {
+		refusal, ok := errors.AsType[*push.Error](w.Push(t.Context(), d, pushtest.Mail()))
+		if !ok || refusal.Outcome != push.Misconfigured || refusal.Reason != "PlatformApplicationDisabled" {
+			t.Errorf("%s: err = %v, want a misconfiguration", name, refusal)
+		}
 	}
 }
 
