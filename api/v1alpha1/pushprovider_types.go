@@ -4,10 +4,10 @@ import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 )
 
-// PushProviderSpec is one way to the phones: exactly one of apns and fcm. Which of the two cannot change.
+// PushProviderSpec is one way to the phones: exactly one of apns, fcm, sns and cns. Which of them cannot change.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.apns), has(self.fcm)].filter(x, x).size() == 1",message="a PushProvider needs exactly one of apns and fcm: make one PushProvider for each"
-// +kubebuilder:validation:XValidation:rule="has(self.apns) == has(oldSelf.apns)",message="a PushProvider cannot change between apns and fcm: make a new PushProvider"
+// +kubebuilder:validation:XValidation:rule="[has(self.apns), has(self.fcm), has(self.sns), has(self.cns)].filter(x, x).size() == 1",message="a PushProvider needs exactly one of apns, fcm, sns and cns: make one PushProvider for each"
+// +kubebuilder:validation:XValidation:rule="has(self.apns) == has(oldSelf.apns) && has(self.fcm) == has(oldSelf.fcm) && has(self.sns) == has(oldSelf.sns) && has(self.cns) == has(oldSelf.cns)",message="a PushProvider cannot change between apns, fcm, sns and cns: make a new PushProvider"
 type PushProviderSpec struct {
 	// apns is the Apple Push Notification service.
 	// +optional
@@ -16,6 +16,15 @@ type PushProviderSpec struct {
 	// fcm is Firebase Cloud Messaging.
 	// +optional
 	FCM *FCMProvider `json:"fcm,omitempty"`
+
+	// sns is the Simple Notification Service of Amazon, which passes notifications on to Apple or Google.
+	// +optional
+	SNS *SNSProvider `json:"sns,omitempty"`
+
+	// cns is the Cloud Notification Service of VMware, which passes notifications on to Apple or Google. It is
+	// experimental: the service is not described in public.
+	// +optional
+	CNS *CNSProvider `json:"cns,omitempty"`
 
 	// caBundle replaces the system's certificate authorities, for a network that inspects TLS.
 	// +optional
@@ -154,7 +163,8 @@ type PushProviderStatus struct {
 
 // PushCredential identifies a credential without revealing it.
 type PushCredential struct {
-	// identity is whom the provider knows the credential by: the key id, or the service account's address.
+	// identity is whom the provider knows the credential by: the key id, the service account's address, the role, or the
+	// name in the certificate that signs.
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	Identity string `json:"identity,omitempty"`
@@ -164,6 +174,10 @@ type PushCredential struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=64
 	PublicKeySHA256 string `json:"publicKeySHA256,omitempty"`
+
+	// notAfter is when the credential expires: of several certificates the first.
+	// +optional
+	NotAfter *metav1.Time `json:"notAfter,omitempty"`
 }
 
 // PushProvider is a push service that tenants of the same namespace may use.

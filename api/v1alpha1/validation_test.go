@@ -45,6 +45,50 @@ func validFCM() *api.PushProvider {
 	}
 }
 
+func validSNS() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "amazon"},
+		Spec: api.PushProviderSpec{SNS: &api.SNSProvider{
+			PlatformApplicationARN: "arn:aws:sns:eu-central-1:123456789012:app/APNS/mail",
+			Credentials: api.SNSCredentials{AccessKey: &api.SNSAccessKey{
+				AccessKeyIDSecretRef:     api.SecretKeyReference{Name: "amazon", Key: "access-key-id"},
+				SecretAccessKeySecretRef: api.SecretKeyReference{Name: "amazon", Key: "secret-access-key"},
+			}},
+		}},
+	}
+}
+
+func sns(change func(*api.SNSProvider)) *api.PushProvider {
+	return with(validSNS(), func(p *api.PushProvider) { change(p.Spec.SNS) })
+}
+
+// role has a provider take an IAM role.
+func role(arn string) *api.PushProvider {
+	return sns(func(s *api.SNSProvider) {
+		s.Credentials = api.SNSCredentials{WebIdentity: &api.SNSWebIdentity{RoleARN: arn}}
+	})
+}
+
+func validCNS() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "vmware"},
+		Spec: api.PushProviderSpec{CNS: &api.CNSProvider{
+			SigningCertificate: api.PKCS12Certificate{
+				PFXSecretRef:      api.SecretKeyReference{Name: "cns", Key: "signing.pfx"},
+				PasswordSecretRef: api.SecretKeyReference{Name: "cns", Key: "password"},
+			},
+		}},
+	}
+}
+
+func cns(change func(*api.CNSProvider)) *api.PushProvider {
+	return with(validCNS(), func(p *api.PushProvider) { change(p.Spec.CNS) })
+}
+
+func proxiedBy(url api.ProxyURL) *api.PushProvider {
+	return cns(func(c *api.CNSProvider) { c.Proxy = &api.ForwardProxy{URL: url} })
+}
+
 func validTenant() *api.EnsTenant {
 	return &api.EnsTenant{
 		ObjectMeta: metav1.ObjectMeta{Name: "acme"},
@@ -169,9 +213,9 @@ func TestProviderRules(t *testing.T) {
 		"apns": {validAPNs(), ""},
 		"fcm":  {validFCM(), ""},
 		"two providers in one": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.FCM = validFCM().Spec.FCM }),
-			"exactly one of apns and fcm"},
+			"exactly one of apns, fcm, sns and cns"},
 		"none": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs = nil }),
-			"exactly one of apns and fcm"},
+			"exactly one of apns, fcm, sns and cns"},
 		"a team id in small letters": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.TeamID = "team123456" }),
 			"10 upper-case letters and digits"},
 		"no topic": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{} }),
@@ -190,11 +234,46 @@ func TestProviderRules(t *testing.T) {
 		"a topic that begins with _": {topic("_com.example"), "must be the id of an app"},
 		"a topic that begins with -": {topic("-com.example"), "must be the id of an app"},
 		"a topic with an underscore": {topic("com.example_mail.x-y"), ""},
-		"a name with a dot":          {calledProvider("apple.prod"), "the name of a PushProvider is at most 63"},
-		"a name of 64 letters":       {calledProvider(strings.Repeat("a", 64)), "the name of a PushProvider is at most 63"},
-		"a name of 63 letters":       {calledProvider(strings.Repeat("a", 63)), ""},
-		"a timeout of 61 seconds":    {providerWithin(61), "should be less than or equal to 60"},
-		"a timeout of 60 seconds":    {providerWithin(60), ""},
+		"sns":                        {validSNS(), ""},
+		"sns with a role":            {role("arn:aws-cn:iam::123456789012:role/teams/ens"), ""},
+		"sns with a user as role":    {role("arn:aws:iam::123456789012:user/ens"), "must be the ARN of an IAM role"},
+		"sns without credentials":    {sns(func(s *api.SNSProvider) { s.Credentials = api.SNSCredentials{} }), "exactly one of accessKey and webIdentity"},
+		"sns with two credentials": {sns(func(s *api.SNSProvider) {
+			s.Credentials.WebIdentity = &api.SNSWebIdentity{RoleARN: "arn:aws:iam::123456789012:role/ens"}
+		}), "exactly one of accessKey and webIdentity"},
+		"sns for the sandbox": {sns(func(s *api.SNSProvider) {
+			s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/APNS_SANDBOX/mail.1"
+		}), ""},
+		"sns for Android":       {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/GCM/mail" }), ""},
+		"sns for a Kindle":      {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:app/ADM/mail" }), "must be the ARN of a platform application"},
+		"sns with a topic":      {sns(func(s *api.SNSProvider) { s.PlatformApplicationARN = "arn:aws:sns:us-west-2:123456789012:mail" }), "must be the ARN of a platform application"},
+		"sns at a VPC endpoint": {sns(func(s *api.SNSProvider) { s.URL, s.STSURL = "https://vpce.example.com", "https://sts.example.com" }), ""},
+		"sns at a path":         {sns(func(s *api.SNSProvider) { s.URL = "https://vpce.example.com/sns" }), "scheme, host and port only"},
+		"sns and apns":          {with(validSNS(), func(p *api.PushProvider) { p.Spec.APNs = validAPNs().Spec.APNs }), "exactly one of apns, fcm, sns and cns"},
+		"cns":                   {validCNS(), ""},
+		"cns with all": {cns(func(c *api.CNSProvider) {
+			c.Platform, c.Environment, c.AppIDs = api.CNSPlatformIOS, api.APNsSandbox, []api.AppID{"com.example.mail"}
+			c.MutualTLS = &api.CNSMutualTLS{}
+			c.PublicKeySHA256 = []api.Fingerprint{fingerprint}
+			c.URL = "https://cns.example.com/nws/notify/apns"
+		}), ""},
+		"cns for Android":           {cns(func(c *api.CNSProvider) { c.Platform = api.CNSPlatformAndroid }), ""},
+		"cns for Android's sandbox": {cns(func(c *api.CNSProvider) { c.Platform, c.Environment = api.CNSPlatformAndroid, api.APNsSandbox }), "environment is for iPhones only"},
+		"cns without a path":        {cns(func(c *api.CNSProvider) { c.URL = "https://cns.example.com/" }), "must hold the path too"},
+		"cns for a watch":           {cns(func(c *api.CNSProvider) { c.Platform = "watchOS" }), "Unsupported value"},
+		"cns with a short pin":      {cns(func(c *api.CNSProvider) { c.PublicKeySHA256 = []api.Fingerprint{"0f"} }), "publicKeySHA256"},
+		"a proxy":                   {proxiedBy("http://proxy.example.com:3128"), ""},
+		"a proxy at an address":     {proxiedBy("http://10.0.0.1:3128/"), ""},
+		"a proxy without a port":    {proxiedBy("http://proxy.example.com"), "must be http:// with host and port"},
+		"a proxy over TLS":          {proxiedBy("https://proxy.example.com:3128"), "must be http:// with host and port"},
+		"a proxy with a password":   {proxiedBy("http://me:secret@proxy.example.com:3128"), "must be http:// with host and port"},
+		"a proxy at a high port":    {proxiedBy("http://proxy.example.com:70000"), "must be http:// with host and port"},
+		"cns and sns":               {with(validCNS(), func(p *api.PushProvider) { p.Spec.SNS = validSNS().Spec.SNS }), "exactly one of apns, fcm, sns and cns"},
+		"a name with a dot":         {calledProvider("apple.prod"), "the name of a PushProvider is at most 63"},
+		"a name of 64 letters":      {calledProvider(strings.Repeat("a", 64)), "the name of a PushProvider is at most 63"},
+		"a name of 63 letters":      {calledProvider(strings.Repeat("a", 63)), ""},
+		"a timeout of 61 seconds":   {providerWithin(61), "should be less than or equal to 60"},
+		"a timeout of 60 seconds":   {providerWithin(60), ""},
 		"a project in capitals": {with(validFCM(), func(p *api.PushProvider) { p.Spec.FCM.ProjectID = "Example-Mail" }),
 			"id of a Firebase project"},
 		"a token address with user information": {with(validFCM(), func(p *api.PushProvider) {
@@ -302,7 +381,9 @@ func TestWhatCannotChange(t *testing.T) {
 		"an endpoint's host": {endpointAt("https://a.example.com/EWS"), endpointAt("https://b.example.com/EWS"), "host and port of the url cannot change"},
 		"an endpoint's port": {endpointAt("https://a.example.com/EWS"), endpointAt("https://a.example.com:444/EWS"), "host and port of the url cannot change"},
 		"an endpoint's path": {endpointAt("https://a.example.com/EWS"), endpointAt("https://a.example.com/EWS/Exchange.asmx"), ""},
-		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns and fcm"},
+		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns, fcm, sns and cns"},
+		"a provider's maker": {validCNS(), validSNS(), "cannot change between apns, fcm, sns and cns"},
+		"a provider's way":   {validFCM(), validSNS(), "cannot change between apns, fcm, sns and cns"},
 		"a provider's key":   {validAPNs(), with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.KeyID = "KEY7654321" }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

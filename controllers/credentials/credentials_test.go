@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"crypto"
 	"crypto/ecdsa"
+	"crypto/ed25519"
 	"crypto/elliptic"
 	"crypto/rand"
 	"crypto/rsa"
@@ -18,6 +19,8 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/controllers/credentials"
+	"github.com/ens-operator/ens-operator/runtime/push/cns/cnstest"
+	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
 func keyPEM(t testing.TB, key crypto.PrivateKey) []byte {
@@ -141,6 +144,30 @@ func TestParseServiceAccount(t *testing.T) {
 	check(t, err, "at most", nil)
 }
 
+func TestAccessKeysOfAmazon(t *testing.T) {
+	t.Parallel()
+	for text, says := range map[string]string{
+		"AKIAIOSFODNN7EXAMPLE":            "",
+		"AKIAIOSFODNN7EXAMPLE\n":          "",
+		"ASIAIOSFODNN7EXAMPLE":            "begin with AKIA",
+		"akiaiosfodnn7example":            "begin with AKIA",
+		"AKIAIOSFODNN7EXAMPLE\nsomething": "begin with AKIA",
+		"":                                "begin with AKIA",
+	} {
+		id, err := credentials.ParseAccessKeyID([]byte(text))
+		check(t, err, says, []byte(text))
+		if err == nil && id != "AKIAIOSFODNN7EXAMPLE" {
+			t.Errorf("got %q", id)
+		}
+	}
+	const secret = "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"
+	for text, says := range map[string]string{
+		secret: "", secret + "\r\n": "", secret[1:]: "40 or more", secret + " " + secret: "40 or more", "": "40 or more",
+	} {
+		check(t, credentials.CheckSecretAccessKey([]byte(text)), says, []byte(text))
+	}
+}
+
 // certificate makes a certificate of its own making and its key.
 func certificate(t testing.TB, notAfter time.Time, names ...string) (certPEM, key []byte) {
 	t.Helper()
@@ -243,4 +270,40 @@ func FuzzParseCertificates(f *testing.F) {
 			parsed.Misses([]string{"ens.example.com", "*", ""})
 		}
 	})
+}
+
+func TestParsePKCS12(t *testing.T) {
+	t.Parallel()
+	notAfter := time.Now().Add(time.Hour).Truncate(time.Second)
+	authority := cnstest.NewAuthority()
+	weak, err := rsa.GenerateKey(rand.Reader, 1024)
+	if err != nil {
+		t.Fatal(err)
+	}
+	_, edwards, err := ed25519.GenerateKey(rand.Reader)
+	if err != nil {
+		t.Fatal(err)
+	}
+	good := authority.PFX("CN", "s3cret", notAfter)
+	for name, c := range map[string]struct {
+		file           []byte
+		password, says string
+	}{
+		"an RSA key":       {good, "s3cret", ""},
+		"an elliptic key":  {authority.PFXFor(ecKey(t, elliptic.P256()), "CN", "s3cret", notAfter), "s3cret", ""},
+		"another password": {good, "secret", "password"},
+		"a short key":      {authority.PFXFor(weak, "CN", "s3cret", notAfter), "s3cret", "less than 2048 bits"},
+		"an Edwards key":   {authority.PFXFor(edwards, "CN", "s3cret", notAfter), "s3cret", "neither an RSA nor an elliptic"},
+		"a key in PEM":     {keyPEM(t, ecKey(t, elliptic.P256())), "s3cret", "PKCS#12"},
+		"a large file":     {make([]byte, 40_000), "s3cret", "32 KiB"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			told, err := credentials.ParsePKCS12(c.file, secret.FromString(c.password))
+			check(t, err, c.says, c.file)
+			if err == nil && (told.CommonName != "CN" || !told.NotAfter.Equal(notAfter) || len(told.PublicKeySHA256) != 64) {
+				t.Errorf("got %+v", told)
+			}
+		})
+	}
 }

@@ -25,14 +25,16 @@ type References struct {
 	Mounts []Mount
 }
 
-// A Mount is a value that the pod sees as a file.
+// A Mount is a value that the pod sees as a file: one in a Secret or a ConfigMap, or a token of its service account.
 type Mount struct {
 	// Path is the file, relative to the configuration's folder.
 	Path string `json:"path"`
 	// Secret or ConfigMap is the object's name.
 	Secret    string `json:"secret,omitempty"`
 	ConfigMap string `json:"configMap,omitempty"`
-	Key       string `json:"key"`
+	Key       string `json:"key,omitempty"`
+	// TokenAudience is whom a token is meant for.
+	TokenAudience string `json:"tokenAudience,omitempty"`
 }
 
 // AddEndpoint adds an endpoint as its object describes it.
@@ -62,33 +64,6 @@ func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
 	}
 	r.Endpoints = append(r.Endpoints, entry)
 	return nil
-}
-
-// AddProvider adds a push provider as its object describes it.
-func (r *References) AddProvider(provider *v1alpha1.PushProvider) {
-	entry, limits := config.PushProvider{Name: provider.Name}, orZero(provider.Spec.Limits)
-	entry.TimeoutSeconds, entry.MaxConcurrentPushes = limits.TimeoutSeconds, limits.MaxConcurrentPushes
-	if apns := provider.Spec.APNs; apns != nil {
-		entry.APNs = &config.APNs{
-			TeamID: string(apns.TeamID), KeyID: string(apns.KeyID), Topics: appIDs(apns.Topics),
-			Environment: config.PushProduction, URL: string(apns.URL),
-		}
-		if apns.Environment == v1alpha1.APNsSandbox {
-			entry.APNs.Environment = config.PushSandbox
-		}
-		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.APNsKeyFile), apns.KeySecretRef))
-	}
-	if fcm := provider.Spec.FCM; fcm != nil {
-		entry.FCM = &config.FCM{
-			ProjectID: fcm.ProjectID, AppIDs: appIDs(fcm.AppIDs), URL: string(fcm.URL), TokenURL: string(fcm.TokenURL),
-		}
-		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.FCMServiceAccountFile), fcm.ServiceAccountSecretRef))
-	}
-	if bundle := provider.Spec.CABundle; bundle != nil {
-		entry.CABundle = true
-		r.Mounts = append(r.Mounts, bundleMount(providerFile(provider.Name, config.CABundleFile), *bundle))
-	}
-	r.Providers = append(r.Providers, entry)
 }
 
 // AddAutodiscover adds what the tenant's Autodiscover may ask; nil is nothing.
@@ -221,12 +196,4 @@ func authenticationMethods(methods []v1alpha1.AuthenticationMethod) []config.Aut
 		names = append(names, config.AuthenticationMethod(method))
 	}
 	return names
-}
-
-func appIDs(ids []v1alpha1.AppID) []string {
-	var texts []string
-	for _, id := range ids {
-		texts = append(texts, string(id))
-	}
-	return texts
 }

@@ -33,7 +33,7 @@ const (
 )
 
 // ServiceAccount is the pods' own. It has no rights and its token is not mounted: the runtime knows nothing of
-// Kubernetes.
+// Kubernetes. A push provider may want one that is good for nothing but to show who the pod is.
 func ServiceAccount(tenant *v1alpha1.EnsTenant) *applycore.ServiceAccountApplyConfiguration {
 	return applycore.ServiceAccount(WorkloadName(tenant), tenant.Namespace).
 		WithLabels(Labels(tenant)).
@@ -98,7 +98,14 @@ func volume(t Tenant) *applycore.VolumeApplyConfiguration {
 
 const volumeName = "config"
 
+// tokenLife is how long a token of the service account lives, in seconds; kubelet replaces it in good time.
+const tokenLife = 3600
+
 func projection(mount Mount) *applycore.VolumeProjectionApplyConfiguration {
+	if mount.TokenAudience != "" {
+		return applycore.VolumeProjection().WithServiceAccountToken(applycore.ServiceAccountTokenProjection().
+			WithPath(mount.Path).WithAudience(mount.TokenAudience).WithExpirationSeconds(tokenLife))
+	}
 	item := applycore.KeyToPath().WithKey(mount.Key).WithPath(mount.Path)
 	if mount.Secret != "" {
 		return applycore.VolumeProjection().WithSecret(applycore.SecretProjection().WithName(mount.Secret).WithItems(item))

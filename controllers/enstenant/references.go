@@ -107,8 +107,11 @@ func (p *pass) resolveProvider(ctx context.Context, name string) (condition.Find
 		return notFound("PushProvider", name, "spec.pushProviders"), err
 	}
 	finding := usable("PushProvider", provider, provider.Status.ObservedGeneration, provider.Status.Conditions)
-	if finding.Good() {
-		p.references.AddProvider(provider)
+	if !finding.Good() {
+		return finding, nil
+	}
+	if err := p.references.AddProvider(provider); err != nil {
+		return condition.Failed(v1alpha1.ReasonInvalid, fmt.Sprintf("PushProvider %s cannot be used: %v", name, err)), nil
 	}
 	return finding, nil
 }

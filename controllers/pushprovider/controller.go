@@ -4,8 +4,6 @@ package pushprovider
 
 import (
 	"context"
-	"errors"
-	"fmt"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -21,7 +19,6 @@ import (
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/condition"
-	"github.com/ens-operator/ens-operator/controllers/credentials"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
 	"github.com/ens-operator/ens-operator/runtime/egress"
 )
@@ -65,11 +62,9 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 
 func references(spec v1alpha1.PushProviderSpec) []string {
 	var found []string
-	if spec.APNs != nil {
-		found = append(found, foreign.SecretIndex(string(spec.APNs.KeySecretRef.Name)))
-	}
-	if spec.FCM != nil {
-		found = append(found, foreign.SecretIndex(string(spec.FCM.ServiceAccountSecretRef.Name)))
+	_, values := credentialOf(spec)
+	for _, value := range values {
+		found = append(found, foreign.SecretIndex(string(value.ref.Name)))
 	}
 	if spec.CABundle != nil {
 		found = append(found, foreign.BundleIndex(*spec.CABundle))
@@ -116,47 +111,6 @@ func (r *Reconciler) gather(ctx context.Context, provider *v1alpha1.PushProvider
 	return found, err
 }
 
-// judgeCredential reads the provider's credential and judges it.
-func (r *Reconciler) judgeCredential(ctx context.Context, provider *v1alpha1.PushProvider) (condition.Finding, *v1alpha1.PushCredential, error) {
-	ref, judge := credentialOf(provider.Spec)
-	data, err := r.Foreign.SecretKey(ctx, provider.Namespace, ref)
-	if missing, ok := errors.AsType[*foreign.MissingError](err); ok {
-		return foreign.Missing(missing), nil, nil
-	}
-	if err != nil {
-		return condition.Finding{}, nil, err
-	}
-	identity, err := judge(data)
-	clear(data)
-	if err != nil {
-		return condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("The value %s of Secret %s cannot be used: %v", ref.Key, ref.Name, err)), nil, nil
-	}
-	return condition.OK(v1alpha1.ReasonResolved, "Everything that is referred to is there"), identity, nil
-}
-
-// credentialOf tells where the credential stands and how it is judged.
-func credentialOf(spec v1alpha1.PushProviderSpec) (v1alpha1.SecretKeyReference, func([]byte) (*v1alpha1.PushCredential, error)) {
-	if apns := spec.APNs; apns != nil {
-		return apns.KeySecretRef, func(data []byte) (*v1alpha1.PushCredential, error) {
-			key, err := credentials.ParseAPNsKey(data)
-			if err != nil {
-				return nil, fmt.Errorf("want the signing key as Apple gives it out (.p8): %w", err)
-			}
-			return &v1alpha1.PushCredential{Identity: string(apns.KeyID), PublicKeySHA256: key.PublicKeySHA256}, nil
-		}
-	}
-	return spec.FCM.ServiceAccountSecretRef, func(data []byte) (*v1alpha1.PushCredential, error) {
-		account, err := credentials.ParseServiceAccount(data)
-		if err != nil {
-			return nil, fmt.Errorf("want the key file of a service account of Google: %w", err)
-		}
-		if account.ProjectID != spec.FCM.ProjectID {
-			return nil, errors.New("the service account is another project's than spec.fcm.projectID")
-		}
-		return &v1alpha1.PushCredential{Identity: account.ClientEmail, PublicKeySHA256: account.PublicKeySHA256}, nil
-	}
-}
-
 // report writes what was found into the provider's status. It returns when to look again, 0 for never.
 func (r *Reconciler) report(provider *v1alpha1.PushProvider, found gathered) time.Duration {
 	accepted := acceptedFinding(provider.Spec, r.Guard)
@@ -171,7 +125,19 @@ func (r *Reconciler) report(provider *v1alpha1.PushProvider, found gathered) tim
 		condition.Typed{Type: v1alpha1.ConditionAccepted, Finding: accepted},
 		condition.Typed{Type: v1alpha1.ConditionReferencesResolved, Finding: resolved},
 	)
-	return found.bundle.LookAgain
+	return lookAgain(found, now.Time)
+}
+
+// lookAgain is when a finding may change by itself, 0 for never.
+func lookAgain(found gathered, now time.Time) time.Duration {
+	again := found.bundle.LookAgain
+	if found.identity == nil || found.identity.NotAfter == nil {
+		return again
+	}
+	if expires := found.identity.NotAfter.Sub(now); expires > 0 && (again == 0 || expires < again) {
+		return expires
+	}
+	return again
 }
 
 // acceptedFinding judges the addresses.
@@ -184,6 +150,17 @@ func acceptedFinding(spec v1alpha1.PushProviderSpec, guard egress.Guard) conditi
 		findings = append(findings,
 			condition.Address("fcm.url", string(spec.FCM.URL), guard),
 			condition.Address("fcm.tokenURL", string(spec.FCM.TokenURL), guard))
+	}
+	if spec.SNS != nil {
+		findings = append(findings,
+			condition.Address("sns.url", string(spec.SNS.URL), guard),
+			condition.Address("sns.stsURL", string(spec.SNS.STSURL), guard))
+	}
+	if spec.CNS != nil {
+		findings = append(findings, condition.Address("cns.url", string(spec.CNS.URL), guard))
+		if spec.CNS.Proxy != nil {
+			findings = append(findings, condition.Address("cns.proxy.url", string(spec.CNS.Proxy.URL), guard))
+		}
 	}
 	return condition.Summarize(v1alpha1.ReasonAccepted, "Tenants may connect to its addresses", findings...)
 }

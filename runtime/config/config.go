@@ -174,11 +174,13 @@ type Autodiscover struct {
 // CacheTime is CacheSeconds as a duration.
 func (a Autodiscover) CacheTime() time.Duration { return time.Duration(a.CacheSeconds) * time.Second }
 
-// PushProvider is one way to the phones. Exactly one of APNs and FCM is set.
+// PushProvider is one way to the phones. Exactly one of APNs, FCM, SNS and CNS is set.
 type PushProvider struct {
 	Name string `json:"name"`
 	APNs *APNs  `json:"apns,omitempty"`
 	FCM  *FCM   `json:"fcm,omitempty"`
+	SNS  *SNS   `json:"sns,omitempty"`
+	CNS  *CNS   `json:"cns,omitempty"`
 	// CABundle says that push/<name>/ca.crt holds the certificate authorities to trust instead of the system's.
 	CABundle bool `json:"caBundle,omitempty"`
 	// TimeoutSeconds bounds one push, retries included.
@@ -213,9 +215,19 @@ type FCM struct {
 
 // The file names of the push credentials, under push/<provider>/.
 const (
-	APNsKeyFile           = "key.p8"
-	FCMServiceAccountFile = "service-account.json"
-	CABundleFile          = "ca.crt"
+	APNsKeyFile            = "key.p8"
+	FCMServiceAccountFile  = "service-account.json"
+	SNSAccessKeyIDFile     = "access-key-id"
+	SNSSecretAccessKeyFile = "secret-access-key"
+	// SNSWebIdentityTokenFile is replaced while the runtime runs, so it is read whenever a token is needed.
+	SNSWebIdentityTokenFile = "web-identity-token"
+	CNSSigningFile          = "signing.pfx"
+	CNSSigningPasswordFile  = "signing-password"
+	CNSClientFile           = "client.pfx"
+	CNSClientPasswordFile   = "client-password"
+	ProxyUsernameFile       = "proxy-username"
+	ProxyPasswordFile       = "proxy-password"
+	CABundleFile            = "ca.crt"
 )
 
 // PushEnvironment is where an app's tokens come from: production or sandbox (development builds).

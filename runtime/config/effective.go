@@ -101,6 +101,9 @@ func (c Config) Effective() Config {
 		provider := &c.PushProviders[i]
 		setDefault(&provider.TimeoutSeconds, defaultPushTimeout)
 		setDefault(&provider.MaxConcurrentPushes, defaultPushConcurrency)
+		if provider.CNS != nil {
+			provider.CNS = new(provider.CNS.effective())
+		}
 	}
 	return c
 }

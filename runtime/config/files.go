@@ -29,6 +29,10 @@ const (
 	maxChainFile          = 95_000  // a certificate and its intermediates
 	maxBundleFile         = 330_000 // certificate authorities
 	maxServiceAccountFile = 16 << 10
+	maxAccessKeyFile      = 1 << 10  // an access key's halves have 20 and 40 characters
+	maxPFXFile            = 32 << 10 // a key of 4,096 bits and a chain
+	maxPasswordFile       = 1 << 10
+	maxWebIdentityToken   = 16 << 10 // STS takes 20,000 characters, a service account's token has some 1,200
 )
 
 // files reads the files of one version and gathers what is wrong with them.
@@ -216,19 +220,63 @@ func parseAuthorities(content []byte) (*x509.CertPool, error) {
 	return pool, nil
 }
 
+// credentialFile is a file that a push provider needs.
+type credentialFile struct {
+	name   string
+	limit  int64
+	remedy string
+}
+
+// credentialFiles are the files with the provider's credentials that are read with the configuration.
+func (p PushProvider) credentialFiles() []credentialFile {
+	switch {
+	case p.APNs != nil:
+		return []credentialFile{{APNsKeyFile, maxPrivateKeyFile, "want the APNs key (.p8) of push provider " + p.Name}}
+	case p.FCM != nil:
+		return []credentialFile{{FCMServiceAccountFile, maxServiceAccountFile, "want the service account (JSON) of push provider " + p.Name}}
+	case p.SNS != nil && p.SNS.RoleARN == "":
+		return []credentialFile{
+			{SNSAccessKeyIDFile, maxAccessKeyFile, "want the access key id (AKIA…) of push provider " + p.Name},
+			{SNSSecretAccessKeyFile, maxAccessKeyFile, "want the secret access key of push provider " + p.Name},
+		}
+	case p.CNS != nil:
+		return p.CNS.credentialFiles(p.Name)
+	default:
+		return nil
+	}
+}
+
+// PushCredential names a file of a push provider in Loaded.PushCredentials.
+func PushCredential(provider, file string) string { return provider + "/" + file }
+
 func (f *files) pushCredentials(providers []PushProvider) map[string]secret.Value {
 	credentials := make(map[string]secret.Value, len(providers))
 	for _, provider := range providers {
-		file, limit, remedy := APNsKeyFile, int64(maxPrivateKeyFile), "want the APNs key (.p8) of push provider "+provider.Name
-		if provider.FCM != nil {
-			file, limit, remedy = FCMServiceAccountFile, maxServiceAccountFile, "want the service account (JSON) of push provider "+provider.Name
+		for _, file := range provider.credentialFiles() {
+			name := filepath.Join(PushFolder, provider.Name, file.name)
+			content := f.read(name, file.limit, file.remedy)
+			if content != nil && strings.TrimSpace(string(content)) == "" {
+				f.fault(name, errors.New("is empty"), file.remedy)
+			}
+			credentials[PushCredential(provider.Name, file.name)] = secret.New(content)
 		}
-		name := filepath.Join(PushFolder, provider.Name, file)
-		content := f.read(name, limit, remedy)
-		if content != nil && strings.TrimSpace(string(content)) == "" {
-			f.fault(name, errors.New("is empty"), remedy)
-		}
-		credentials[provider.Name] = secret.New(content)
 	}
 	return credentials
+}
+
+// webIdentityTokens finds the token files of the providers that take a role, and returns their paths by provider. The
+// digest does not cover them: a new token changes nothing else.
+func (f *files) webIdentityTokens(providers []PushProvider) map[string]string {
+	tokens := map[string]string{}
+	for _, provider := range providers {
+		if provider.SNS == nil || provider.SNS.RoleARN == "" {
+			continue
+		}
+		name := filepath.Join(PushFolder, provider.Name, SNSWebIdentityTokenFile)
+		if _, err := readFile(filepath.Join(f.folder, name), maxWebIdentityToken); err != nil {
+			f.fault(name, err, "want a token of the cluster's service account for push provider "+provider.Name)
+		}
+		tokens[provider.Name] = filepath.Join(f.shown, name)
+	}
+	return tokens
 }

@@ -43,8 +43,10 @@ type Loaded struct {
 	EndpointCAs map[string]*x509.CertPool `json:"-"`
 	// AutodiscoverCAs are the authorities that Autodiscover's hosts are verified against, nil for the system's.
 	AutodiscoverCAs *x509.CertPool `json:"-"`
-	// PushCredentials are the contents of the credential files, by provider.
+	// PushCredentials are the contents of the credential files, by what PushCredential calls them.
 	PushCredentials map[string]secret.Value
+	// WebIdentityTokens are the paths of the token files of the providers that take a role with one, by provider.
+	WebIdentityTokens map[string]string
 	// PushCAs are the authorities of the providers with CABundle, by provider.
 	PushCAs map[string]*x509.CertPool `json:"-"`
 	// Hash is the hex SHA-256 of the configuration file, by which the operator sees which one a replica runs with.
@@ -138,6 +140,7 @@ func load(path, folder string) (*Loaded, error) {
 		loaded.AutodiscoverCAs = f.authorities(filepath.Join(AutodiscoverFolder, CABundleFile))
 	}
 	loaded.PushCredentials = f.pushCredentials(parsed.PushProviders)
+	loaded.WebIdentityTokens = f.webIdentityTokens(parsed.PushProviders)
 	for _, provider := range parsed.PushProviders {
 		if provider.CABundle {
 			loaded.PushCAs[provider.Name] = f.authorities(filepath.Join(PushFolder, provider.Name, CABundleFile))

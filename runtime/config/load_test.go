@@ -71,7 +71,7 @@ func expectSample(t *testing.T, set fileSet, loaded *config.Loaded) {
 	if len(loaded.PushCAs) != 1 || !want.Equal(loaded.PushCAs["apple"]) {
 		t.Errorf("got push authorities %v", loaded.PushCAs)
 	}
-	apple, google := loaded.PushCredentials["apple"], loaded.PushCredentials["google"]
+	apple, google := loaded.PushCredentials["apple/key.p8"], loaded.PushCredentials["google/service-account.json"]
 	if apple.RevealString() != "the key of Apple" || google.RevealString() != "the account of Google" {
 		t.Error("the push credentials are not those in the files")
 	}

@@ -37,6 +37,30 @@ func faults(t *testing.T, err error) []string {
 // change is what a test does to the sample.
 type change func(c *config.Config)
 
+// amazon changes a provider that is Amazon's.
+func amazon(apply func(a *config.SNS)) change {
+	return func(c *config.Config) {
+		sns := config.SNS{
+			ApplicationARN: "arn:aws-us-gov:sns:us-gov-west-1:123456789012:app/APNS_SANDBOX/mail.1", AppIDs: []string{"com.example.mail"},
+			RoleARN: "arn:aws-us-gov:iam::123456789012:role/teams/mail", URL: "https://vpce-1.sns.us-gov-west-1.vpce.amazonaws.com",
+		}
+		apply(&sns)
+		c.PushProviders[1].FCM, c.PushProviders[1].SNS = nil, &sns
+	}
+}
+
+// vmware changes a provider that is VMware's.
+func vmware(apply func(v *config.CNS)) change {
+	return func(c *config.Config) {
+		cns := config.CNS{
+			AppIDs: []string{"com.example.mail"}, PublicKeySHA256: []string{pin}, ClientCertificate: config.CNSClientOwn,
+			Proxy: &config.ForwardProxy{URL: "http://10.0.0.1:3128", Authenticate: true},
+		}
+		apply(&cns)
+		c.PushProviders[1].FCM, c.PushProviders[1].CNS = nil, &cns
+	}
+}
+
 func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 	t.Parallel()
 	tests := map[string]change{
@@ -57,6 +81,9 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"the same path on two ports of a host":   func(c *config.Config) { c.Endpoints[1].URL = "https://mail.example.com:8443/EWS/Exchange.asmx" },
 		"the sandbox of Apple":                   func(c *config.Config) { c.PushProviders[0].APNs.Environment = config.PushSandbox },
 		"fakes in the place of Apple and Google": withFakeProviders,
+		"Amazon in the place of Google":          amazon(func(*config.SNS) {}),
+		"VMware in the place of Google":          vmware(func(*config.CNS) {}),
+		"VMware for Android":                     vmware(func(v *config.CNS) { v.Platform, v.ClientCertificate, v.Proxy = config.CNSPlatformAndroid, "", nil }),
 		"a project of Google with a domain":      func(c *config.Config) { c.PushProviders[1].FCM.ProjectID = "example.com:my-project" },
 		"an Android package with an underscore":  func(c *config.Config) { c.PushProviders[1].FCM.AppIDs = []string{"com.example.boxer_beta"} },
 		"the strictest policy and longest heartbeat": func(c *config.Config) {
@@ -199,6 +226,24 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"an empty Android package":                    {google(func(g *config.FCM) { g.AppIDs = []string{""} }), "pushProviders[google].fcm.appIDs[0]"},
 		"a replacement of Google over http":           {google(func(g *config.FCM) { g.URL = "http://localhost:1" }), "pushProviders[google].fcm.url"},
 		"a token URL over http":                       {google(func(g *config.FCM) { g.TokenURL = "http://localhost:1/token" }), "pushProviders[google].fcm.tokenURL"},
+		"no platform application":                     {amazon(func(a *config.SNS) { a.ApplicationARN = "" }), "pushProviders[google].sns.applicationARN"},
+		"a topic of Amazon's":                         {amazon(func(a *config.SNS) { a.ApplicationARN = "arn:aws:sns:eu-central-1:123456789012:mail" }), "pushProviders[google].sns.applicationARN"},
+		"an application for another platform":         {amazon(func(a *config.SNS) { a.ApplicationARN = "arn:aws:sns:eu-central-1:123456789012:app/ADM/mail" }), "pushProviders[google].sns.applicationARN"},
+		"a role that is a user":                       {amazon(func(a *config.SNS) { a.RoleARN = "arn:aws:iam::123456789012:user/mail" }), "pushProviders[google].sns.roleARN"},
+		"an app of Amazon's that is a header":         {amazon(func(a *config.SNS) { a.AppIDs = []string{"a: b"} }), "pushProviders[google].sns.appIDs[0]"},
+		"a replacement of Amazon over http":           {amazon(func(a *config.SNS) { a.URL = "http://localhost:1" }), "pushProviders[google].sns.url"},
+		"a replacement of STS with a path":            {amazon(func(a *config.SNS) { a.STSURL = "https://localhost:1/sts" }), "pushProviders[google].sns.stsURL"},
+		"another platform of VMware's":                {vmware(func(v *config.CNS) { v.Platform = "Windows" }), "pushProviders[google].cns.platform"},
+		"an environment for Android":                  {vmware(func(v *config.CNS) { v.Platform, v.Environment = config.CNSPlatformAndroid, config.PushSandbox }), "pushProviders[google].cns.environment"},
+		"another environment of VMware's":             {vmware(func(v *config.CNS) { v.Environment = "development" }), "pushProviders[google].cns.environment"},
+		"VMware over http":                            {vmware(func(v *config.CNS) { v.URL = "http://cns.example.com/nws" }), "pushProviders[google].cns.url"},
+		"VMware without a path":                       {vmware(func(v *config.CNS) { v.URL = "https://cns.example.com/" }), "pushProviders[google].cns.url"},
+		"a public key that is short":                  {vmware(func(v *config.CNS) { v.PublicKeySHA256 = []string{"0f"} }), "pushProviders[google].cns.publicKeySHA256[0]"},
+		"very many public keys":                       {vmware(func(v *config.CNS) { v.PublicKeySHA256 = slices.Repeat([]string{pin}, 33) }), "pushProviders[google].cns.publicKeySHA256"},
+		"another client certificate":                  {vmware(func(v *config.CNS) { v.ClientCertificate = "other" }), "pushProviders[google].cns.clientCertificate"},
+		"a proxy over TLS":                            {vmware(func(v *config.CNS) { v.Proxy.URL = "https://proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
+		"a proxy without a port":                      {vmware(func(v *config.CNS) { v.Proxy.URL = "http://proxy.example.com" }), "pushProviders[google].cns.proxy.url"},
+		"a proxy with a password":                     {vmware(func(v *config.CNS) { v.Proxy.URL = "http://me:swordfish@proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
 		"a policy beyond badge only":                  {func(c *config.Config) { c.Notifications.PolicyCeiling = 5 }, "notifications.policyCeiling"},
 		"a heartbeat above a day":                     {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
 		"a proof of another word":                     {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},

@@ -41,7 +41,7 @@ func handlerWithoutDatabase(t testing.TB) *protocol.Handler {
 	}.Effective()
 	loaded := &config.Loaded{
 		Config: c, Keys: keys, Tokens: config.APITokens{{SHA256: sha256.Sum256([]byte(token))}},
-		PushCredentials: map[string]secret.Value{"google": secret.New(fcmtest.NewServiceAccountJSON("fuzz-project"))},
+		PushCredentials: map[string]secret.Value{config.PushCredential("google", config.FCMServiceAccountFile): secret.New(fcmtest.NewServiceAccountJSON("fuzz-project"))},
 	}
 	log := slog.New(slog.DiscardHandler)
 	x, err := tenant.New(loaded, tenant.Options{Clock: clock.RealClock{}, Logger: log})

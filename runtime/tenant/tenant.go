@@ -10,7 +10,6 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
-	"slices"
 	"strings"
 
 	"k8s.io/utils/clock"
@@ -23,7 +22,10 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
+	"github.com/ens-operator/ens-operator/runtime/push/cns"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm"
+	"github.com/ens-operator/ens-operator/runtime/push/sns"
+	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
 // Tenant is immutable and safe for concurrent use.
@@ -150,18 +152,40 @@ func (t *Tenant) verifyHost(hostPort string, loaded *config.Loaded) *tls.Config 
 func (t *Tenant) Discoverer() *autodiscover.Discoverer { return t.discoverer }
 
 func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.Provider, error) {
-	if p.APNs != nil {
+	credential := func(file string) secret.Value { return loaded.PushCredentials[config.PushCredential(p.Name, file)] }
+	switch {
+	case p.APNs != nil:
 		return apns.New(apns.Options{
-			Name: p.Name, Config: *p.APNs, Key: loaded.PushCredentials[p.Name], RootCAs: loaded.PushCAs[p.Name],
+			Name: p.Name, Config: *p.APNs, Key: credential(config.APNsKeyFile), RootCAs: loaded.PushCAs[p.Name],
 			DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
 			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
 		})
+	case p.FCM != nil:
+		return fcm.New(fcm.Options{
+			Name: p.Name, Config: *p.FCM, ServiceAccount: credential(config.FCMServiceAccountFile), RootCAs: loaded.PushCAs[p.Name],
+			DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
+			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+		})
+	case p.SNS != nil:
+		return sns.New(sns.Options{
+			Name: p.Name, Config: *p.SNS,
+			AccessKeyID: credential(config.SNSAccessKeyIDFile), SecretAccessKey: credential(config.SNSSecretAccessKeyFile),
+			WebIdentityTokenFile: loaded.WebIdentityTokens[p.Name], RootCAs: loaded.PushCAs[p.Name],
+			DialContext: o.DialContext, Clock: o.Clock,
+			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+		})
+	case p.CNS != nil:
+		return cns.New(cns.Options{
+			Name: p.Name, Config: *p.CNS,
+			Signing:       cns.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
+			Client:        cns.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
+			ProxyUsername: credential(config.ProxyUsernameFile), ProxyPassword: credential(config.ProxyPasswordFile),
+			RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock,
+			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+		})
+	default:
+		return nil, errors.New("the configuration does not say what kind of push provider it is")
 	}
-	return fcm.New(fcm.Options{
-		Name: p.Name, Config: *p.FCM, ServiceAccount: loaded.PushCredentials[p.Name], RootCAs: loaded.PushCAs[p.Name],
-		DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
-		Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
-	})
 }
 
 // Close gives the connections of all endpoints and providers back. Calls to Exchange that are under way end as usual,
@@ -233,72 +257,3 @@ func canonical(address string) (string, bool) {
 
 // Provider returns the push provider of that name, nil if there is none (any more).
 func (t *Tenant) Provider(name string) *Provider { return t.providers[name] }
-
-// SelectionError says why no single push provider serves a device.
-type SelectionError struct {
-	// Field is the field of the registration to look at.
-	Field string
-	// Problem completes the sentence.
-	Problem string
-}
-
-// Error implements error.
-func (e *SelectionError) Error() string { return e.Field + ": " + e.Problem }
-
-// ProviderFor finds the one push provider that serves a device: by platform, then app, then environment. An empty app
-// or environment matches all; an empty app only if an APNs provider serves just one. Error: *SelectionError.
-func (t *Tenant) ProviderFor(platform push.Platform, appID string, environment config.PushEnvironment) (*Provider, error) {
-	steps := []struct {
-		field string
-		serve func(config.PushProvider) bool
-	}{
-		{"platform", func(p config.PushProvider) bool { return platformOf(p) == platform }},
-		{"appId", func(p config.PushProvider) bool { return appID == "" || serves(p, appID) }},
-		{"pushEnvironment", func(p config.PushProvider) bool {
-			return environment == "" || p.APNs == nil || p.APNs.Environment == environment
-		}},
-	}
-	candidates := make([]*Provider, 0, len(t.providers))
-	for _, p := range t.providers {
-		candidates = append(candidates, p)
-	}
-	for _, step := range steps {
-		candidates = slices.DeleteFunc(candidates, func(p *Provider) bool { return !step.serve(p.PushProvider) })
-		if len(candidates) == 0 {
-			return nil, &SelectionError{step.field, "no push provider of this tenant serves it"}
-		}
-	}
-	if len(candidates) > 1 {
-		field := "appId"
-		if platform == push.IOS && (appID != "" || sameApps(candidates)) {
-			field = "pushEnvironment"
-		}
-		return nil, &SelectionError{field, "several push providers of this tenant serve the device; say which"}
-	}
-	if apple := candidates[0].APNs; apple != nil && appID == "" && len(apple.Topics) > 1 {
-		return nil, &SelectionError{"appId", "the push provider serves several apps; say which"}
-	}
-	return candidates[0], nil
-}
-
-func platformOf(p config.PushProvider) push.Platform {
-	if p.APNs != nil {
-		return push.IOS
-	}
-	return push.Android
-}
-
-// sameApps reports whether the APNs providers serve the same apps, so that naming one would not tell them apart.
-func sameApps(candidates []*Provider) bool {
-	apps := slices.Sorted(slices.Values(candidates[0].APNs.Topics))
-	return !slices.ContainsFunc(candidates, func(p *Provider) bool {
-		return !slices.Equal(apps, slices.Sorted(slices.Values(p.APNs.Topics)))
-	})
-}
-
-func serves(p config.PushProvider, appID string) bool {
-	if p.APNs != nil {
-		return slices.Contains(p.APNs.Topics, appID)
-	}
-	return len(p.FCM.AppIDs) == 0 || slices.Contains(p.FCM.AppIDs, appID)
-}

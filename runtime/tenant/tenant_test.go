@@ -5,13 +5,16 @@ import (
 	"log/slog"
 	"strings"
 	"testing"
+	"time"
 
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
+	"github.com/ens-operator/ens-operator/runtime/push/cns/cnstest"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm/fcmtest"
+	"github.com/ens-operator/ens-operator/runtime/push/sns/snstest"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
 )
@@ -32,11 +35,9 @@ func load(t *testing.T, endpoints map[string]string, providers ...config.PushPro
 		})
 	}
 	for _, provider := range providers {
-		credential := apnstest.NewKey().P8
-		if provider.FCM != nil {
-			credential = fcmtest.NewServiceAccountJSON(provider.FCM.ProjectID)
+		for file, content := range credentialsOf(provider) {
+			loaded.PushCredentials[config.PushCredential(provider.Name, file)] = secret.New(content)
 		}
-		loaded.PushCredentials[provider.Name] = secret.New(credential)
 	}
 	loaded.Config.PushProviders = providers
 	loaded.Config = loaded.Config.Effective()
@@ -49,6 +50,24 @@ func load(t *testing.T, endpoints map[string]string, providers ...config.PushPro
 		})
 	}
 	return made, err
+}
+
+// credentialsOf are the files of a provider.
+func credentialsOf(p config.PushProvider) map[string][]byte {
+	switch {
+	case p.APNs != nil:
+		return map[string][]byte{config.APNsKeyFile: apnstest.NewKey().P8}
+	case p.FCM != nil:
+		return map[string][]byte{config.FCMServiceAccountFile: fcmtest.NewServiceAccountJSON(p.FCM.ProjectID)}
+	case p.CNS != nil:
+		return map[string][]byte{
+			config.CNSSigningFile:         cnstest.NewAuthority().PFX("CN", "s3cret", time.Now().Add(time.Hour)),
+			config.CNSSigningPasswordFile: []byte("s3cret"),
+		}
+	default:
+		key := snstest.NewAccessKey()
+		return map[string][]byte{config.SNSAccessKeyIDFile: []byte(key.ID), config.SNSSecretAccessKeyFile: []byte(key.Secret)}
+	}
 }
 
 func mustLoad(t *testing.T, endpoints map[string]string, providers ...config.PushProvider) *tenant.Tenant {
@@ -69,6 +88,16 @@ func apple(name string, environment config.PushEnvironment, topics ...string) co
 
 func google(name string, appIDs ...string) config.PushProvider {
 	return config.PushProvider{Name: name, FCM: &config.FCM{ProjectID: "project-" + name, AppIDs: appIDs}}
+}
+
+func amazon(name, platform string, appIDs ...string) config.PushProvider {
+	return config.PushProvider{Name: name, SNS: &config.SNS{
+		ApplicationARN: "arn:aws:sns:eu-central-1:123456789012:app/" + platform + "/" + name, AppIDs: appIDs,
+	}}
+}
+
+func vmware(name string, c config.CNS) config.PushProvider {
+	return config.PushProvider{Name: name, CNS: &c}
 }
 
 func TestEndpointAtComparesAddresses(t *testing.T) {
@@ -192,6 +221,24 @@ func TestProviderForFindsTheOneThatServesTheDevice(t *testing.T) {
 		"one provider of several apps on Android, none said": {
 			[]config.PushProvider{google("g", boxer, tunnel)}, push.Android, "", "", "g", "",
 		},
+		"Amazon for an iPhone":           {[]config.PushProvider{amazon("s", "APNS"), amazon("g", "GCM")}, push.IOS, boxer, production, "s", ""},
+		"Amazon for an Android phone":    {[]config.PushProvider{amazon("s", "APNS"), amazon("g", "GCM")}, push.Android, boxer, "", "g", ""},
+		"Amazon for another app":         {[]config.PushProvider{amazon("s", "APNS", boxer)}, push.IOS, tunnel, "", "", "appId"},
+		"Amazon for another environment": {[]config.PushProvider{amazon("s", "APNS_SANDBOX")}, push.IOS, boxer, production, "", "pushEnvironment"},
+		"Amazon and Apple told apart by the environment": {
+			[]config.PushProvider{apple("a", production, boxer), amazon("s", "APNS_SANDBOX")}, push.IOS, boxer, sandbox, "s", "",
+		},
+		"Amazon and Apple, nothing said": {
+			[]config.PushProvider{apple("a", production, boxer), amazon("s", "APNS_SANDBOX")}, push.IOS, "", "", "", "appId",
+		},
+		"VMware for an iPhone": {
+			[]config.PushProvider{vmware("v", config.CNS{}), vmware("w", config.CNS{Platform: config.CNSPlatformAndroid})}, push.IOS, boxer, production, "v", "",
+		},
+		"VMware for an Android phone": {
+			[]config.PushProvider{vmware("v", config.CNS{}), vmware("w", config.CNS{Platform: config.CNSPlatformAndroid})}, push.Android, boxer, "", "w", "",
+		},
+		"VMware for another environment": {[]config.PushProvider{vmware("v", config.CNS{})}, push.IOS, boxer, sandbox, "", "pushEnvironment"},
+		"VMware for another app":         {[]config.PushProvider{vmware("v", config.CNS{AppIDs: []string{boxer}})}, push.IOS, tunnel, "", "", "appId"},
 		"two that serve the same app on Android": {
 			[]config.PushProvider{google("g", boxer), google("h")}, push.Android, boxer, "", "", "appId",
 		},

@@ -28,6 +28,10 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.CertificateStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("CertManagerTLS"):
 		return &apiv1alpha1.CertManagerTLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CNSMutualTLS"):
+		return &apiv1alpha1.CNSMutualTLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("CNSProvider"):
+		return &apiv1alpha1.CNSProviderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ConfigMapKeyReference"):
 		return &apiv1alpha1.ConfigMapKeyReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("DatabaseStatus"):
@@ -54,12 +58,18 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EwsEndpointStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("FCMProvider"):
 		return &apiv1alpha1.FCMProviderApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ForwardProxy"):
+		return &apiv1alpha1.ForwardProxyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerReference"):
 		return &apiv1alpha1.IssuerReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PinnedCertificates"):
 		return &apiv1alpha1.PinnedCertificatesApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("PKCS12Certificate"):
+		return &apiv1alpha1.PKCS12CertificateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PodTemplate"):
 		return &apiv1alpha1.PodTemplateApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ProxyCredentials"):
+		return &apiv1alpha1.ProxyCredentialsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PushCredential"):
 		return &apiv1alpha1.PushCredentialApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PushLimits"):
@@ -76,6 +86,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecureEmailGateway"):
 		return &apiv1alpha1.SecureEmailGatewayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SNSAccessKey"):
+		return &apiv1alpha1.SNSAccessKeyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SNSCredentials"):
+		return &apiv1alpha1.SNSCredentialsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SNSProvider"):
+		return &apiv1alpha1.SNSProviderApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("SNSWebIdentity"):
+		return &apiv1alpha1.SNSWebIdentityApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantAutodiscover"):
 		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):

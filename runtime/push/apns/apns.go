@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"math/rand/v2"
 	"net"
 	"net/http"
 	"net/url"
@@ -28,6 +27,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
@@ -37,8 +37,6 @@ const (
 	// maxAttempts bounds the requests of one push, so that a sick Apple does not hold the tenant's workers: what is
 	// still undelivered is tried again from the journal.
 	maxAttempts = 4
-	// pause is the mean wait before the second attempt; it doubles for each further one.
-	pause = 200 * time.Millisecond
 	// deviceTokenMin and Max are the lengths in hex digits: Apple's tokens have 32 bytes today and may have up to 100.
 	deviceTokenMin = 64
 	deviceTokenMax = 200
@@ -195,7 +193,7 @@ func (p *Provider) accepts(d push.Device, n push.Notification) (string, error) {
 		return "", p.refuse(push.Rejected, "BadgeWithoutCount")
 	case !slices.Contains(p.topics, topic):
 		return "", p.refuse(push.Misconfigured, "TopicNotServed")
-	case !isDeviceToken(d.Token):
+	case !IsDeviceToken(d.Token):
 		return "", p.refuse(push.DeadToken, "MalformedDeviceToken")
 	}
 	return topic, nil
@@ -205,8 +203,8 @@ func (p *Provider) refuse(outcome push.Outcome, reason string) error {
 	return &push.Error{Provider: p.name, Outcome: outcome, Reason: reason}
 }
 
-// isDeviceToken reports whether token can stand in a request's path.
-func isDeviceToken(token string) bool {
+// IsDeviceToken reports whether token has the form of Apple's, so that it can stand in a request's path.
+func IsDeviceToken(token string) bool {
 	if len(token) < deviceTokenMin || len(token) > deviceTokenMax || len(token)%2 != 0 {
 		return false
 	}
@@ -218,7 +216,7 @@ func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Noti
 	limit := push.MaxPayload
 	renewed := false
 	for made := 1; ; made++ {
-		request, err := compose(n, token, topic, p.clock.Now(), limit)
+		request, err := Compose(n, token, topic, p.clock.Now(), limit)
 		if err != nil {
 			return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
 		}
@@ -241,7 +239,7 @@ func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Noti
 			}
 			renewed = true
 		case reconnect:
-			if !waitToRetry(ctx, made, refusal.RetryAfter) {
+			if !outbound.WaitToRetry(ctx, made, refusal.RetryAfter) {
 				return refusal
 			}
 		default:
@@ -310,25 +308,6 @@ func (p *Provider) markServed(topic string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.served[topic] = true
-}
-
-// waitToRetry waits before the next attempt, at least for as long as the server asked. It reports false if the push
-// would not have the time.
-func waitToRetry(ctx context.Context, made int, asked time.Duration) bool {
-	mean := pause << (made - 1)
-	// Half to one and a half of the mean, so that pushes that failed together do not come back together.
-	wait := max(mean/2+rand.N(mean), asked)
-	if deadline, ok := ctx.Deadline(); ok && time.Until(deadline) <= wait {
-		return false
-	}
-	timer := time.NewTimer(wait)
-	defer timer.Stop()
-	select {
-	case <-timer.C:
-		return true
-	case <-ctx.Done():
-		return false
-	}
 }
 
 // Close implements push.Provider.

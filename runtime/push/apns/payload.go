@@ -46,7 +46,7 @@ type alert struct {
 	Body     string `json:"body,omitempty"`
 }
 
-// compose returns the push for n to a device, its payload at most limit bytes long.
+// Compose returns the push for n to a device, its payload at most limit bytes long.
 //
 // Push type and priority follow Apple's "Sending notification requests to APNs": `alert` is for everything that the
 // system shows or plays, a badge alone included, and only `alert` may have priority 10 (at once). A badge takes
@@ -55,7 +55,7 @@ type alert struct {
 //
 // Apple keeps only one notification per device and app for a phone that is off. So a badge is not stored at all
 // (expiration 0): it would drive out the mail that waits there, and the next badge repairs it.
-func compose(n push.Notification, token, topic string, now time.Time, limit int) (*apns2.Notification, error) {
+func Compose(n push.Notification, token, topic string, now time.Time, limit int) (*apns2.Notification, error) {
 	fitted, err := push.Fit(n, limit, func(n push.Notification) (int, error) {
 		encoded, err := json.Marshal(payloadOf(n))
 		return len(encoded), err

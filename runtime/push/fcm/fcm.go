@@ -9,6 +9,7 @@ package fcm
 
 import (
 	"context"
+	"crypto/tls"
 	"crypto/x509"
 	"errors"
 	"fmt"
@@ -29,6 +30,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
@@ -37,8 +39,8 @@ const (
 	apiVersion           = "/v1"
 	defaultTimeout       = 20 * time.Second
 	defaultMaxConcurrent = 256
-	// maxToken is the longest registration token that registerdevicev2 accepts.
-	maxToken = 4096
+	// MaxToken is the longest registration token that registerdevicev2 accepts, in bytes.
+	MaxToken = 4096
 	// logins is how often a push may present an access token: once more after one that Google no longer accepts.
 	logins = 2
 )
@@ -102,7 +104,7 @@ func New(o Options) (*Provider, error) {
 		o.Logger.Warn("the FCM service account belongs to another project than the one that is configured; pushes need a role there",
 			"provider", o.Name)
 	}
-	base := newBase(o.RootCAs, o.DialContext)
+	base := outbound.NewTransport(o.DialContext, &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12})
 	lifetime, end := context.WithCancelCause(context.Background())
 	client, err := newMessaging(o, base)
 	if err != nil {
@@ -114,7 +116,7 @@ func New(o Options) (*Provider, error) {
 		slots: semaphore.NewWeighted(int64(o.MaxConcurrent)),
 		tokens: &tokens{
 			account: who, url: o.Config.TokenURL, clock: o.Clock, lifetime: lifetime,
-			client: &http.Client{Transport: base, CheckRedirect: keepRedirect},
+			client: &http.Client{Transport: base, CheckRedirect: outbound.KeepRedirect},
 		},
 		lifetime: lifetime, end: end,
 	}, nil
@@ -149,8 +151,8 @@ func newMessaging(o Options, base http.RoundTripper) (*messaging.Client, error) 
 	ctx := context.Background()
 	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: o.Config.ProjectID},
 		option.WithHTTPClient(&http.Client{
-			Transport:     &transport{base: base, patience: min(answerTimeout, o.Timeout/2)},
-			CheckRedirect: keepRedirect,
+			Transport:     &transport{base: base, patience: min(outbound.AnswerTimeout, o.Timeout/2)},
+			CheckRedirect: outbound.KeepRedirect,
 		}),
 		option.WithEndpoint(strings.TrimSuffix(o.Config.URL, "/")+apiVersion))
 	if err != nil {
@@ -158,9 +160,6 @@ func newMessaging(o Options, base http.RoundTripper) (*messaging.Client, error) 
 	}
 	return app.Messaging(ctx)
 }
-
-// keepRedirect makes a redirect the answer: a credential never follows one.
-func keepRedirect(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }
 
 // check validates the configuration.
 func check(c config.FCM) error {
@@ -187,7 +186,7 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	if reason, outcome := p.objection(d, n); reason != "" {
 		return &push.Error{Provider: p.name, Outcome: outcome, Reason: reason}
 	}
-	message, err := compose(n, d.Token)
+	message, err := Compose(n, d.Token)
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
 	}
@@ -222,7 +221,7 @@ func (p *Provider) objection(d push.Device, n push.Notification) (string, push.O
 		return "BadgeWithoutCount", push.Rejected
 	case len(p.appIDs) > 0 && d.AppID != "" && !slices.Contains(p.appIDs, d.AppID):
 		return "AppNotServed", push.Misconfigured
-	case d.Token == "" || len(d.Token) > maxToken:
+	case d.Token == "" || len(d.Token) > MaxToken:
 		return "MalformedRegistrationToken", push.DeadToken
 	default:
 		return "", 0

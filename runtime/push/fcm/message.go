@@ -31,12 +31,12 @@ const (
 	collapseResubscribe = "ens-resubscribe"
 )
 
-// compose returns the message for n to a device, its data at most push.MaxPayload bytes long, counted as keys and
+// Compose returns the message for n to a device, its data at most push.MaxPayload bytes long, counted as keys and
 // values.
 //
 // A message has no notification part, so the app draws what the phone shows. High priority, which wakes a sleeping
 // phone, is for what is shown at once: Google demotes apps that use it for anything else.
-func compose(n push.Notification, token string) (*messaging.Message, error) {
+func Compose(n push.Notification, token string) (*messaging.Message, error) {
 	fitted, err := push.Fit(n, push.MaxPayload, func(n push.Notification) (int, error) {
 		data, err := dataOf(n)
 		size := 0

@@ -3,13 +3,10 @@ package fcm
 import (
 	"bytes"
 	"context"
-	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
-	"net"
 	"net/http"
 	"strings"
 	"time"
@@ -18,18 +15,8 @@ import (
 )
 
 const (
-	// answerTimeout is how long Google may take at most to answer one request.
-	answerTimeout = 8 * time.Second
 	// maxAnswer is far above Google's answers, which are below 2 KB.
-	maxAnswer        = 64 << 10
-	maxAnswerHeaders = 64 << 10
-	dialTimeout      = 10 * time.Second
-	handshakeTimeout = 5 * time.Second
-	// idlePing is how often an idle connection is probed, pingTimeout how long the answer may take.
-	idlePing    = 30 * time.Second
-	pingTimeout = 10 * time.Second
-	idleTimeout = 5 * time.Minute
-	maxIdle     = 4
+	maxAnswer = 64 << 10
 
 	fcmErrorType   = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 	badRequestType = "type.googleapis.com/google.rpc.BadRequest"
@@ -71,28 +58,6 @@ type transport struct {
 	base http.RoundTripper
 	// patience is how long an answer may take. It leaves time for another try.
 	patience time.Duration
-}
-
-// newBase returns the transport that makes the connections.
-func newBase(roots *x509.CertPool, dial func(ctx context.Context, network, address string) (net.Conn, error)) *http.Transport {
-	if dial == nil {
-		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
-	}
-	protocols := new(http.Protocols)
-	protocols.SetHTTP1(true)
-	protocols.SetHTTP2(true)
-	return &http.Transport{
-		// No Proxy: the environment has no say in where notifications go.
-		DialContext:            dial,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
-		TLSHandshakeTimeout:    handshakeTimeout,
-		Protocols:              protocols,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: idlePing, PingTimeout: pingTimeout, WriteByteTimeout: answerTimeout},
-		IdleConnTimeout:        idleTimeout,
-		MaxIdleConns:           maxIdle,
-		MaxResponseHeaderBytes: maxAnswerHeaders,
-		DisableCompression:     true,
-	}
 }
 
 // RoundTrip implements http.RoundTripper. The answer's body is in memory.

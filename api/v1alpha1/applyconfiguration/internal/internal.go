@@ -66,6 +66,47 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: notAfter
       type:
         namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CNSMutualTLS
+  map:
+    fields:
+    - name: certificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CNSPlatform
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CNSProvider
+  map:
+    fields:
+    - name: appIDs
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.AppID
+          elementRelationship: associative
+    - name: environment
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APNsEnvironment
+    - name: mutualTLS
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSMutualTLS
+    - name: platform
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSPlatform
+    - name: proxy
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
+    - name: publicKeySHA256
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
+          elementRelationship: associative
+    - name: signingCertificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
+    - name: url
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.CallbackURL
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.CertManagerTLS
@@ -393,6 +434,15 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
+  map:
+    fields:
+    - name: credentials
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyCredentials
+    - name: url
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyURL
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
@@ -413,6 +463,15 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
+  map:
+    fields:
+    - name: passwordSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+    - name: pfxSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PinnedCertificates
   map:
     fields:
@@ -422,6 +481,8 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
           elementRelationship: associative
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.PlatformApplicationARN
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PodTemplate
   map:
     fields:
@@ -458,12 +519,26 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: io.k8s.api.core.v1.Toleration
           elementRelationship: atomic
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyCredentials
+  map:
+    fields:
+    - name: passwordSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+    - name: usernameSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyURL
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PushCredential
   map:
     fields:
     - name: identity
       type:
         scalar: string
+    - name: notAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
     - name: publicKeySHA256
       type:
         scalar: string
@@ -511,12 +586,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: caBundle
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateBundle
+    - name: cns
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSProvider
     - name: fcm
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.FCMProvider
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PushLimits
+    - name: sns
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSProvider
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PushProviderStatus
   map:
     fields:
@@ -548,6 +629,51 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: requests
       type:
         namedType: io.k8s.api.core.v1.ResourceList
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SNSAccessKey
+  map:
+    fields:
+    - name: accessKeyIDSecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+    - name: secretAccessKeySecretRef
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SNSCredentials
+  map:
+    fields:
+    - name: accessKey
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSAccessKey
+    - name: webIdentity
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSWebIdentity
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SNSProvider
+  map:
+    fields:
+    - name: appIDs
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.AppID
+          elementRelationship: associative
+    - name: credentials
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSCredentials
+    - name: platformApplicationARN
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PlatformApplicationARN
+    - name: stsURL
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
+    - name: url
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.SNSWebIdentity
+  map:
+    fields:
+    - name: roleARN
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.SecretKeyReference
   map:
     fields:

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/hex"
 	"encoding/json"
+	"errors"
 	"net/http"
 	"strconv"
 	"strings"
@@ -173,4 +174,18 @@ func checkPushType(n *Notification) *refusal {
 		return badRequest("PayloadEmpty", "the badge is negative")
 	}
 	return nil
+}
+
+// Judge reads a push as Apple's server does that somebody else passes on, and returns it, or why Apple would refuse it.
+// Header holds the header fields by their lower-case names.
+func Judge(header map[string]string, payload []byte) (Notification, error) {
+	passed := &received{body: payload, size: len(payload)}
+	for name, value := range header {
+		passed.fields = append(passed.fields, hpack.HeaderField{Name: name, Value: value})
+	}
+	n, refused := passed.notification()
+	if refused != nil {
+		return Notification{}, errors.New(refused.reason + ": " + refused.why)
+	}
+	return n, nil
 }

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"encoding/json"
+	"errors"
 	"regexp"
 	"strconv"
 	"strings"
@@ -158,4 +159,14 @@ func (s *Server) Messages(token string) []Message { return s.received.List(token
 // Wait returns like Messages as soon as the phone was sent n in all, or when ctx ends.
 func (s *Server) Wait(ctx context.Context, token string, n int) ([]Message, error) {
 	return s.received.Wait(ctx, token, n)
+}
+
+// Judge reads the body of messages:send as Google does when somebody else passes it on, and returns the message, or why
+// Google would refuse it.
+func Judge(body []byte) (Message, error) {
+	sent, wrong := readMessage(body)
+	if wrong != nil {
+		return Message{}, errors.New(wrong.field + ": " + wrong.why)
+	}
+	return asMessage(sent, ""), nil
 }

@@ -4,16 +4,23 @@
 
 package v1alpha1
 
+import (
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // PushCredentialApplyConfiguration represents a declarative configuration of the PushCredential type for use
 // with apply.
 //
 // PushCredential identifies a credential without revealing it.
 type PushCredentialApplyConfiguration struct {
-	// identity is whom the provider knows the credential by: the key id, or the service account's address.
+	// identity is whom the provider knows the credential by: the key id, the service account's address, the role, or the
+	// name in the certificate that signs.
 	Identity *string `json:"identity,omitempty"`
 	// publicKeySHA256 is the fingerprint of the public half of the key (SHA-256 of its SubjectPublicKeyInfo). It
 	// changes when another key arrives.
 	PublicKeySHA256 *string `json:"publicKeySHA256,omitempty"`
+	// notAfter is when the credential expires: of several certificates the first.
+	NotAfter *v1.Time `json:"notAfter,omitempty"`
 }
 
 // PushCredentialApplyConfiguration constructs a declarative configuration of the PushCredential type for use with
@@ -35,5 +42,13 @@ func (b *PushCredentialApplyConfiguration) WithIdentity(value string) *PushCrede
 // If called multiple times, the PublicKeySHA256 field is set to the value of the last call.
 func (b *PushCredentialApplyConfiguration) WithPublicKeySHA256(value string) *PushCredentialApplyConfiguration {
 	b.PublicKeySHA256 = &value
+	return b
+}
+
+// WithNotAfter sets the NotAfter field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NotAfter field is set to the value of the last call.
+func (b *PushCredentialApplyConfiguration) WithNotAfter(value v1.Time) *PushCredentialApplyConfiguration {
+	b.NotAfter = &value
 	return b
 }

@@ -7,12 +7,17 @@ package v1alpha1
 // PushProviderSpecApplyConfiguration represents a declarative configuration of the PushProviderSpec type for use
 // with apply.
 //
-// PushProviderSpec is one way to the phones: exactly one of apns and fcm. Which of the two cannot change.
+// PushProviderSpec is one way to the phones: exactly one of apns, fcm, sns and cns. Which of them cannot change.
 type PushProviderSpecApplyConfiguration struct {
 	// apns is the Apple Push Notification service.
 	APNs *APNsProviderApplyConfiguration `json:"apns,omitempty"`
 	// fcm is Firebase Cloud Messaging.
 	FCM *FCMProviderApplyConfiguration `json:"fcm,omitempty"`
+	// sns is the Simple Notification Service of Amazon, which passes notifications on to Apple or Google.
+	SNS *SNSProviderApplyConfiguration `json:"sns,omitempty"`
+	// cns is the Cloud Notification Service of VMware, which passes notifications on to Apple or Google. It is
+	// experimental: the service is not described in public.
+	CNS *CNSProviderApplyConfiguration `json:"cns,omitempty"`
 	// caBundle replaces the system's certificate authorities, for a network that inspects TLS.
 	CABundle *CertificateBundleApplyConfiguration `json:"caBundle,omitempty"`
 	// limits bound what is asked of the provider.
@@ -38,6 +43,22 @@ func (b *PushProviderSpecApplyConfiguration) WithAPNs(value *APNsProviderApplyCo
 // If called multiple times, the FCM field is set to the value of the last call.
 func (b *PushProviderSpecApplyConfiguration) WithFCM(value *FCMProviderApplyConfiguration) *PushProviderSpecApplyConfiguration {
 	b.FCM = value
+	return b
+}
+
+// WithSNS sets the SNS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the SNS field is set to the value of the last call.
+func (b *PushProviderSpecApplyConfiguration) WithSNS(value *SNSProviderApplyConfiguration) *PushProviderSpecApplyConfiguration {
+	b.SNS = value
+	return b
+}
+
+// WithCNS sets the CNS field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CNS field is set to the value of the last call.
+func (b *PushProviderSpecApplyConfiguration) WithCNS(value *CNSProviderApplyConfiguration) *PushProviderSpecApplyConfiguration {
+	b.CNS = value
 	return b
 }
 

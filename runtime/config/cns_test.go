@@ -1,0 +1,59 @@
+package config_test
+
+import (
+	"maps"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/ens-operator/ens-operator/runtime/config"
+)
+
+func TestLoadReadsTheFilesThatVMwareNeedsAndNoOthers(t *testing.T) {
+	t.Parallel()
+	signing := []string{"signing.pfx", "signing-password"}
+	all := []string{"signing.pfx", "signing-password", "client.pfx", "client-password", "proxy-username", "proxy-password"}
+	tests := map[string]struct {
+		change func(*config.CNS)
+		want   []string
+	}{
+		"all":                   {func(*config.CNS) {}, all},
+		"the signature alone":   {func(v *config.CNS) { v.ClientCertificate, v.Proxy = "", nil }, signing},
+		"one for both purposes": {func(v *config.CNS) { v.ClientCertificate, v.Proxy = config.CNSClientSigning, nil }, signing},
+		"an anonymous proxy":    {func(v *config.CNS) { v.ClientCertificate, v.Proxy.Authenticate = "", false }, signing},
+	}
+	for name, test := range tests {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := sample()
+			vmware(test.change)(&c)
+			set := sampleFiles(t).with(config.FileName, render(t, c))
+			for _, file := range test.want {
+				set = set.with(filepath.Join(config.PushFolder, "google", file), []byte("of "+file))
+			}
+			loaded, err := config.Load(set.write(t, t.TempDir()))
+			if err != nil {
+				t.Fatal(err)
+			}
+			var got []string
+			for key, value := range loaded.PushCredentials {
+				if file, found := strings.CutPrefix(key, "google/"); found {
+					got = append(got, file)
+					if value.RevealString() != "of "+file {
+						t.Errorf("%s has another's content", file)
+					}
+				}
+			}
+			slices.Sort(got)
+			if want := slices.Sorted(slices.Values(test.want)); !slices.Equal(got, want) {
+				t.Errorf("got %q, want %q", got, want)
+			}
+			missing := maps.Clone(set)
+			delete(missing, filepath.Join(config.PushFolder, "google", "signing.pfx"))
+			if _, err := config.Load(missing.write(t, t.TempDir())); err == nil || !strings.Contains(err.Error(), "want the certificate that signs") {
+				t.Errorf("without the certificate: %v", err)
+			}
+		})
+	}
+}

@@ -1,0 +1,88 @@
+package cnstest
+
+import (
+	"crypto"
+	"crypto/ecdsa"
+	"crypto/elliptic"
+	"crypto/rand"
+	"crypto/rsa"
+	"crypto/x509"
+	"crypto/x509/pkix"
+	"math/big"
+	"time"
+
+	"software.sslmate.com/src/go-pkcs12"
+)
+
+const (
+	keyBits  = 2048
+	validity = 30 * 24 * time.Hour
+)
+
+// Authority issues certificates.
+type Authority struct {
+	certificate *x509.Certificate
+	key         *ecdsa.PrivateKey
+	pool        *x509.CertPool
+}
+
+// NewAuthority makes an authority. No server trusts it but the one it was made by.
+func NewAuthority() *Authority {
+	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
+	if err != nil {
+		panic("cnstest: " + err.Error())
+	}
+	template := &x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: "AW Cloud Notification Authority"},
+		NotBefore: time.Now().Add(-time.Hour), NotAfter: time.Now().Add(validity),
+		IsCA: true, BasicConstraintsValid: true, KeyUsage: x509.KeyUsageCertSign,
+	}
+	certificate := sign(template, template, key.Public(), key)
+	a := &Authority{certificate: certificate, key: key, pool: x509.NewCertPool()}
+	a.pool.AddCert(certificate)
+	return a
+}
+
+// PFX issues a certificate with an RSA key, as a PKCS#12 file with the chain.
+func (a *Authority) PFX(commonName, password string, notAfter time.Time) []byte {
+	key, err := rsa.GenerateKey(rand.Reader, keyBits)
+	if err != nil {
+		panic("cnstest: " + err.Error())
+	}
+	return a.PFXFor(key, commonName, password, notAfter)
+}
+
+// PFXFor is PFX for a key that is given.
+func (a *Authority) PFXFor(key crypto.Signer, commonName, password string, notAfter time.Time) []byte {
+	certificate := sign(&x509.Certificate{
+		SerialNumber: serial(), Subject: pkix.Name{CommonName: commonName},
+		NotBefore: notAfter.Add(-validity), NotAfter: notAfter,
+		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
+	}, a.certificate, key.Public(), a.key)
+	file, err := pkcs12.Modern2023.Encode(key, certificate, []*x509.Certificate{a.certificate}, password)
+	if err != nil {
+		panic("cnstest: " + err.Error())
+	}
+	return file
+}
+
+func sign(template, parent *x509.Certificate, public any, key *ecdsa.PrivateKey) *x509.Certificate {
+	der, err := x509.CreateCertificate(rand.Reader, template, parent, public, key)
+	if err != nil {
+		panic("cnstest: " + err.Error())
+	}
+	certificate, err := x509.ParseCertificate(der)
+	if err != nil {
+		panic("cnstest: " + err.Error())
+	}
+	return certificate
+}
+
+func serial() *big.Int {
+	const bits = 64
+	number, err := rand.Int(rand.Reader, new(big.Int).Lsh(big.NewInt(1), bits))
+	if err != nil {
+		panic("cnstest: " + err.Error())
+	}
+	return number
+}
