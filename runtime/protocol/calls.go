@@ -228,8 +228,15 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 		h.log.DebugContext(ctx, "Exchange version sent by boxer", "version", *request.ExchangeVersion)
 	}
 	secret := h.deviceSecret(ctx, hash, request, &checked.Device)
-	if !h.limits.mayDecrypt(hash) {
+	done, ok := h.limits.decrypting(hash)
+	if !ok {
 		return reply{status: http.StatusTooManyRequests, code: Failed, err: errTooMany, retryAfter: time.Minute}
+	}
+	defer done(false) // where it did not come to that
+	checked.Decrypted = func(ok bool) {
+		if done(!ok) {
+			h.replaceKey(ctx, hash)
+		}
 	}
 	result, err := h.registration.Register(ctx, t, checked)
 	if err != nil {
@@ -254,9 +261,6 @@ func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error
 	case errors.Is(err, registration.ErrUnknownUser):
 		return reply{status: http.StatusNotFound, code: NoRecordExists, err: registration.ErrUnknownUser}
 	case errors.Is(err, credential.ErrUndecryptable):
-		if h.limits.undecryptable(hash) {
-			h.replaceKey(ctx, hash)
-		}
 		return reply{status: http.StatusBadRequest, code: InvalidDecryptedPayload, err: credential.ErrUndecryptable}
 	case errors.Is(err, registration.ErrWrongKey):
 		return reply{status: http.StatusBadRequest, code: InvalidDecryptedPayload, err: registration.ErrWrongKey}

@@ -35,6 +35,8 @@ type limits struct {
 
 type userLimits struct {
 	calls, undecryptable *rate.Limiter
+	// decrypting counts the tries that are under way.
+	decrypting int
 }
 
 func newLimits(c clock.PassiveClock) *limits {
@@ -62,21 +64,31 @@ func (l *limits) user(hash [sha256.Size]byte, c config.Limits) time.Duration {
 	return l.take(&l.of(hash).calls, perMinute(c.UserRequestsPerMinute), int(c.UserRequestsPerMinute))
 }
 
-// mayDecrypt says whether a user's failed decryptions leave room for another try.
-func (l *limits) mayDecrypt(hash [sha256.Size]byte) bool {
+// decrypting takes up one try at a user's payload. ok is false if failed decryptions leave no room for it, those under way
+// counted in. done ends the try, once; it reports whether it was the last failure that is allowed for now.
+func (l *limits) decrypting(hash [sha256.Size]byte) (done func(failed bool) (last bool), ok bool) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	limiter := l.of(hash).undecryptable
-	return limiter == nil || limiter.TokensAt(l.clock.Now()) >= 1
-}
-
-// undecryptable takes note of a failed decryption, and reports whether it was the last that is allowed for now.
-func (l *limits) undecryptable(hash [sha256.Size]byte) bool {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	limiter := &l.of(hash).undecryptable
-	l.take(limiter, perMinute(undecryptablePerMinute), undecryptablePerMinute)
-	return (*limiter).TokensAt(l.clock.Now()) < 1
+	u := l.of(hash)
+	if u.undecryptable == nil {
+		u.undecryptable = rate.NewLimiter(perMinute(undecryptablePerMinute), undecryptablePerMinute)
+	}
+	if u.undecryptable.TokensAt(l.clock.Now()) < float64(u.decrypting+1) {
+		return nil, false
+	}
+	u.decrypting++
+	ended := false
+	return func(failed bool) bool {
+		l.mu.Lock()
+		defer l.mu.Unlock()
+		if ended {
+			return false
+		}
+		ended = true
+		u.decrypting--
+		now := l.clock.Now()
+		return failed && u.undecryptable.AllowN(now, 1) && u.undecryptable.TokensAt(now) < 1
+	}, true
 }
 
 func perMinute(n int32) rate.Limit { return rate.Limit(float64(n) / time.Minute.Seconds()) }

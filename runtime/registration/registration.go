@@ -51,6 +51,8 @@ type Request struct {
 	Force bool
 	// ActivityID is sent to Exchange.
 	ActivityID string
+	// Decrypted is told, before Exchange is asked, whether the payload could be decrypted.
+	Decrypted func(ok bool)
 }
 
 // Result is a successful registration.
@@ -97,6 +99,7 @@ func (s *Service) Register(ctx context.Context, t *tenant.Tenant, r Request) (Re
 		return Result{}, err
 	}
 	opened, err := open(t, user, r)
+	r.Decrypted(!errors.Is(err, credential.ErrUndecryptable))
 	if err != nil {
 		return Result{}, err
 	}

@@ -241,6 +241,41 @@ func TestGuessingAtAPayloadIsSlowedDown(t *testing.T) {
 	}
 }
 
+func TestGuessingAtAPayloadManyTimesAtOnceIsSlowedDownToo(t *testing.T) {
+	t.Parallel()
+	x := runtimetest.New(t, runtimetest.Options{})
+	x.Start(t)
+	phone := x.Phone(alice, push.IOS)
+	if _, err := phone.PublicKey(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	phone.Extra = map[string]any{"credentials": strings.Repeat("A", 342) + "=="}
+	const calls = 40 // fewer than a user may make in a minute
+	answers := make(chan boxertest.Answer, calls)
+	for range calls {
+		guesser := *phone
+		go func() {
+			answer, err := guesser.Register(t.Context())
+			if err != nil {
+				t.Error(err)
+			}
+			answers <- answer
+		}()
+	}
+	decrypted := 0
+	for range calls {
+		switch answer := <-answers; {
+		case answer.Code == 34:
+			decrypted++
+		case answer.Status != http.StatusTooManyRequests || answer.RetryAfter == "":
+			t.Errorf("answered %d/%d", answer.Status, answer.Code)
+		}
+	}
+	if decrypted > 5 {
+		t.Errorf("%d payloads were tried, want 5 at most", decrypted)
+	}
+}
+
 func TestAnExchangeWithAnotherCertificateGetsNoCredential(t *testing.T) {
 	t.Parallel()
 	x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) {
