@@ -1,4 +1,4 @@
-// Package pfx opens PKCS#12 files (.pfx, .p12) of administrators: one private key, its certificate and the chain. The
+// Package pfx opens PKCS#12 files (.pfx, .p12) of administrators and devices: one private key, its certificate and the chain. The
 // files are foreign bytes, and what opening one costs is bounded before it is paid.
 package pfx
 
