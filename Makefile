@@ -50,7 +50,7 @@ demo: ## Show the whole story on this machine: mail arrives, the phones show it.
 ##@ Check
 
 .PHONY: env
-env: ## Get what tests and the demo run against: Postgres, kube-apiserver, etcd.
+env: ## Get what tests and the demo run against: Postgres, kube-apiserver, etcd, openssl.
 	go run ./hack/testenv/prepare
 
 .PHONY: test

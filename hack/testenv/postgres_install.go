@@ -50,11 +50,17 @@ func installPostgres(ctx context.Context, places PostgresPlaces, progress io.Wri
 		return err
 	}
 	defer func() { err = errors.Join(err, restorePolicy()) }()
-	if err := runApt(ctx, apt, "update"); err != nil {
+	install := func(arguments ...string) error {
+		if err := runApt(ctx, apt, arguments...); err != nil {
+			return fmt.Errorf("%w\n%w", err, errCannotInstall)
+		}
+		return nil
+	}
+	if err := install("update"); err != nil {
 		return err
 	}
 	// postgresql-common first: it brings the file that says whether the server's package makes a server.
-	if err := runApt(ctx, apt, "install", "--yes", "--no-install-recommends", "postgresql-common"); err != nil {
+	if err := install("install", "--yes", "--no-install-recommends", "postgresql-common"); err != nil {
 		return err
 	}
 	restoreDefaults, err := suppressCluster()
@@ -62,14 +68,14 @@ func installPostgres(ctx context.Context, places PostgresPlaces, progress io.Wri
 		return err
 	}
 	defer func() { err = errors.Join(err, restoreDefaults()) }()
-	return runApt(ctx, apt, "install", "--yes", "--no-install-recommends", "postgresql")
+	return install("install", "--yes", "--no-install-recommends", "postgresql")
 }
 
 func runApt(ctx context.Context, apt string, arguments ...string) error {
 	command := exec.CommandContext(ctx, apt, append([]string{"-q"}, arguments...)...)
 	command.Env = append(os.Environ(), "DEBIAN_FRONTEND=noninteractive")
 	if output, err := command.CombinedOutput(); err != nil {
-		return fmt.Errorf("apt-get %v: %w\n%s\n%w", arguments, err, output[max(0, len(output)-logTail):], errCannotInstall)
+		return fmt.Errorf("apt-get %v: %w\n%s", arguments, err, output[max(0, len(output)-logTail):])
 	}
 	return nil
 }

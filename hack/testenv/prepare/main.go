@@ -27,6 +27,11 @@ func prepare(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("Postgres:  ", postgres)
+	openssl, err := testenv.OpenSSL(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("OpenSSL:   ", openssl)
 	kubernetes, err := testenv.Assets(ctx, os.Stderr)
 	if err != nil {
 		return err
