@@ -23,7 +23,7 @@ type servedTLS struct {
 	current func() *config.Loaded
 
 	mu sync.Mutex
-	// settings were made of loaded. They are kept, because clients resume their sessions with the settings that they met.
+	// settings were made of loaded.
 	loaded   *config.Loaded
 	settings *tls.Config
 }
