@@ -51,9 +51,9 @@ const providerTokenWindow = 50 * time.Minute
 
 // now is Now with c.mu held.
 func (c *Clock) now() time.Time {
-	real := c.RealClock.Now()
-	c.begin.Do(func() { c.ahead += real.Truncate(providerTokenWindow).Add(providerTokenWindow).Sub(real) })
-	return real.Add(c.ahead)
+	now := c.RealClock.Now()
+	c.begin.Do(func() { c.ahead += now.Truncate(providerTokenWindow).Add(providerTokenWindow).Sub(now) })
+	return now.Add(c.ahead)
 }
 
 // Since implements clock.PassiveClock.
