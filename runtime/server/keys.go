@@ -124,19 +124,20 @@ func (s *Server) reseal(ctx context.Context) error {
 	if errors.Is(err, store.ErrBusy) {
 		return nil
 	}
-	if err != nil {
+	if err != nil && !errors.Is(err, store.ErrDamaged) {
 		return err
 	}
+	damaged := err // holds up the KEK that those rows are under, and no other
 	s.log.InfoContext(ctx, "Sealed anew what was under an older key-encryption key", "kek", kek, "rows", done)
 	if !s.settled(kek, rotation) {
-		return nil // somebody may be sealing under the old one at this moment, or is about to write what he sealed
+		return damaged // somebody may be sealing under the old one at this moment, or is about to write what he sealed
 	}
 	for _, number := range old {
 		if err := s.retire(ctx, number); err != nil {
-			return err
+			return errors.Join(damaged, err)
 		}
 	}
-	return nil
+	return damaged
 }
 
 // settled reports whether all replicas have been sealing with the KEK for as long as sealingSettles.

@@ -365,56 +365,6 @@ func TestTheTimelineIsBounded(t *testing.T) {
 // numbered is what a row looks like that is sealed under that KEK.
 func numbered(kek byte, name string) []byte { return append([]byte{0, 0, 0, kek}, name...) }
 
-func TestWhatRestsIsSealedAnewUnderTheNewestKEK(t *testing.T) {
-	t.Parallel()
-	schema := storetest.New(t)
-	s := schema.Store
-	const users = 130 // more than are sealed anew in one transaction
-	for i := range users {
-		name := fmt.Sprint("user", i)
-		user, err := s.CreateUserWith(t.Context(), hash(name), credential.KeyPair{ID: name, Public: []byte("public"), Private: numbered(1, name)}, start)
-		if err != nil {
-			t.Fatal(err)
-		}
-		attempt := begin(t, s, user.ID, "phone")
-		schema.Exec(t, `UPDATE subscriptions SET key_sealed = $1 WHERE generation = $2`, numbered(1, name), attempt.Generation)
-	}
-	if err := s.AddKey(t.Context(), credential.KeyPair{ID: "pool", Public: []byte("public"), Private: numbered(1, "pool")}, start); err != nil {
-		t.Fatal(err)
-	}
-	if replaced, err := s.ReplaceKey(t.Context(), hash("user0"), start); !replaced || err != nil {
-		t.Fatal(err)
-	}
-	if err := s.AddKey(t.Context(), credential.KeyPair{ID: "pool", Public: []byte("public"), Private: numbered(1, "pool")}, start); err != nil {
-		t.Fatal(err)
-	}
-	anew := store.Reseal{
-		KEK: 2,
-		KeyPair: func(id string, sealed []byte) ([]byte, error) {
-			if !slices.Equal(sealed, numbered(1, id)) {
-				return nil, fmt.Errorf("asked to seal %q under the name of %s", sealed, id)
-			}
-			return numbered(2, id), nil
-		},
-		SubscriptionKey: func(_, _ int64, sealed []byte) ([]byte, error) { return numbered(2, string(sealed[4:])), nil },
-	}
-	if used, err := s.SealedUnder(t.Context(), 1); err != nil || !used {
-		t.Errorf("under KEK 1: %t, %v", used, err)
-	}
-	if done, err := s.Reseal(t.Context(), anew); err != nil || done != 2*users+1 {
-		t.Errorf("%d rows were sealed anew, %v, want %d", done, err, 2*users+1)
-	}
-	if used, err := s.SealedUnder(t.Context(), 1); err != nil || used {
-		t.Errorf("under KEK 1: %t, %v", used, err)
-	}
-	if done, err := s.Reseal(t.Context(), anew); err != nil || done != 0 {
-		t.Errorf("a second time %d rows were sealed anew, %v", done, err)
-	}
-	if inUse, err := s.WebhookKeysInUse(t.Context()); err != nil || inUse[0] != users {
-		t.Errorf("webhook keys in use: %v, %v", inUse, err)
-	}
-}
-
 func TestReplicasAreOnRecordWithTheirKeysUntilTheyLeave(t *testing.T) {
 	t.Parallel()
 	s := storetest.New(t).Store
