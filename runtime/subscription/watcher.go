@@ -53,15 +53,18 @@ type Watcher struct {
 	// troubled is when this replica began to watch, or last could not: what has been heard until then is not known.
 	troubled time.Time
 	unheard  atomic.Int64
+	looked   prometheus.Gauge
 	nudged   prometheus.Counter
 }
 
 // NewWatcher makes a Watcher. Run runs it.
 func NewWatcher(o Options) *Watcher {
-	w := &Watcher{options: o, nudged: prometheus.NewCounter(prometheus.CounterOpts{
+	w := &Watcher{options: o, looked: prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "ens_subscriptions_watched_timestamp_seconds", Help: "When the subscriptions were last looked at with success, 0 if never. It moves every 10 seconds.",
+	}), nudged: prometheus.NewCounter(prometheus.CounterOpts{
 		Name: "ens_users_nudged_total", Help: "Users whose phones were asked to register again, because their subscription is lost.",
 	})}
-	o.Registry.MustRegister(w.nudged, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+	o.Registry.MustRegister(w.looked, w.nudged, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ens_subscriptions_unheard", Help: "Subscriptions of the last 15 minutes that Exchange has not posted to. Not 0: it cannot reach the tenant.",
 	}, func() float64 { return float64(w.unheard.Load()) }))
 	return w
@@ -91,20 +94,27 @@ func (w *Watcher) Run(ctx context.Context) {
 func (w *Watcher) look(ctx context.Context) {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
-	if err := w.listen(ctx); err != nil {
-		w.fail(ctx, err)
-		return
+	began := w.options.Clock.Now()
+	for _, step := range []func(context.Context) error{w.listen, w.nudge} {
+		if err := step(ctx); err != nil {
+			w.fail(ctx, err)
+			return
+		}
 	}
+	w.looked.Set(float64(began.Unix()))
+}
+
+// nudge asks the phones whose subscription is lost to register again.
+func (w *Watcher) nudge(ctx context.Context) error {
 	t := w.options.Tenant()
 	lost := 2 * t.Config.Notifications.StatusFrequency()
 	// While we were away ourselves, nothing could be heard: subscriptions that live get the time to say so.
 	if w.options.Clock.Since(w.troubled) < lost {
-		return
+		return nil
 	}
 	silent, err := w.options.Store.TakeSilent(ctx, w.options.Clock.Now(), lost, nudgesAtOnce)
 	if err != nil {
-		w.fail(ctx, err)
-		return
+		return err
 	}
 	for _, user := range silent {
 		w.options.Nudger.Nudge(t, user.UserID, user.Generation, user.UserHash)
@@ -113,6 +123,7 @@ func (w *Watcher) look(ctx context.Context) {
 	if len(silent) > 0 {
 		w.options.Logger.InfoContext(ctx, "Phones whose subscription is lost are asked to register again", "users", len(silent))
 	}
+	return nil
 }
 
 func (w *Watcher) fail(ctx context.Context, err error) {
