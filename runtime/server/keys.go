@@ -128,7 +128,9 @@ func (s *Server) reseal(ctx context.Context) error {
 		return err
 	}
 	damaged := err // holds up the KEK that those rows are under, and no other
-	s.log.InfoContext(ctx, "Sealed anew what was under an older key-encryption key", "kek", kek, "rows", done)
+	if done > 0 {
+		s.log.InfoContext(ctx, "Sealed anew what was under an older key-encryption key", "kek", kek, "rows", done)
+	}
 	if !s.settled(kek, rotation) {
 		return damaged // somebody may be sealing under the old one at this moment, or is about to write what he sealed
 	}
