@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -45,19 +46,13 @@ func (d *delivery) compose(device store.Device, item string, m ews.Message) push
 	n := d.generic(device, item)
 	policy := d.policy(device)
 	if policy <= policySender {
-		n.Title = m.SenderName
-		if n.Title == "" {
-			n.Title = m.SenderAddress
-		}
-		if n.Title == "" {
-			n.Title = wording.NewMessage(device.Locale)
-		}
+		n.Title = cmp.Or(senderOf(m.SenderName, m.SenderAddress), n.Title)
 	}
 	if policy <= policySubject {
-		n.Subtitle = m.Subject
+		n.Subtitle = display(m.Subject)
 	}
 	if policy <= policyPreview {
-		n.Body = m.Preview
+		n.Body = display(m.Preview)
 	}
 	return n
 }
