@@ -125,8 +125,10 @@ func TestTheAPITokenIsReplacedOnRequestAndBySchedule(t *testing.T) {
 
 	// Who uses the token before is known to the database.
 	session := s.connect(s.postgres.SuperuserURL)
-	id := config.APITokens{}
-	id, _ = config.ParseAPITokens(string(s.mounted()["secrets/api-token-hashes"]))
+	tokens, err := config.ParseAPITokens(string(s.mounted()["secrets/api-token-hashes"]))
+	if err != nil {
+		t.Fatal(err)
+	}
 	exec := func(sql string, args ...any) {
 		t.Helper()
 		if _, err := session.Exec(t.Context(), strings.ReplaceAll(sql, "SCHEMA", s.names().Schema), args...); err != nil {
@@ -138,13 +140,13 @@ func TestTheAPITokenIsReplacedOnRequestAndBySchedule(t *testing.T) {
 INSERT INTO SCHEMA.devices (user_id, device_id, platform, token, provider, app_id, push_environment, policy, sound, badge, locale,
     device_log_id, sync_key, app_version, os_version, registered_at, api_token)
 SELECT id, d, 'iOS', 't', 'apple', '', '', 1, '', true, '', '', '', '', '', now(), a FROM u, (VALUES ('one', NULL), ('two', $1), ('three', 'other')) AS v(d, a)`,
-		id[0].ID())
+		tokens[0].ID())
 	s.look(tenant)
 	found := s.waitCondition(tenant, api.ConditionAPITokenRotated, metav1.ConditionUnknown, api.ReasonPreviousTokenInUse)
 	if *tenant.Status.APIToken.PreviousDevices != 2 || !strings.Contains(found.Message, "yet: 2.") {
 		t.Errorf("%d devices use the token before, want 2: %s", *tenant.Status.APIToken.PreviousDevices, found.Message)
 	}
-	exec(`UPDATE SCHEMA.devices SET api_token = $1`, id[0].ID())
+	exec(`UPDATE SCHEMA.devices SET api_token = $1`, tokens[0].ID())
 	s.look(tenant)
 	s.waitCondition(tenant, api.ConditionAPITokenRotated, metav1.ConditionTrue, api.ReasonPreviousTokenUnused)
 
