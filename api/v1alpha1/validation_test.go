@@ -192,9 +192,9 @@ func TestEndpointRules(t *testing.T) {
 		"a path with half an escape":   {endpointAt("https://mail.example.com/EWS%4"), "must hold a valid path"},
 		"a path with an escape":        {endpointAt("https://mail.example.com/EWS%41"), ""},
 		"no pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning = api.EndpointPinning{} }),
-			"exactly one of pinned and certificateAuthority"},
+			"exactly one of pinned, certificateAuthority and trustOnFirstUse"},
 		"both kinds of pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning.CertificateAuthority = bundle }),
-			"exactly one of pinned and certificateAuthority"},
+			"exactly one of pinned, certificateAuthority and trustOnFirstUse"},
 		"a certificate authority": {with(validEndpoint(), func(e *api.EwsEndpoint) {
 			e.Spec.Pinning = api.EndpointPinning{CertificateAuthority: bundle}
 		}), ""},

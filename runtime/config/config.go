@@ -103,11 +103,14 @@ type Endpoint struct {
 	UserAgent string `json:"userAgent,omitempty"`
 }
 
-// Pinning is how a server certificate is verified: exactly one of the two is set.
+// Pinning is how a server certificate is verified: by fingerprints, or by a certificate authority.
 type Pinning struct {
 	// SHA256 are fingerprints of the server's certificate, 64 lower-case hex digits each. The chain and the name are
 	// then not looked at: the fingerprint is the identity.
 	SHA256 []string `json:"sha256,omitempty"`
+	// PublicKeySHA256 are fingerprints of the server's public key (SHA-256 of its SubjectPublicKeyInfo), 64 lower-case hex
+	// digits each. They count beside SHA256: one of all must match.
+	PublicKeySHA256 []string `json:"publicKeySHA256,omitempty"`
 	// CertificateAuthority verifies chain and name against endpoints/<name>/ca.crt.
 	CertificateAuthority bool `json:"certificateAuthority,omitempty"`
 }

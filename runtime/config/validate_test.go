@@ -74,6 +74,9 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"a further base path":                      func(c *config.Config) { c.Server.BasePaths = []string{"/ens/v2.0/api_ens"} },
 		"a tenant that is not on Kubernetes":       func(c *config.Config) { c.Tenant.Namespace, c.Tenant.Name = "", "" },
 		"an endpoint on an address and port":       func(c *config.Config) { c.Endpoints[0].URL = "https://[fd00::1]:8443/EWS/Exchange.asmx" },
+		"a pin of a public key alone": func(c *config.Config) {
+			c.Endpoints[0].Pinning = config.Pinning{PublicKeySHA256: []string{pin}}
+		},
 		"two pins during a renewal":                func(c *config.Config) { c.Endpoints[0].Pinning.SHA256 = []string{pin, strings.Repeat("0", 64)} },
 		"an endpoint with its methods spelled out": func(c *config.Config) {
 			c.Endpoints[0].AuthenticationMethods = []config.AuthenticationMethod{config.AuthBasic}

@@ -107,7 +107,7 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 // verification is how an endpoint's certificate is verified.
 func verification(endpoint config.Endpoint, loaded *config.Loaded) *tls.Config {
 	return egress.TLSConfig(egress.Verification{
-		SHA256: endpoint.Pinning.SHA256, Roots: loaded.EndpointCAs[endpoint.Name], MinVersion: endpoint.MinTLSVersion.Number(),
+		SHA256: endpoint.Pinning.SHA256, PublicKeySHA256: endpoint.Pinning.PublicKeySHA256, Roots: loaded.EndpointCAs[endpoint.Name], MinVersion: endpoint.MinTLSVersion.Number(),
 	})
 }
 

@@ -46,6 +46,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EndpointLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointPinning"):
 		return &apiv1alpha1.EndpointPinningApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointServer"):
+		return &apiv1alpha1.EndpointServerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnsTenant"):
 		return &apiv1alpha1.EnsTenantApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnsTenantSpec"):
@@ -88,6 +90,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecureEmailGateway"):
 		return &apiv1alpha1.SecureEmailGatewayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ShownCertificate"):
+		return &apiv1alpha1.ShownCertificateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SNSAccessKey"):
 		return &apiv1alpha1.SNSAccessKeyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SNSCredentials"):

@@ -244,6 +244,33 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: pinned
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PinnedCertificates
+    - name: trustOnFirstUse
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TrustOnFirstUse
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointServer
+  map:
+    fields:
+    - name: asksForCredentials
+      type:
+        scalar: boolean
+    - name: authenticationSchemes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: certificates
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ShownCertificate
+          elementRelationship: atomic
+    - name: tlsVersion
+      type:
+        scalar: string
+    - name: version
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenant
   map:
     fields:
@@ -435,6 +462,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: server
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointServer
+    - name: trusted
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
+          elementRelationship: atomic
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.FCMProvider
   map:
     fields:
@@ -499,6 +535,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PinnedCertificates
   map:
     fields:
+    - name: publicKeySHA256
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
+          elementRelationship: associative
     - name: sha256
       type:
         list:
@@ -718,6 +760,24 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ServerVersion
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ShownCertificate
+  map:
+    fields:
+    - name: issuer
+      type:
+        scalar: string
+    - name: notAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: publicKeySHA256
+      type:
+        scalar: string
+    - name: sha256
+      type:
+        scalar: string
+    - name: subject
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAPIToken
@@ -823,6 +883,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TrustOnFirstUse
   map:
     elementType:
       scalar: untyped
