@@ -77,7 +77,7 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"a pin of a public key alone": func(c *config.Config) {
 			c.Endpoints[0].Pinning = config.Pinning{PublicKeySHA256: []string{pin}}
 		},
-		"two pins during a renewal":                func(c *config.Config) { c.Endpoints[0].Pinning.SHA256 = []string{pin, strings.Repeat("0", 64)} },
+		"two pins during a renewal": func(c *config.Config) { c.Endpoints[0].Pinning.SHA256 = []string{pin, strings.Repeat("0", 64)} },
 		"an endpoint with its methods spelled out": func(c *config.Config) {
 			c.Endpoints[0].AuthenticationMethods = []config.AuthenticationMethod{config.AuthBasic}
 		},

@@ -74,7 +74,7 @@ func TestServersAreVerified(t *testing.T) {
 		"one of several pins is enough":                             {egress.Verification{SHA256: []string{other, pin}}, ""},
 		"a pinned certificate may bear another name":                {egress.Verification{SHA256: []string{pin}, ServerName: "other.test"}, ""},
 		"another certificate than the pinned is refused":            {egress.Verification{SHA256: []string{other}}, "pin"},
-		"a pinned public key needs no certificate":                   {egress.Verification{PublicKeySHA256: []string{key}}, ""},
+		"a pinned public key needs no certificate":                  {egress.Verification{PublicKeySHA256: []string{key}}, ""},
 		"another public key than the pinned is refused":             {egress.Verification{PublicKeySHA256: []string{other}}, "pin"},
 		"either the certificate or the key is enough":               {egress.Verification{SHA256: []string{other}, PublicKeySHA256: []string{key}}, ""},
 		"a certificate's pin is none of a key":                      {egress.Verification{PublicKeySHA256: []string{pin}}, "pin"},
