@@ -153,35 +153,26 @@ func (t *Tenant) Discoverer() *autodiscover.Discoverer { return t.discoverer }
 
 func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.Provider, error) {
 	credential := func(file string) secret.Value { return loaded.PushCredentials[config.PushCredential(p.Name, file)] }
+	settings := push.Settings{
+		Name: p.Name, RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
+		Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+	}
 	switch {
 	case p.APNs != nil:
-		return apns.New(apns.Options{
-			Name: p.Name, Config: *p.APNs, Key: credential(config.APNsKeyFile), RootCAs: loaded.PushCAs[p.Name],
-			DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
-			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
-		})
+		return apns.New(apns.Options{Settings: settings, Config: *p.APNs, Key: credential(config.APNsKeyFile)})
 	case p.FCM != nil:
-		return fcm.New(fcm.Options{
-			Name: p.Name, Config: *p.FCM, ServiceAccount: credential(config.FCMServiceAccountFile), RootCAs: loaded.PushCAs[p.Name],
-			DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
-			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
-		})
+		return fcm.New(fcm.Options{Settings: settings, Config: *p.FCM, ServiceAccount: credential(config.FCMServiceAccountFile)})
 	case p.SNS != nil:
 		return sns.New(sns.Options{
-			Name: p.Name, Config: *p.SNS,
+			Settings: settings, Config: *p.SNS, WebIdentityTokenFile: loaded.WebIdentityTokens[p.Name],
 			AccessKeyID: credential(config.SNSAccessKeyIDFile), SecretAccessKey: credential(config.SNSSecretAccessKeyFile),
-			WebIdentityTokenFile: loaded.WebIdentityTokens[p.Name], RootCAs: loaded.PushCAs[p.Name],
-			DialContext: o.DialContext, Clock: o.Clock,
-			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
 		})
 	case p.CNS != nil:
 		return cns.New(cns.Options{
-			Name: p.Name, Config: *p.CNS,
+			Settings: settings, Config: *p.CNS,
 			Signing:       cns.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
 			Client:        cns.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
 			ProxyUsername: credential(config.ProxyUsernameFile), ProxyPassword: credential(config.ProxyPasswordFile),
-			RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock,
-			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
 		})
 	default:
 		return nil, errors.New("the configuration does not say what kind of push provider it is")

@@ -9,20 +9,16 @@ package apns
 
 import (
 	"context"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/sideshow/apns2"
-	"golang.org/x/sync/semaphore"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -32,8 +28,6 @@ import (
 )
 
 const (
-	defaultTimeout       = 20 * time.Second
-	defaultMaxConcurrent = 256
 	// maxAttempts bounds the requests of one push, so that a sick Apple does not hold the tenant's workers: what is
 	// still undelivered is tried again from the journal.
 	maxAttempts = 4
@@ -48,35 +42,22 @@ type dialFunc = func(ctx context.Context, network, address string) (net.Conn, er
 
 // Options are what a Provider is made from. Config, Name and Key are required.
 type Options struct {
+	push.Settings
+
 	Config config.APNs
-	// Name is the configured name, for errors and logs.
-	Name string
 	// Key is the .p8 file: a PKCS#8 private key on P-256 in PEM form. It is not kept.
 	Key secret.Value
-	// RootCAs are trusted instead of the system's if not nil.
-	RootCAs *x509.CertPool
-	// DialContext makes the TCP connections, nil for plain ones. It is where an address may be refused.
-	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Clock dates provider tokens and expirations; nil is the real one.
-	Clock clock.PassiveClock
-	// Timeout bounds a push with its retries; 0 is 20 s.
-	Timeout time.Duration
-	// MaxConcurrent bounds the pushes at once; others wait. 0 is 256.
-	MaxConcurrent int
-	// Logger gets the connections' fate; nil is slog.Default(). It never gets a token or a text.
-	Logger *slog.Logger
 }
 
 // Provider implements push.Provider.
 type Provider struct {
-	name    string
-	topics  []string
-	client  *apns2.Client
-	pool    *pool
-	tokens  *tokens
-	slots   *semaphore.Weighted
-	timeout time.Duration
-	clock   clock.PassiveClock
+	name   string
+	topics []string
+	client *apns2.Client
+	pool   *pool
+	tokens *tokens
+	bounds *outbound.Bounds
+	clock  clock.PassiveClock
 
 	mu sync.Mutex
 	// served holds the topics under which a push was accepted since the start.
@@ -95,18 +76,7 @@ func New(o Options) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
 	}
-	if o.Clock == nil {
-		o.Clock = clock.RealClock{}
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = defaultMaxConcurrent
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Settings = o.Effective()
 	issuer := &tokens{key: key, keyID: o.Config.KeyID, teamID: o.Config.TeamID, clock: o.Clock}
 	streams := newPool(dialer(server.Host, o.RootCAs, o.DialContext), o.Logger.With("provider", o.Name))
 	return &Provider{
@@ -116,11 +86,10 @@ func New(o Options) (*Provider, error) {
 			Host: server.String(),
 			HTTPClient: &http.Client{
 				Transport:     &transport{pool: streams, tokens: issuer, patience: min(answerTimeout, o.Timeout/2)},
-				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
+				CheckRedirect: outbound.KeepRedirect,
 			},
 		},
-		pool: streams, tokens: issuer, clock: o.Clock, timeout: o.Timeout,
-		slots:  semaphore.NewWeighted(int64(o.MaxConcurrent)),
+		pool: streams, tokens: issuer, clock: o.Clock, bounds: outbound.NewBounds(o.Settings, func() {}),
 		served: make(map[string]bool),
 	}, nil
 }
@@ -163,22 +132,8 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	if refusal != nil {
 		return refusal
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
-	defer cancel()
-	if err := p.slots.Acquire(bounded, 1); err != nil {
-		refusal = &push.Error{Provider: p.name, Outcome: push.Retry, Reason: "TooManyAtOnce", Err: context.Cause(bounded)}
-	} else {
-		refusal = p.deliver(bounded, d.Token, topic, n)
-		p.slots.Release(1)
-	}
-	if refusal != nil && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return refusal
+	return p.bounds.Push(ctx, func(ctx context.Context) *push.Error { return p.deliver(ctx, d.Token, topic, n) })
 }
-
-// errTimeout ends a push that has used up its time, queue and retries included.
-var errTimeout = errors.New("the push was not done in time")
 
 // accepts checks what needs no connection and returns the topic that the device is served under.
 func (p *Provider) accepts(d push.Device, n push.Notification) (string, error) {
@@ -212,7 +167,7 @@ func IsDeviceToken(token string) bool {
 }
 
 // deliver sends the push, with the remedies that the answers call for.
-func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Notification) error {
+func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Notification) *push.Error {
 	limit := push.MaxPayload
 	renewed := false
 	for made := 1; ; made++ {
@@ -264,7 +219,7 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 			err = wrapped.Err
 		}
 		how := reconnect
-		if errors.Is(err, errClosed) || ctx.Err() != nil {
+		if errors.Is(err, outbound.ErrClosed) || ctx.Err() != nil {
 			how = giveUp
 		}
 		return &push.Error{Provider: p.name, Outcome: push.Retry, Err: err}, how, details
@@ -312,6 +267,7 @@ func (p *Provider) markServed(topic string) {
 
 // Close implements push.Provider.
 func (p *Provider) Close() error {
+	p.bounds.Close()
 	p.pool.close()
 	return nil
 }

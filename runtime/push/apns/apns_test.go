@@ -52,8 +52,11 @@ func connect(t *testing.T, server *apnstest.Server, key apnstest.Key, change fun
 	log := new(logBuffer)
 	o := apns.Options{
 		Config: config.APNs{TeamID: key.TeamID, KeyID: key.KeyID, Topics: []string{topic}, URL: server.URL()},
-		Name:   "apple", Key: secret.New(bytes.Clone(key.P8)), RootCAs: server.RootCAs(),
-		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Key:    secret.New(bytes.Clone(key.P8)),
+		Settings: push.Settings{
+			Name: "apple", RootCAs: server.RootCAs(),
+			Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		},
 	}
 	if change != nil {
 		change(&o)

@@ -45,7 +45,7 @@ func start(t *testing.T, vmware cnstest.Options, change func(*cns.Options, *cnst
 			Platform: config.CNSPlatformIOS, Environment: config.PushProduction, AppIDs: []string{appID}, URL: server.URL(),
 			PublicKeySHA256: []string{server.PublicKeySHA256()},
 		},
-		Name: "vmware", Signing: file(server.Authority()), RootCAs: server.RootCAs(),
+		Settings: push.Settings{Name: "vmware", RootCAs: server.RootCAs()}, Signing: file(server.Authority()),
 	}
 	if change != nil {
 		change(&o, server)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,43 +19,24 @@ import (
 
 func TestEveryAnswerHasItsOutcome(t *testing.T) {
 	t.Parallel()
-	tests := map[string]struct {
-		fault  cnstest.Fault
-		want   push.Outcome
-		reason string
-	}{
-		"the signer is not trusted": {cnstest.Fault{Status: 401, Body: `{"code":2007,"message":"Unable to verify if the signer cert as trusted."}`}, push.Misconfigured, "SignerNotTrusted"},
-		"another 401":               {cnstest.Fault{Status: 401, Body: `{"code":1000,"message":"the text of the mail"}`}, push.Misconfigured, ""},
-		"forbidden":                 {cnstest.Fault{Status: 403}, push.Misconfigured, ""},
-		"not found":                 {cnstest.Fault{Status: 404, Body: "<html>not found</html>"}, push.Misconfigured, ""},
-		"our request":               {cnstest.Fault{Status: 400, Body: `{"status":"failure","errorReason":"BadRequest"}`}, push.Rejected, "BadRequest"},
-		"a failure of its own":      {cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Timeout"}`}, push.Retry, "Timeout"},
-		"a reason that is a text":   {cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"the text of the mail"}`}, push.Retry, ""},
-		"a dead token":              {cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Unregistered"}`}, push.DeadToken, "Unregistered"},
-		"too much":                  {cnstest.Fault{Status: 429}, push.Retry, ""},
-		"out of order":              {cnstest.Fault{Status: 503, Body: "<html>unavailable</html>"}, push.Retry, ""},
-		"a success that is no CNS":  {cnstest.Fault{Status: 200, Body: "<html>welcome</html>"}, push.Retry, "UnreadableAnswer"},
-		"a success without words":   {cnstest.Fault{Status: 200, Body: "{}"}, push.Retry, ""},
-		"a redirect":                {cnstest.Fault{Status: 302, Location: "https://evil.example/"}, push.Misconfigured, "Redirected"},
-	}
-	var checks sync.WaitGroup
-	for name, test := range tests {
+	pushtest.RunAnswers(t, "vmware", map[string]pushtest.Answer{
+		"the signer is not trusted": {Fault: cnstest.Fault{Status: 401, Body: `{"code":2007,"message":"Unable to verify if the signer cert as trusted."}`}, Want: push.Misconfigured, Reason: "SignerNotTrusted"},
+		"another 401":               {Fault: cnstest.Fault{Status: 401, Body: `{"code":1000,"message":"the text of the mail"}`}, Want: push.Misconfigured},
+		"forbidden":                 {Fault: cnstest.Fault{Status: 403}, Want: push.Misconfigured},
+		"not found":                 {Fault: cnstest.Fault{Status: 404, Body: "<html>not found</html>"}, Want: push.Misconfigured},
+		"our request":               {Fault: cnstest.Fault{Status: 400, Body: `{"status":"failure","errorReason":"BadRequest"}`}, Want: push.Rejected, Reason: "BadRequest"},
+		"a failure of its own":      {Fault: cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Timeout"}`}, Want: push.Retry, Reason: "Timeout"},
+		"a reason that is a text":   {Fault: cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"the text of the mail"}`}, Want: push.Retry},
+		"a dead token":              {Fault: cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Unregistered"}`}, Want: push.DeadToken, Reason: "Unregistered"},
+		"too much":                  {Fault: cnstest.Fault{Status: 429}, Want: push.Retry},
+		"out of order":              {Fault: cnstest.Fault{Status: 503, Body: "<html>unavailable</html>"}, Want: push.Retry},
+		"a success that is no CNS":  {Fault: cnstest.Fault{Status: 200, Body: "<html>welcome</html>"}, Want: push.Retry, Reason: "UnreadableAnswer"},
+		"a success without words":   {Fault: cnstest.Fault{Status: 200, Body: "{}"}, Want: push.Retry},
+		"a redirect":                {Fault: cnstest.Fault{Status: 302, Location: "https://evil.example/"}, Want: push.Misconfigured, Reason: "Redirected"},
+	}, func(t *testing.T) pushtest.Scene {
 		w := start(t, cnstest.Options{Calm: true}, func(o *cns.Options, _ *cnstest.Server) { o.Timeout = 3 * time.Second })
-		w.vmware.OnRequest(func(cnstest.Request) *cnstest.Fault { return &test.fault })
-		checks.Go(func() {
-			d := w.phone()
-			err := w.Push(t.Context(), d, pushtest.Mail())
-			refusal, ok := errors.AsType[*push.Error](err)
-			if !ok || refusal.Outcome != test.want || refusal.Status != test.fault.Status || refusal.Reason != test.reason || refusal.Provider != "vmware" {
-				t.Errorf("%s: err = %#v, want %s %s", name, refusal, test.want, test.reason)
-				return
-			}
-			mail := pushtest.Mail()
-			mail.Subtitle = "the text of the mail"
-			pushtest.CheckDiscreet(t, err.Error(), d, mail)
-		})
-	}
-	checks.Wait()
+		return pushtest.Scene{Provider: w, Phone: w.phone(), OnRequest: w.vmware.OnRequest}
+	})
 }
 
 func TestAProxyIsGoneThrough(t *testing.T) {
@@ -113,7 +93,7 @@ func TestUnusableOptionsAreRefused(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := cns.Options{Name: "vmware", Config: config.CNS{Platform: config.CNSPlatformIOS, URL: "https://cns.example.com/nws"}, Signing: good}
+			o := cns.Options{Settings: push.Settings{Name: "vmware"}, Config: config.CNS{Platform: config.CNSPlatformIOS, URL: "https://cns.example.com/nws"}, Signing: good}
 			test.change(&o)
 			_, err := cns.New(o)
 			if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) ||

@@ -63,8 +63,10 @@ func start(t *testing.T, google fcmtest.Options, change func(*fcm.Options)) worl
 func options(log *bytes.Buffer) fcm.Options {
 	return fcm.Options{
 		Config: config.FCM{ProjectID: fcmtest.DefaultProject, AppIDs: []string{appID}},
-		Name:   "google", ServiceAccount: secret.New(bytes.Clone(account())),
-		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Settings: push.Settings{
+			Name: "google", Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		},
+		ServiceAccount: secret.New(bytes.Clone(account())),
 	}
 }
 
@@ -105,10 +107,10 @@ func TestConformance(t *testing.T) {
 				w.google.FailNext(n, fcmtest.Fault{Status: status, Canonical: "UNAVAILABLE", Code: "UNAVAILABLE", RetryAfter: retryAfter})
 			},
 			Hang: func() {
-				w.google.OnMessage(func(fcmtest.Request) *fcmtest.Fault { return &fcmtest.Fault{Hang: true} })
+				w.google.OnRequest(func(fcmtest.Request) *fcmtest.Fault { return &fcmtest.Fault{Hang: true} })
 			},
 			Slow: func(d time.Duration) {
-				w.google.OnMessage(func(fcmtest.Request) *fcmtest.Fault { time.Sleep(d); return nil })
+				w.google.OnRequest(func(fcmtest.Request) *fcmtest.Fault { time.Sleep(d); return nil })
 			},
 			MostAtOnce: func() int { return w.google.Stats().MostUnderWay },
 		}

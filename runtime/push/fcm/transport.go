@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
 
 const (
@@ -24,7 +25,6 @@ const (
 )
 
 var (
-	errNoAnswer  = errors.New("FCM did not answer in time")
 	errRedirect  = errors.New("FCM does not redirect: something else answers at this address")
 	errLongDelay = errors.New("FCM asks to wait for longer than the push may take")
 )
@@ -53,12 +53,8 @@ type answer struct {
 	retryAfter   time.Duration
 }
 
-// transport is the http.RoundTripper under the Firebase library. It authenticates, bounds the answer, and notes it.
-type transport struct {
-	base http.RoundTripper
-	// patience is how long an answer may take. It leaves time for another try.
-	patience time.Duration
-}
+// transport is the http.RoundTripper under the Firebase library. It authenticates, and notes the answer.
+type transport struct{ base *outbound.Bounded }
 
 // RoundTrip implements http.RoundTripper. The answer's body is in memory.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -66,25 +62,19 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if !ok {
 		return nil, errors.New("a request to FCM without a push")
 	}
-	ctx, cancel := context.WithTimeoutCause(request.Context(), t.patience, errNoAnswer)
-	defer cancel()
-	outgoing := request.Clone(ctx)
+	outgoing := request.Clone(request.Context())
 	outgoing.Header.Set("Authorization", "Bearer "+c.bearer)
 	response, err := t.base.RoundTrip(outgoing)
 	var body []byte
 	if err == nil {
-		body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-		_ = response.Body.Close()
+		body, err = io.ReadAll(response.Body)
 	}
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
 		c.failure = fmt.Errorf("push to FCM: %w", err)
 		return nil, c.failure
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
-	c.note(ctx, response, body)
+	c.note(request.Context(), response, body)
 	return response, nil
 }
 

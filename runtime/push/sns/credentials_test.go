@@ -133,7 +133,7 @@ func TestUnusableOptionsAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := sns.New(sns.Options{
-				Name: "amazon", Config: test.config, AccessKeyID: secret.FromString(test.id), SecretAccessKey: secret.FromString(test.secret),
+				Settings: push.Settings{Name: "amazon"}, Config: test.config, AccessKeyID: secret.FromString(test.id), SecretAccessKey: secret.FromString(test.secret),
 			})
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "amazon") {
 				t.Errorf("err = %v, want one about the %s", err, test.want)

@@ -45,8 +45,8 @@ func start(t *testing.T, platform string, amazon snstest.Options, change func(*s
 		w.platform = push.Android
 	}
 	o := sns.Options{
-		Config: config.SNS{ApplicationARN: w.arn, AppIDs: []string{appID}, URL: server.URL(), STSURL: server.URL()},
-		Name:   "amazon", AccessKeyID: secret.FromString(key.ID), SecretAccessKey: secret.FromString(key.Secret), RootCAs: server.RootCAs(),
+		Config:   config.SNS{ApplicationARN: w.arn, AppIDs: []string{appID}, URL: server.URL(), STSURL: server.URL()},
+		Settings: push.Settings{Name: "amazon", RootCAs: server.RootCAs()}, AccessKeyID: secret.FromString(key.ID), SecretAccessKey: secret.FromString(key.Secret),
 	}
 	if change != nil {
 		change(&o)

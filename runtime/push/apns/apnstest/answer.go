@@ -27,7 +27,7 @@ func (c *conn) answer(s *stream) {
 	token, malformed := s.request.token()
 	var number int
 	c.server.count(func(st *Stats) { st.Requests++; number = st.Requests })
-	fault := c.server.faultFor(Request{Token: token, Topic: s.request.value("apns-topic"), Connection: c.number, Number: number})
+	fault := c.server.FaultFor(Request{Token: token, Topic: s.request.value("apns-topic"), Connection: c.number, Number: number})
 	if fault != nil {
 		c.fail(s, fault)
 		return

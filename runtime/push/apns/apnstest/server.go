@@ -19,6 +19,7 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"github.com/ens-operator/ens-operator/runtime/push/internal/fake"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/inbox"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/localcert"
 )
@@ -44,6 +45,8 @@ type Options struct {
 
 // Server is a running fake. Close it after use.
 type Server struct {
+	fake.Faults[Request, Fault]
+
 	options     Options
 	certificate localcert.Certificate
 	tls         *tls.Config
@@ -58,7 +61,6 @@ type Server struct {
 	teams   map[string]*team
 	devices map[string]*device
 	topics  map[string]bool
-	faults  faults
 	stats   Stats
 	conns   map[*conn]bool
 }
