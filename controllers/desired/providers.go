@@ -14,10 +14,15 @@ func (r *References) AddProvider(provider *v1alpha1.PushProvider) error {
 	entry.TimeoutSeconds, entry.MaxConcurrentPushes = limits.TimeoutSeconds, limits.MaxConcurrentPushes
 	if apns := provider.Spec.APNs; apns != nil {
 		entry.APNs = &config.APNs{
-			TeamID: string(apns.TeamID), KeyID: string(apns.KeyID), Topics: appIDs(apns.Topics),
+			TeamID: string(apns.TeamID), KeyID: string(apns.KeyID), Certificate: apns.Certificate != nil, Topics: appIDs(apns.Topics),
 			Environment: environment(apns.Environment), URL: string(apns.URL),
 		}
-		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.APNsKeyFile), apns.KeySecretRef))
+		if apns.KeySecretRef != nil {
+			r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.APNsKeyFile), *apns.KeySecretRef))
+		}
+		if apns.Certificate != nil {
+			r.mountPKCS12(provider.Name, config.APNsCertificateFile, config.APNsCertificatePasswordFile, *apns.Certificate)
+		}
 	}
 	if fcm := provider.Spec.FCM; fcm != nil {
 		entry.FCM = &config.FCM{

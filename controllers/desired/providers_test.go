@@ -43,6 +43,14 @@ func vmware() *api.PushProvider {
 	}
 }
 
+// certified is Apple with a certificate.
+func certified() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "certified"},
+		Spec:       api.PushProviderSpec{APNs: &api.APNsProvider{Certificate: new(pkcs12("apns")), Topics: []api.AppID{"com.example.mail"}}},
+	}
+}
+
 func pkcs12(name api.ResourceName) api.PKCS12Certificate {
 	return api.PKCS12Certificate{
 		PFXSecretRef: api.SecretKeyReference{Name: name, Key: "file.pfx"}, PasswordSecretRef: api.SecretKeyReference{Name: name, Key: "password"},

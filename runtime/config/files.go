@@ -231,7 +231,7 @@ type credentialFile struct {
 func (p PushProvider) credentialFiles() []credentialFile {
 	switch {
 	case p.APNs != nil:
-		return []credentialFile{{APNsKeyFile, maxPrivateKeyFile, "want the APNs key (.p8) of push provider " + p.Name}}
+		return p.APNs.credentialFiles(p.Name)
 	case p.FCM != nil:
 		return []credentialFile{{FCMServiceAccountFile, maxServiceAccountFile, "want the service account (JSON) of push provider " + p.Name}}
 	case p.SNS != nil && p.SNS.RoleARN == "":

@@ -39,19 +39,6 @@ func (f *findings) pushProviders(providers []PushProvider) {
 	}
 }
 
-func (f *findings) apns(field string, a APNs) {
-	f.matches(field+".teamID", a.TeamID, appleID, "10 capital letters and digits")
-	f.matches(field+".keyID", a.KeyID, appleID, "10 capital letters and digits")
-	if len(a.Topics) == 0 {
-		f.add(field+".topics", "want at least one bundle id")
-	}
-	f.appIDs(field+".topics", a.Topics, "a bundle id")
-	f.oneOf(field+".environment", string(a.Environment), string(PushProduction), string(PushSandbox))
-	if a.URL != "" {
-		f.serverURL(field+".url", a.URL)
-	}
-}
-
 func (f *findings) fcm(field string, c FCM) {
 	f.matches(field+".projectID", c.ProjectID, projectID, "the id of a Google Cloud project")
 	f.appIDs(field+".appIDs", c.AppIDs, "an Android package")

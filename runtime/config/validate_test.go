@@ -37,6 +37,15 @@ func faults(t *testing.T, err error) []string {
 // change is what a test does to the sample.
 type change func(c *config.Config)
 
+// apple changes the provider that is Apple's.
+func apple(apply func(a *config.APNs)) change {
+	return func(c *config.Config) {
+		apns := *c.PushProviders[0].APNs
+		apply(&apns)
+		c.PushProviders[0].APNs = &apns
+	}
+}
+
 // amazon changes a provider that is Amazon's.
 func amazon(apply func(a *config.SNS)) change {
 	return func(c *config.Config) {
@@ -81,6 +90,7 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"the same path on two ports of a host":   func(c *config.Config) { c.Endpoints[1].URL = "https://mail.example.com:8443/EWS/Exchange.asmx" },
 		"the sandbox of Apple":                   func(c *config.Config) { c.PushProviders[0].APNs.Environment = config.PushSandbox },
 		"fakes in the place of Apple and Google": withFakeProviders,
+		"a certificate for Apple":                apple(func(a *config.APNs) { a.TeamID, a.KeyID, a.Certificate = "", "", true }),
 		"Amazon in the place of Google":          amazon(func(*config.SNS) {}),
 		"VMware in the place of Google":          vmware(func(*config.CNS) {}),
 		"VMware for Android":                     vmware(func(v *config.CNS) { v.Platform, v.ClientCertificate, v.Proxy = config.CNSPlatformAndroid, "", nil }),
@@ -121,9 +131,6 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 	callback := func(url string) change { return func(c *config.Config) { c.Server.CallbackURL = url } }
 	address := func(url string) change { return func(c *config.Config) { c.Endpoints[0].URL = url } }
 	pins := func(pins ...string) change { return func(c *config.Config) { c.Endpoints[0].Pinning.SHA256 = pins } }
-	apple := func(apply func(*config.APNs)) change {
-		return func(c *config.Config) { apply(c.PushProviders[0].APNs) }
-	}
 	gateway := func(g config.SecureEmailGateway, methods ...config.AuthenticationMethod) change {
 		return func(c *config.Config) {
 			c.Endpoints[0].SecureEmailGateway = &g
@@ -215,6 +222,7 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"a negative number of pushes":                 {func(c *config.Config) { c.PushProviders[0].MaxConcurrentPushes = -1 }, "pushProviders[apple].maxConcurrentPushes"},
 		"a team id that is too short":                 {apple(func(a *config.APNs) { a.TeamID = "TEAM" }), "pushProviders[apple].apns.teamID"},
 		"a key id in lower case":                      {apple(func(a *config.APNs) { a.KeyID = "key1234567" }), "pushProviders[apple].apns.keyID"},
+		"a certificate beside a key":                  {apple(func(a *config.APNs) { a.Certificate = true }), "pushProviders[apple].apns.certificate"},
 		"no topic":                                    {apple(func(a *config.APNs) { a.Topics = nil }), "pushProviders[apple].apns.topics"},
 		"a topic that is a header":                    {apple(func(a *config.APNs) { a.Topics = []string{"a: b"} }), "pushProviders[apple].apns.topics[0]"},
 		"a topic that is there twice":                 {apple(func(a *config.APNs) { a.Topics = []string{"a.b", "a.b"} }), "pushProviders[apple].apns.topics[1]"},

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"time"
 
 	"k8s.io/utils/clock"
 
@@ -20,6 +21,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/ews/authn"
 	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
+	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
 	"github.com/ens-operator/ens-operator/runtime/push/cns"
@@ -53,6 +55,9 @@ type Endpoint struct {
 type Provider struct {
 	config.PushProvider
 	push.Provider
+
+	// notAfter is when its credential expires, zero for never.
+	notAfter time.Time
 }
 
 // Options are what a Tenant needs beyond its configuration.
@@ -98,7 +103,11 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 			_ = t.Close()
 			return nil, fmt.Errorf("push provider %s: %w", provider.Name, err)
 		}
-		t.providers[provider.Name] = &Provider{PushProvider: provider, Provider: p}
+		made := &Provider{PushProvider: provider, Provider: p}
+		if expiring, ok := p.(interface{ NotAfter() time.Time }); ok {
+			made.notAfter = expiring.NotAfter()
+		}
+		t.providers[provider.Name] = made
 	}
 	t.discover(loaded, o)
 	return t, nil
@@ -159,7 +168,10 @@ func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.
 	}
 	switch {
 	case p.APNs != nil:
-		return apns.New(apns.Options{Settings: settings, Config: *p.APNs, Key: credential(config.APNsKeyFile)})
+		return apns.New(apns.Options{
+			Settings: settings, Config: *p.APNs, Key: credential(config.APNsKeyFile),
+			Certificate: pfx.File{Content: credential(config.APNsCertificateFile), Password: credential(config.APNsCertificatePasswordFile)},
+		})
 	case p.FCM != nil:
 		return fcm.New(fcm.Options{Settings: settings, Config: *p.FCM, ServiceAccount: credential(config.FCMServiceAccountFile)})
 	case p.SNS != nil:
@@ -170,8 +182,8 @@ func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.
 	case p.CNS != nil:
 		return cns.New(cns.Options{
 			Settings: settings, Config: *p.CNS,
-			Signing:       cns.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
-			Client:        cns.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
+			Signing:       pfx.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
+			Client:        pfx.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
 			ProxyUsername: credential(config.ProxyUsernameFile), ProxyPassword: credential(config.ProxyPasswordFile),
 		})
 	default:

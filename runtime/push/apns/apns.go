@@ -1,4 +1,4 @@
-// Package apns delivers notifications through Apple's push service with token authentication.
+// Package apns delivers notifications through Apple's push service, with token authentication or a client certificate.
 //
 // It uses github.com/sideshow/apns2 for the form of a request and puts its own http.RoundTripper under it, for what
 // Apple asks of a connection: see pool, tokens and transport.
@@ -9,6 +9,7 @@ package apns
 
 import (
 	"context"
+	"crypto/tls"
 	"errors"
 	"fmt"
 	"net"
@@ -22,6 +23,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 	"github.com/ens-operator/ens-operator/runtime/secret"
@@ -38,15 +40,15 @@ const (
 	maxID = 32
 )
 
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
-
-// Options are what a Provider is made from. Config, Name and Key are required.
+// Options are what a Provider is made from. Config, Name and either Key or Certificate are required.
 type Options struct {
 	push.Settings
 
 	Config config.APNs
 	// Key is the .p8 file: a PKCS#8 private key on P-256 in PEM form. It is not kept.
 	Key secret.Value
+	// Certificate is the client certificate, if Config says that there is one instead of a key. The file is not kept.
+	Certificate pfx.File
 }
 
 // Provider implements push.Provider.
@@ -55,9 +57,11 @@ type Provider struct {
 	topics []string
 	client *apns2.Client
 	pool   *pool
-	tokens *tokens
-	bounds *outbound.Bounds
-	clock  clock.PassiveClock
+	// tokens sign in; nil if certificate does.
+	tokens      *tokens
+	certificate *tls.Certificate
+	bounds      *outbound.Bounds
+	clock       clock.PassiveClock
 
 	mu sync.Mutex
 	// served holds the topics under which a push was accepted since the start.
@@ -68,36 +72,55 @@ var _ push.Provider = (*Provider)(nil)
 
 // New returns a Provider. It connects with the first push. The error says what to correct in the configuration.
 func New(o Options) (*Provider, error) {
-	key, err := parseKey(o.Key)
-	if err != nil {
-		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	o.Settings = o.Effective()
+	p := &Provider{
+		name: o.Name, topics: slices.Clone(o.Config.Topics), clock: o.Clock, bounds: outbound.NewBounds(o.Settings, func() {}),
+		served: make(map[string]bool),
 	}
 	server, err := check(o.Config)
+	if err == nil {
+		err = p.signIn(o)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
 	}
-	o.Settings = o.Effective()
-	issuer := &tokens{key: key, keyID: o.Config.KeyID, teamID: o.Config.TeamID, clock: o.Clock}
-	streams := newPool(dialer(server.Host, o.RootCAs, o.DialContext), o.Logger.With("provider", o.Name))
-	return &Provider{
-		name:   o.Name,
-		topics: slices.Clone(o.Config.Topics),
-		client: &apns2.Client{
-			Host: server.String(),
-			HTTPClient: &http.Client{
-				Transport:     &transport{pool: streams, tokens: issuer, patience: min(answerTimeout, o.Timeout/2)},
-				CheckRedirect: outbound.KeepRedirect,
-			},
+	p.pool = newPool(dialer(server.Host, o, p.certificate), o.Logger.With("provider", o.Name))
+	p.client = &apns2.Client{
+		Host: server.String(),
+		HTTPClient: &http.Client{
+			Transport:     &transport{pool: p.pool, authenticate: p.authenticate, patience: min(answerTimeout, o.Timeout/2)},
+			CheckRedirect: outbound.KeepRedirect,
 		},
-		pool: streams, tokens: issuer, clock: o.Clock, bounds: outbound.NewBounds(o.Settings, func() {}),
-		served: make(map[string]bool),
-	}, nil
+	}
+	return p, nil
+}
+
+// signIn sets up what Apple knows the provider by.
+func (p *Provider) signIn(o Options) (err error) {
+	if o.Config.Certificate {
+		p.certificate, err = openCertificate(o.Certificate, o.Config)
+		return err
+	}
+	key, err := parseKey(o.Key)
+	p.tokens = &tokens{key: key, keyID: o.Config.KeyID, teamID: o.Config.TeamID, clock: o.Clock}
+	return err
+}
+
+// authenticate returns the provider token to send, none with a certificate, which the connection has shown.
+func (p *Provider) authenticate() (string, error) {
+	if p.certificate == nil {
+		return p.tokens.bearer()
+	}
+	if !p.clock.Now().Before(p.certificate.Leaf.NotAfter) {
+		return "", errCertificateExpired
+	}
+	return "", nil
 }
 
 // check validates the configuration and returns the server's address, with a port.
 func check(c config.APNs) (*url.URL, error) {
 	for field, id := range map[string]string{"teamID": c.TeamID, "keyID": c.KeyID} {
-		if id == "" || len(id) > maxID || !isWord(id) {
+		if !c.Certificate && (id == "" || len(id) > maxID || !isWord(id)) {
 			return nil, fmt.Errorf("%s must be the id of ten letters and digits from Apple's developer account", field)
 		}
 	}
@@ -205,6 +228,9 @@ func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Noti
 
 // renewToken reports whether there is a fresh provider token to try; the error of signing shows with the next push.
 func (p *Provider) renewToken(refused string) bool {
+	if p.tokens == nil {
+		return false
+	}
 	fresh, err := p.tokens.renew(refused)
 	return fresh && err == nil
 }
@@ -218,11 +244,16 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err
 		}
-		how := reconnect
-		if errors.Is(err, outbound.ErrClosed) || ctx.Err() != nil {
+		refusal, how := &push.Error{Provider: p.name, Outcome: push.Retry, Err: err}, reconnect
+		switch {
+		case errors.Is(err, outbound.ErrClosed) || ctx.Err() != nil:
 			how = giveUp
+		case errors.Is(err, errCertificateExpired):
+			refusal.Outcome, refusal.Reason, how = push.Misconfigured, reasonCertificateExpired, giveUp
+		case p.certificate != nil && isRefusal(err):
+			refusal.Outcome, refusal.Reason, refusal.Err, how = push.Misconfigured, reasonCertificateRefused, errCertificateRefused, giveUp
 		}
-		return &push.Error{Provider: p.name, Outcome: push.Retry, Err: err}, how, details
+		return refusal, how, details
 	}
 	if response.Sent() {
 		p.markServed(request.Topic)

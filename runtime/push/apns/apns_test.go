@@ -116,32 +116,42 @@ func (b *logBuffer) String() string {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
-		w := start(t, apnstest.Options{}, func(a *apns.Options) { a.Timeout, a.MaxConcurrent = o.Timeout, o.MaxConcurrent })
-		return pushtest.Fixture{
-			Provider:   w.Provider,
-			NewDevice:  w.phone,
-			Unregister: func(d push.Device) { w.apple.Unregister(d.Token, time.Now()) },
-			Wait: func(ctx context.Context, d push.Device, n int) ([]pushtest.Received, error) {
-				all, err := w.apple.Wait(ctx, d.Token, n)
-				received := make([]pushtest.Received, len(all))
-				for i, one := range all {
-					received[i] = asReceived(t, one)
-				}
-				return received, err
-			},
-			Fail: func(n, status int, retryAfter time.Duration) {
-				w.apple.FailNext(n, apnstest.Fault{Status: status, Reason: "ServiceUnavailable", RetryAfter: retryAfter})
-			},
-			Hang: func() {
-				w.apple.OnRequest(func(apnstest.Request) *apnstest.Fault { return &apnstest.Fault{Hang: true} })
-			},
-			Slow: func(d time.Duration) {
-				w.apple.OnRequest(func(apnstest.Request) *apnstest.Fault { time.Sleep(d); return nil })
-			},
-			MostAtOnce: func() int { return w.apple.Stats().MostStreams },
-		}
-	})
+	for name, start := range map[string]func(*testing.T, apnstest.Options, func(*apns.Options)) world{
+		"token": start, "certificate": startWithCertificate,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
+				return fixture(t, start(t, apnstest.Options{}, func(a *apns.Options) { a.Timeout, a.MaxConcurrent = o.Timeout, o.MaxConcurrent }))
+			})
+		})
+	}
+}
+
+func fixture(t *testing.T, w world) pushtest.Fixture {
+	return pushtest.Fixture{
+		Provider:   w.Provider,
+		NewDevice:  w.phone,
+		Unregister: func(d push.Device) { w.apple.Unregister(d.Token, time.Now()) },
+		Wait: func(ctx context.Context, d push.Device, n int) ([]pushtest.Received, error) {
+			all, err := w.apple.Wait(ctx, d.Token, n)
+			received := make([]pushtest.Received, len(all))
+			for i, one := range all {
+				received[i] = asReceived(t, one)
+			}
+			return received, err
+		},
+		Fail: func(n, status int, retryAfter time.Duration) {
+			w.apple.FailNext(n, apnstest.Fault{Status: status, Reason: "ServiceUnavailable", RetryAfter: retryAfter})
+		},
+		Hang: func() {
+			w.apple.OnRequest(func(apnstest.Request) *apnstest.Fault { return &apnstest.Fault{Hang: true} })
+		},
+		Slow: func(d time.Duration) {
+			w.apple.OnRequest(func(apnstest.Request) *apnstest.Fault { time.Sleep(d); return nil })
+		},
+		MostAtOnce: func() int { return w.apple.Stats().MostStreams },
+	}
 }
 
 func asReceived(t *testing.T, n apnstest.Notification) pushtest.Received {

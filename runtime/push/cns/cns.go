@@ -12,11 +12,11 @@ package cns
 
 import (
 	"context"
-	"crypto/tls"
 	"fmt"
 	"net/http"
 	"net/url"
 	"slices"
+	"time"
 
 	"k8s.io/utils/clock"
 
@@ -32,15 +32,6 @@ import (
 // maxAttempts bounds the requests of one push; what is still undelivered is tried again from the journal.
 const maxAttempts = 4
 
-// File is a PKCS#12 file with its password. The end of the line that editors put there is no part of the password.
-type File struct{ Content, Password secret.Value }
-
-func (f File) open() (tls.Certificate, error) {
-	password := secret.FromString(line(f.Password))
-	defer password.Wipe()
-	return pfx.Open(f.Content.Reveal(), password)
-}
-
 // Options are what a Provider is made from. Config, Name and Signing are required.
 type Options struct {
 	push.Settings
@@ -49,7 +40,7 @@ type Options struct {
 	Config config.CNS
 	// Signing is the certificate that signs, Client the one for mutual TLS if Config says that it is another. Neither
 	// file is kept.
-	Signing, Client File
+	Signing, Client pfx.File
 	// ProxyUsername and ProxyPassword are used if Config.Proxy says so.
 	ProxyUsername, ProxyPassword secret.Value
 }
@@ -63,6 +54,8 @@ type Provider struct {
 	signer *signer
 	bounds *outbound.Bounds
 	clock  clock.PassiveClock
+	// notAfter is when the first of the certificates expires.
+	notAfter time.Time
 }
 
 var _ push.Provider = (*Provider)(nil)
@@ -74,20 +67,30 @@ func New(o Options) (*Provider, error) {
 	if err != nil || address.Scheme != "https" || address.Hostname() == "" || address.Path == "" || address.User != nil || address.RawQuery != "" {
 		return nil, fmt.Errorf("push provider %s: the CNS url must be https://, a host and a path", o.Name)
 	}
-	signing, err := o.Signing.open()
+	signing, err := o.Signing.Open()
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: the certificate that signs: %w", o.Name, err)
 	}
-	base, err := newTransport(o, signing)
+	shown, err := o.clientCertificate(signing)
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	}
+	base, err := newTransport(o, shown)
+	if err != nil {
+		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	}
+	notAfter := signing.Leaf.NotAfter
+	for _, certificate := range shown {
+		if certificate.Leaf.NotAfter.Before(notAfter) {
+			notAfter = certificate.Leaf.NotAfter
+		}
 	}
 	made := newSigner(signing, address.EscapedPath(), o.Clock)
 	if _, err := made.authorization(); err != nil {
 		return nil, fmt.Errorf("push provider %s: the certificate that signs cannot sign: %w", o.Name, err)
 	}
 	return &Provider{
-		name: o.Name, config: o.Config, url: address.String(), signer: made, clock: o.Clock,
+		name: o.Name, config: o.Config, url: address.String(), signer: made, clock: o.Clock, notAfter: notAfter,
 		client: &http.Client{
 			Transport:     &outbound.Bounded{Base: base, Patience: min(outbound.AnswerTimeout, o.Timeout/2)},
 			CheckRedirect: outbound.KeepRedirect,
@@ -139,6 +142,9 @@ func (p *Provider) deliver(ctx context.Context, body []byte) *push.Error {
 		}
 	}
 }
+
+// NotAfter is when the first of the provider's certificates expires.
+func (p *Provider) NotAfter() time.Time { return p.notAfter }
 
 // Close implements push.Provider.
 func (p *Provider) Close() error {

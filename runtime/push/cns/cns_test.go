@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/cns"
 	"github.com/ens-operator/ens-operator/runtime/push/cns/cnstest"
@@ -59,8 +60,8 @@ func start(t *testing.T, vmware cnstest.Options, change func(*cns.Options, *cnst
 }
 
 // file is a certificate of the authority that is good for a day.
-func file(authority *cnstest.Authority) cns.File {
-	return cns.File{
+func file(authority *cnstest.Authority) pfx.File {
+	return pfx.File{
 		Content:  secret.New(authority.PFX("AW Cloud Notification - aTest", password, time.Now().Add(24*time.Hour))),
 		Password: secret.FromString(password + "\n"),
 	}

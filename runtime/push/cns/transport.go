@@ -43,22 +43,28 @@ func (e *ProxyError) Error() string {
 	return fmt.Sprintf("the proxy answered CONNECT with status %d", e.Status)
 }
 
-// newTransport returns the transport that makes the connections.
-func newTransport(o Options, signing tls.Certificate) (*http.Transport, error) {
-	verification := &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
-	if pins := slices.Clone(o.Config.PublicKeySHA256); len(pins) > 0 {
-		// Other than VerifyPeerCertificate it runs for resumed sessions too.
-		verification.VerifyConnection = func(state tls.ConnectionState) error { return verifyPins(state, pins) }
-	}
+// clientCertificate is what the service is shown, none if Config says so.
+func (o Options) clientCertificate(signing tls.Certificate) ([]tls.Certificate, error) {
 	switch o.Config.ClientCertificate {
 	case config.CNSClientSigning:
-		verification.Certificates = []tls.Certificate{signing}
+		return []tls.Certificate{signing}, nil
 	case config.CNSClientOwn:
-		own, err := o.Client.open()
+		own, err := o.Client.Open()
 		if err != nil {
 			return nil, fmt.Errorf("the client certificate: %w", err)
 		}
-		verification.Certificates = []tls.Certificate{own}
+		return []tls.Certificate{own}, nil
+	default:
+		return nil, nil
+	}
+}
+
+// newTransport returns the transport that makes the connections, on which certificates are shown.
+func newTransport(o Options, certificates []tls.Certificate) (*http.Transport, error) {
+	verification := &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12, Certificates: certificates}
+	if pins := slices.Clone(o.Config.PublicKeySHA256); len(pins) > 0 {
+		// Other than VerifyPeerCertificate it runs for resumed sessions too.
+		verification.VerifyConnection = func(state tls.ConnectionState) error { return verifyPins(state, pins) }
 	}
 	base := outbound.NewTransport(o.DialContext, verification)
 	if o.Config.Proxy != nil {

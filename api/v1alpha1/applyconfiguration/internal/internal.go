@@ -30,6 +30,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.APNsProvider
   map:
     fields:
+    - name: certificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
     - name: environment
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APNsEnvironment

@@ -56,7 +56,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, seen map[string]b
 		s.refuse(w, http.StatusUnsupportedMediaType, 0, "the content type is not JSON")
 		return
 	}
-	if err := checkSignature(header, r.URL.EscapedPath(), s.authority.pool, s.options.Clock.Now()); err != nil {
+	if err := checkSignature(header, r.URL.EscapedPath(), s.authority.Pool, s.options.Clock.Now()); err != nil {
 		const signerNotTrusted = 2007
 		s.options.Logf("fake CNS does not accept a signature: %v", err)
 		s.refuse(w, http.StatusUnauthorized, signerNotTrusted,

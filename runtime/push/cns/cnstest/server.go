@@ -47,6 +47,12 @@ type (
 	Fault   = fake.Fault
 )
 
+// Authority issues certificates.
+type Authority = fake.Authority
+
+// NewAuthority makes an authority. No server trusts it but the one it was made by.
+func NewAuthority() *Authority { return fake.NewAuthority("AW Cloud Notification Authority") }
+
 // Server is a running fake. Close it after use.
 type Server struct {
 	*fake.Server
@@ -90,7 +96,7 @@ func Start(o Options) *Server {
 	seen := make(map[string]bool)
 	s.Server = fake.Start("CNS", o.Address, func(settings *tls.Config) {
 		if o.MutualTLS {
-			settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, s.authority.pool
+			settings.ClientAuth, settings.ClientCAs = tls.RequireAndVerifyClientCert, s.authority.Pool
 		}
 	}, func(w http.ResponseWriter, r *http.Request) { s.serve(w, r, seen) })
 	o.Logf("fake CNS at %s, seed %d", s.URL(), o.Seed)
