@@ -30,6 +30,10 @@ type PushProviderSpec struct {
 	// +optional
 	CABundle *CertificateBundle `json:"caBundle,omitempty"`
 
+	// proxy is the forward proxy that all connections for the provider go through. In effect unless set: none.
+	// +optional
+	Proxy *ForwardProxy `json:"proxy,omitempty"`
+
 	// limits bound what is asked of the provider.
 	// +optional
 	Limits *PushLimits `json:"limits,omitempty"`

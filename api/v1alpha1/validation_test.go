@@ -86,7 +86,7 @@ func cns(change func(*api.CNSProvider)) *api.PushProvider {
 }
 
 func proxiedBy(url api.ProxyURL) *api.PushProvider {
-	return cns(func(c *api.CNSProvider) { c.Proxy = &api.ForwardProxy{URL: url} })
+	return with(validAPNs(), func(p *api.PushProvider) { p.Spec.Proxy = &api.ForwardProxy{URL: url} })
 }
 
 func validTenant() *api.EnsTenant {

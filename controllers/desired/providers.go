@@ -43,6 +43,7 @@ func (r *References) AddProvider(provider *v1alpha1.PushProvider) error {
 		entry.CABundle = true
 		r.Mounts = append(r.Mounts, bundleMount(providerFile(provider.Name, config.CABundleFile), *bundle))
 	}
+	entry.Proxy = r.addProxy(provider.Name, provider.Spec.Proxy)
 	r.Providers = append(r.Providers, entry)
 	return nil
 }
@@ -86,15 +87,20 @@ func (r *References) addCNS(name string, cns v1alpha1.CNSProvider) (*config.CNS,
 			r.mountPKCS12(name, config.CNSClientFile, config.CNSClientPasswordFile, *mutual.Certificate)
 		}
 	}
-	if proxy := cns.Proxy; proxy != nil {
-		entry.Proxy = &config.ForwardProxy{URL: string(proxy.URL), Authenticate: proxy.Credentials != nil}
-		if credentials := proxy.Credentials; credentials != nil {
-			r.Mounts = append(r.Mounts,
-				secretMount(providerFile(name, config.ProxyUsernameFile), credentials.UsernameSecretRef),
-				secretMount(providerFile(name, config.ProxyPasswordFile), credentials.PasswordSecretRef))
-		}
-	}
 	return entry, nil
+}
+
+// addProxy adds the proxy of a provider, nil for none.
+func (r *References) addProxy(name string, proxy *v1alpha1.ForwardProxy) *config.ForwardProxy {
+	if proxy == nil {
+		return nil
+	}
+	if credentials := proxy.Credentials; credentials != nil {
+		r.Mounts = append(r.Mounts,
+			secretMount(providerFile(name, config.ProxyUsernameFile), credentials.UsernameSecretRef),
+			secretMount(providerFile(name, config.ProxyPasswordFile), credentials.PasswordSecretRef))
+	}
+	return &config.ForwardProxy{URL: string(proxy.URL), Authenticate: proxy.Credentials != nil}
 }
 
 func (r *References) mountPKCS12(provider, file, passwordFile string, certificate v1alpha1.PKCS12Certificate) {

@@ -23,9 +23,18 @@ type value struct {
 	judge func(data []byte) error
 }
 
-// credentialOf returns what may be told of the provider's credential, and the values that it consists of. To judge a
-// value completes the former.
+// credentialOf returns what may be told of the provider's credential, and the values that it and what the proxy wants
+// consist of. To judge a value completes the former.
 func credentialOf(spec v1alpha1.PushProviderSpec) (*v1alpha1.PushCredential, []value) {
+	told, values := ofService(spec)
+	if spec.Proxy != nil && spec.Proxy.Credentials != nil {
+		values = append(values,
+			value{spec.Proxy.Credentials.UsernameSecretRef, notEmpty}, value{spec.Proxy.Credentials.PasswordSecretRef, notEmpty})
+	}
+	return told, values
+}
+
+func ofService(spec v1alpha1.PushProviderSpec) (*v1alpha1.PushCredential, []value) {
 	told := &v1alpha1.PushCredential{}
 	switch {
 	case spec.APNs != nil && spec.APNs.Certificate != nil:
@@ -49,7 +58,7 @@ func credentialOf(spec v1alpha1.PushProviderSpec) (*v1alpha1.PushCredential, []v
 	return told, nil
 }
 
-// cnsValues are the certificate that signs, the one for mutual TLS, and what the proxy wants.
+// cnsValues are the certificate that signs and the one for mutual TLS.
 func cnsValues(told *v1alpha1.PushCredential, cns v1alpha1.CNSProvider) []value {
 	values := pkcs12Values(cns.SigningCertificate, func(signing credentials.ClientCertificate) error {
 		tell(told, signing)
@@ -62,10 +71,6 @@ func cnsValues(told *v1alpha1.PushCredential, cns v1alpha1.CNSProvider) []value 
 			}
 			return nil
 		})...)
-	}
-	if cns.Proxy != nil && cns.Proxy.Credentials != nil {
-		values = append(values,
-			value{cns.Proxy.Credentials.UsernameSecretRef, notEmpty}, value{cns.Proxy.Credentials.PasswordSecretRef, notEmpty})
 	}
 	return values
 }

@@ -183,6 +183,8 @@ type PushProvider struct {
 	CNS  *CNS   `json:"cns,omitempty"`
 	// CABundle says that push/<name>/ca.crt holds the certificate authorities to trust instead of the system's.
 	CABundle bool `json:"caBundle,omitempty"`
+	// Proxy is the forward proxy to go through (C-10), nil for none.
+	Proxy *ForwardProxy `json:"proxy,omitempty"`
 	// TimeoutSeconds bounds one push, retries included.
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 	// MaxConcurrentPushes bounds the pushes of one replica to this provider.

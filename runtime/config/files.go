@@ -227,8 +227,12 @@ type credentialFile struct {
 	remedy string
 }
 
-// credentialFiles are the files with the provider's credentials that are read with the configuration.
+// credentialFiles are the files with the provider's and its proxy's credentials that are read with the configuration.
 func (p PushProvider) credentialFiles() []credentialFile {
+	return append(p.serviceFiles(), p.Proxy.credentialFiles("push provider "+p.Name)...)
+}
+
+func (p PushProvider) serviceFiles() []credentialFile {
 	switch {
 	case p.APNs != nil:
 		return p.APNs.credentialFiles(p.Name)

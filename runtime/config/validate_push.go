@@ -34,6 +34,7 @@ func (f *findings) pushProviders(providers []PushProvider) {
 		if provider.CNS != nil {
 			f.cns(field+".cns", *provider.CNS)
 		}
+		f.proxy(field+".proxy", provider.Proxy)
 		f.within(field+".timeoutSeconds", provider.TimeoutSeconds, 1, maxPushTimeout)
 		f.within(field+".maxConcurrentPushes", provider.MaxConcurrentPushes, 1, maxConcurrency)
 	}

@@ -58,14 +58,19 @@ func amazon(apply func(a *config.SNS)) change {
 	}
 }
 
+// proxy has Apple reached by way of a proxy.
+func proxy(url string) change {
+	return func(c *config.Config) { c.PushProviders[0].Proxy = &config.ForwardProxy{URL: url} }
+}
+
 // vmware changes a provider that is VMware's.
 func vmware(apply func(v *config.CNS)) change {
 	return func(c *config.Config) {
 		cns := config.CNS{
 			AppIDs: []string{"com.example.mail"}, PublicKeySHA256: []string{pin}, ClientCertificate: config.CNSClientOwn,
-			Proxy: &config.ForwardProxy{URL: "http://10.0.0.1:3128", Authenticate: true},
 		}
 		apply(&cns)
+		c.PushProviders[1].Proxy = &config.ForwardProxy{URL: "http://10.0.0.1:3128", Authenticate: true}
 		c.PushProviders[1].FCM, c.PushProviders[1].CNS = nil, &cns
 	}
 }
@@ -93,7 +98,8 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"a certificate for Apple":                apple(func(a *config.APNs) { a.TeamID, a.KeyID, a.Certificate = "", "", true }),
 		"Amazon in the place of Google":          amazon(func(*config.SNS) {}),
 		"VMware in the place of Google":          vmware(func(*config.CNS) {}),
-		"VMware for Android":                     vmware(func(v *config.CNS) { v.Platform, v.ClientCertificate, v.Proxy = config.CNSPlatformAndroid, "", nil }),
+		"Apple by way of a proxy":                proxy("http://proxy.example.com:3128/"),
+		"VMware for Android":                     vmware(func(v *config.CNS) { v.Platform, v.ClientCertificate = config.CNSPlatformAndroid, "" }),
 		"a project of Google with a domain":      func(c *config.Config) { c.PushProviders[1].FCM.ProjectID = "example.com:my-project" },
 		"an Android package with an underscore":  func(c *config.Config) { c.PushProviders[1].FCM.AppIDs = []string{"com.example.boxer_beta"} },
 		"the strictest policy and longest heartbeat": func(c *config.Config) {
@@ -249,9 +255,9 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"a public key that is short":                  {vmware(func(v *config.CNS) { v.PublicKeySHA256 = []string{"0f"} }), "pushProviders[google].cns.publicKeySHA256[0]"},
 		"very many public keys":                       {vmware(func(v *config.CNS) { v.PublicKeySHA256 = slices.Repeat([]string{pin}, 33) }), "pushProviders[google].cns.publicKeySHA256"},
 		"another client certificate":                  {vmware(func(v *config.CNS) { v.ClientCertificate = "other" }), "pushProviders[google].cns.clientCertificate"},
-		"a proxy over TLS":                            {vmware(func(v *config.CNS) { v.Proxy.URL = "https://proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
-		"a proxy without a port":                      {vmware(func(v *config.CNS) { v.Proxy.URL = "http://proxy.example.com" }), "pushProviders[google].cns.proxy.url"},
-		"a proxy with a password":                     {vmware(func(v *config.CNS) { v.Proxy.URL = "http://me:swordfish@proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
+		"a proxy over TLS":                            {proxy("https://proxy.example.com:3128"), "pushProviders[apple].proxy.url"},
+		"a proxy without a port":                      {proxy("http://proxy.example.com"), "pushProviders[apple].proxy.url"},
+		"a proxy with a password":                     {proxy("http://me:swordfish@proxy.example.com:3128"), "pushProviders[apple].proxy.url"},
 		"a policy beyond badge only":                  {func(c *config.Config) { c.Notifications.PolicyCeiling = 5 }, "notifications.policyCeiling"},
 		"a heartbeat above a day":                     {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
 		"a proof of another word":                     {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},

@@ -162,6 +162,17 @@ func (t *Tenant) Discoverer() *autodiscover.Discoverer { return t.discoverer }
 
 func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.Provider, error) {
 	credential := func(file string) secret.Value { return loaded.PushCredentials[config.PushCredential(p.Name, file)] }
+	if p.Proxy != nil {
+		proxy := egress.Proxy{URL: p.Proxy.URL}
+		if p.Proxy.Authenticate {
+			proxy.Username, proxy.Password = credential(config.ProxyUsernameFile), credential(config.ProxyPasswordFile)
+		}
+		through, err := proxy.Through(o.DialContext)
+		if err != nil {
+			return nil, err
+		}
+		o.DialContext = through
+	}
 	settings := push.Settings{
 		Name: p.Name, RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
 		Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
@@ -182,9 +193,8 @@ func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.
 	case p.CNS != nil:
 		return cns.New(cns.Options{
 			Settings: settings, Config: *p.CNS,
-			Signing:       pfx.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
-			Client:        pfx.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
-			ProxyUsername: credential(config.ProxyUsernameFile), ProxyPassword: credential(config.ProxyPasswordFile),
+			Signing: pfx.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
+			Client:  pfx.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
 		})
 	default:
 		return nil, errors.New("the configuration does not say what kind of push provider it is")

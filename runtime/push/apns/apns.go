@@ -245,7 +245,10 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 			err = wrapped.Err
 		}
 		refusal, how := &push.Error{Provider: p.name, Outcome: push.Retry, Err: err}, reconnect
+		outbound.BlameProxy(refusal, err)
 		switch {
+		case refusal.Outcome == push.Misconfigured:
+			how = giveUp
 		case errors.Is(err, outbound.ErrClosed) || ctx.Err() != nil:
 			how = giveUp
 		case errors.Is(err, errCertificateExpired):

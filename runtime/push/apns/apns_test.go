@@ -122,7 +122,10 @@ func TestConformance(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
-				return fixture(t, start(t, apnstest.Options{}, func(a *apns.Options) { a.Timeout, a.MaxConcurrent = o.Timeout, o.MaxConcurrent }))
+				return fixture(t, start(t, apnstest.Options{}, func(a *apns.Options) {
+					o.Apply(&a.Settings)
+					a.Config.URL = o.Route(a.Config.URL)
+				}))
 			})
 		})
 	}

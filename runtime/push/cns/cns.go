@@ -26,7 +26,6 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
-	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
 // maxAttempts bounds the requests of one push; what is still undelivered is tried again from the journal.
@@ -41,8 +40,6 @@ type Options struct {
 	// Signing is the certificate that signs, Client the one for mutual TLS if Config says that it is another. Neither
 	// file is kept.
 	Signing, Client pfx.File
-	// ProxyUsername and ProxyPassword are used if Config.Proxy says so.
-	ProxyUsername, ProxyPassword secret.Value
 }
 
 // Provider implements push.Provider.
@@ -75,10 +72,7 @@ func New(o Options) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
 	}
-	base, err := newTransport(o, shown)
-	if err != nil {
-		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
-	}
+	base := newTransport(o, shown)
 	notAfter := signing.Leaf.NotAfter
 	for _, certificate := range shown {
 		if certificate.Leaf.NotAfter.Before(notAfter) {

@@ -99,7 +99,8 @@ func TestConformance(t *testing.T) {
 			pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
 				return fixture(t, start(t, cnstest.Options{}, func(c *cns.Options, s *cnstest.Server) {
 					platform(c, s)
-					c.Timeout, c.MaxConcurrent = o.Timeout, o.MaxConcurrent
+					o.Apply(&c.Settings)
+					c.Config.URL = o.Route(c.Config.URL)
 				}))
 			})
 		})

@@ -39,42 +39,6 @@ func TestEveryAnswerHasItsOutcome(t *testing.T) {
 	})
 }
 
-func TestAProxyIsGoneThrough(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		wanted, given string
-		outcome       push.Outcome
-	}{
-		"anonymous":                    {"", "", 0},
-		"anonymous, with a password":   {"", "swordfish", 0},
-		"Basic":                        {"swordfish", "swordfish\n", 0},
-		"Basic, with another password": {"swordfish", "trombone", push.Misconfigured},
-		"Basic, anonymously":           {"swordfish", "", push.Misconfigured},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			username := ""
-			if test.wanted != "" {
-				username = "ens"
-			}
-			proxy := cnstest.StartProxy(username, test.wanted)
-			t.Cleanup(proxy.Close)
-			w := start(t, cnstest.Options{}, func(o *cns.Options, _ *cnstest.Server) {
-				o.Config.Proxy = &config.ForwardProxy{URL: proxy.URL(), Authenticate: test.given != ""}
-				o.ProxyUsername, o.ProxyPassword = secret.FromString("ens\n"), secret.FromString(test.given)
-			})
-			err := w.Push(t.Context(), w.phone(), pushtest.Mail())
-			if push.OutcomeOf(err) != test.outcome {
-				t.Errorf("err = %v, want %s", err, test.outcome)
-			}
-			if err == nil && proxy.Passed() != 1 || err != nil && (w.vmware.Stats().Requests != 0 || (strings.Contains(err.Error(), "swordfish") || strings.Contains(err.Error(), "trombone"))) {
-				t.Errorf("%d connections went through the proxy, err = %v", proxy.Passed(), err)
-			}
-		})
-	}
-}
-
 func TestUnusableOptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	good := file(cnstest.NewAuthority())
@@ -87,8 +51,6 @@ func TestUnusableOptionsAreRefused(t *testing.T) {
 		"another password":      {func(o *cns.Options) { o.Signing.Password = secret.FromString("x") }, pfx.ErrPassword, "the certificate that signs"},
 		"no client certificate": {func(o *cns.Options) { o.Config.ClientCertificate = config.CNSClientOwn }, pfx.ErrWork, "the client certificate"},
 		"plain http":            {func(o *cns.Options) { o.Config.URL = "http://cns.example.com/nws" }, nil, "url must be https://"},
-		"a proxy over TLS":      {func(o *cns.Options) { o.Config.Proxy = &config.ForwardProxy{URL: "https://proxy.example.com:3128"} }, nil, "the proxy's url"},
-		"a proxy with a user":   {func(o *cns.Options) { o.Config.Proxy = &config.ForwardProxy{URL: "http://me:swordfish@proxy:3128"} }, nil, "the proxy's url"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -197,6 +197,7 @@ func (p *Provider) unanswered(ctx context.Context, c *call, err error) *push.Err
 	if c.last != nil {
 		refusal.Status, refusal.RetryAfter = c.last.status, c.last.retryAfter
 	}
+	outbound.BlameProxy(refusal, c.failure)
 	if refusal.Err == nil {
 		// The library has refused the message itself, or time ran out before the first request.
 		refusal.Err = context.Cause(ctx)
@@ -209,7 +210,9 @@ func (p *Provider) unanswered(ctx context.Context, c *call, err error) *push.Err
 
 // refusal turns the lack of an access token into the provider's error.
 func (e *tokenError) refusal(provider string) *push.Error {
-	return &push.Error{Provider: provider, Outcome: e.outcome, Status: e.status, Reason: e.code, RetryAfter: e.retryAfter, Err: e.err}
+	refusal := &push.Error{Provider: provider, Outcome: e.outcome, Status: e.status, Reason: e.code, RetryAfter: e.retryAfter, Err: e.err}
+	outbound.BlameProxy(refusal, e.err)
+	return refusal
 }
 
 // Close implements push.Provider.

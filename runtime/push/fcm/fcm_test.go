@@ -90,7 +90,10 @@ func (w world) push(t *testing.T, d push.Device, n push.Notification) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
-		w := start(t, fcmtest.Options{}, func(f *fcm.Options) { f.Timeout, f.MaxConcurrent = o.Timeout, o.MaxConcurrent })
+		w := start(t, fcmtest.Options{}, func(f *fcm.Options) {
+			o.Apply(&f.Settings)
+			f.Config.URL, f.Config.TokenURL = o.Route(f.Config.URL), o.Route(f.Config.TokenURL)
+		})
 		return pushtest.Fixture{
 			Provider:   w.Provider,
 			NewDevice:  w.phone,

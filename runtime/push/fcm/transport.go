@@ -71,6 +71,9 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	}
 	if err != nil {
 		c.failure = fmt.Errorf("push to FCM: %w", err)
+		if outbound.NeedsSomebody(err) {
+			c.stop(c.failure)
+		}
 		return nil, c.failure
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))

@@ -90,7 +90,10 @@ func TestConformance(t *testing.T) {
 }
 
 func fixture(t *testing.T, platform string, o pushtest.Options) pushtest.Fixture {
-	w := start(t, platform, snstest.Options{}, func(s *sns.Options) { s.Timeout, s.MaxConcurrent = o.Timeout, o.MaxConcurrent })
+	w := start(t, platform, snstest.Options{}, func(s *sns.Options) {
+		o.Apply(&s.Settings)
+		s.Config.URL = o.Route(s.Config.URL)
+	})
 	return pushtest.Fixture{
 		Provider:  w.Provider,
 		NewDevice: w.phone,

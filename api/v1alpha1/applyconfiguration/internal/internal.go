@@ -95,9 +95,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: platform
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSPlatform
-    - name: proxy
-      type:
-        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
     - name: publicKeySHA256
       type:
         list:
@@ -598,6 +595,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PushLimits
+    - name: proxy
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
     - name: sns
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSProvider
