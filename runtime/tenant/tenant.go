@@ -24,6 +24,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
+	"github.com/ens-operator/ens-operator/runtime/push/breaker"
 	"github.com/ens-operator/ens-operator/runtime/push/cns"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm"
 	"github.com/ens-operator/ens-operator/runtime/push/sns"
@@ -54,7 +55,7 @@ type Endpoint struct {
 // Provider is a push provider of the tenant.
 type Provider struct {
 	config.PushProvider
-	push.Provider
+	*breaker.Breaker
 
 	// notAfter is when its credential expires, zero for never.
 	notAfter time.Time
@@ -103,7 +104,7 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 			_ = t.Close()
 			return nil, fmt.Errorf("push provider %s: %w", provider.Name, err)
 		}
-		made := &Provider{PushProvider: provider, Provider: p}
+		made := &Provider{PushProvider: provider, Breaker: breaker.New(provider.Name, p, o.Clock, o.Logger)}
 		if expiring, ok := p.(interface{ NotAfter() time.Time }); ok {
 			made.notAfter = expiring.NotAfter()
 		}

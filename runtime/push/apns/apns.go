@@ -272,8 +272,11 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 		p.deadOrForeign(refusal, request.Topic)
 	case meaning.outcome == push.DeadToken:
 		refusal.DeadSince = details.timestamp
-	case response.Reason == reasonTooManyRequests && refusal.RetryAfter == 0:
-		refusal.RetryAfter = tooManyRequestsDefault
+	case response.Reason == reasonTooManyRequests:
+		refusal.OneDevice = true
+		if refusal.RetryAfter == 0 {
+			refusal.RetryAfter = tooManyRequestsDefault
+		}
 	}
 	return refusal, meaning.remedy, details
 }

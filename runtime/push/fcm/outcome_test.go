@@ -70,6 +70,28 @@ func TestAQuotaSaysWhenToComeBack(t *testing.T) {
 	}
 }
 
+func TestAQuotaIsTheDevicesOrTheProjects(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		says      string
+		oneDevice bool
+	}{
+		"the device's":  {"Device message rate exceeded.", true},
+		"the project's": {"Message rate per minute exceeded.", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, fcmtest.Options{Calm: true}, nil)
+			w.google.FailNext(1, fcmtest.Fault{Status: 429, Body: `{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{` + fcmError + `,"errorCode":"QUOTA_EXCEEDED"},` +
+				`{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"subject":"x","description":"` + test.says + `"}]}]}}`})
+			refusal, ok := errors.AsType[*push.Error](w.Push(t.Context(), w.phone(), pushtest.Mail()))
+			if !ok || refusal.Outcome != push.Retry || refusal.OneDevice != test.oneDevice {
+				t.Errorf("refusal = %+v, want a retry", refusal)
+			}
+		})
+	}
+}
+
 func TestAnUnknownTokenIsDead(t *testing.T) {
 	t.Parallel()
 	w := start(t, fcmtest.Options{}, nil)

@@ -21,6 +21,7 @@ const (
 
 	fcmErrorType   = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 	badRequestType = "type.googleapis.com/google.rpc.BadRequest"
+	quotaType      = "type.googleapis.com/google.rpc.QuotaFailure"
 	tokenField     = "message.token"
 )
 
@@ -50,7 +51,9 @@ type answer struct {
 	code, canonical string
 	// tokenAtFault: an INVALID_ARGUMENT is about the registration token and nothing else.
 	tokenAtFault bool
-	retryAfter   time.Duration
+	// oneDevice: the quota that is exceeded is this device's.
+	oneDevice  bool
+	retryAfter time.Duration
 }
 
 // transport is the http.RoundTripper under the Firebase library. It authenticates, and notes the answer.
@@ -112,6 +115,10 @@ func readAnswer(response *http.Response, body []byte) *answer {
 				Violations []struct {
 					Field string `json:"field"`
 				} `json:"fieldViolations"`
+				Quotas []struct {
+					Subject     string `json:"subject"`
+					Description string `json:"description"`
+				} `json:"violations"`
 			} `json:"details"`
 		} `json:"error"`
 	}
@@ -127,6 +134,11 @@ func readAnswer(response *http.Response, body []byte) *answer {
 		case fcmErrorType:
 			if isCode(detail.ErrorCode) {
 				said.code = detail.ErrorCode
+			}
+		case quotaType:
+			for _, quota := range detail.Quotas {
+				// Google tells the device's quota from the project's in words alone.
+				said.oneDevice = said.oneDevice || strings.Contains(strings.ToLower(quota.Subject+" "+quota.Description), "device")
 			}
 		case badRequestType:
 			for _, violation := range detail.Violations {

@@ -16,6 +16,9 @@ var (
 	errTimeout = errors.New("the push was not done in time")
 )
 
+// ReasonTooMany is the reason of a push that never came to be one of those that run at once.
+const ReasonTooMany = "TooManyAtOnce"
+
 // Bounds bound a provider's pushes: how long each may take, how many run at once, and until when.
 type Bounds struct {
 	provider string
@@ -67,7 +70,7 @@ func (b *Bounds) Push(ctx context.Context, deliver func(context.Context) *push.E
 
 func (b *Bounds) inSlot(ctx context.Context, deliver func(context.Context) *push.Error) *push.Error {
 	if err := b.slots.Acquire(ctx, 1); err != nil {
-		return &push.Error{Provider: b.provider, Outcome: push.Retry, Reason: "TooManyAtOnce", Err: context.Cause(ctx)}
+		return &push.Error{Provider: b.provider, Outcome: push.Retry, Reason: ReasonTooMany, Err: context.Cause(ctx)}
 	}
 	defer b.slots.Release(1)
 	return deliver(ctx)
