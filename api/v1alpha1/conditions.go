@@ -34,6 +34,10 @@ const (
 	// ConditionDatabaseReady says whether the tenant's schema and roles are there in the version that is needed.
 	ConditionDatabaseReady = "DatabaseReady"
 
+	// ConditionAPITokenRotated says whether the API token that was replaced last is out of use. It is absent until there was
+	// a rotation, and no part of Ready: everything serves meanwhile.
+	ConditionAPITokenRotated = "APITokenRotated"
+
 	// ConditionTLSReady says whether the tenant's certificate is there, holds the tenant's names and has not expired.
 	ConditionTLSReady = "TLSReady"
 )
@@ -86,6 +90,17 @@ const (
 	ReasonTokenLost = "TokenLost"
 )
 
+// Reasons of APITokenRotated.
+const (
+	// ReasonRotated: only the new token is valid.
+	ReasonRotated = "Rotated"
+	// ReasonPreviousTokenInUse: the token before is still valid, and devices use it; the message says how many and until
+	// when.
+	ReasonPreviousTokenInUse = "PreviousTokenInUse"
+	// ReasonPreviousTokenUnused: the token before is still valid, and no device uses it any more.
+	ReasonPreviousTokenUnused = "PreviousTokenUnused"
+)
+
 // Reasons of DatabaseReady.
 const (
 	// ReasonForeignSchema: a schema of the tenant's name belongs to another tenant or program, or another role owns it. It
@@ -118,6 +133,10 @@ const (
 	// ReasonScaledToZero: the spec asks for no pods, so nobody is notified.
 	ReasonScaledToZero = "ScaledToZero"
 )
+
+// AnnotationRotateAPIToken on an EnsTenant has the operator make a new API token, once for each value: any text that names
+// the request, e.g. a date or a ticket. What was carried out stands in status.apiToken.request.
+const AnnotationRotateAPIToken = GroupName + "/rotate-api-token"
 
 // AnnotationAbandonDatabase on an EnsTenant that is being deleted, with the value "true", has the operator give up the
 // tenant's schema and roles, for a database that will not come back. They stay in the database, if that still exists.

@@ -140,3 +140,23 @@ func TestTenantTLSVersionRules(t *testing.T) {
 		"nothing else":            {serving(api.TenantTLS{}, api.TLS12), "tls needs exactly one of"},
 	})
 }
+
+func carrying(token api.TenantAPIToken) *api.EnsTenant {
+	return with(validTenant(), func(t *api.EnsTenant) { t.Spec.APIToken = &token })
+}
+
+func TestAPITokenRules(t *testing.T) {
+	t.Parallel()
+	const tooOften = "rotateEveryDays must be more than overlapDays"
+	checkRules(t, map[string]rule{
+		"nothing in particular":                    {carrying(api.TenantAPIToken{}), ""},
+		"a Secret of one's own":                    {carrying(api.TenantAPIToken{SecretName: "mine"}), ""},
+		"a Secret of one's own, by schedule":       {carrying(api.TenantAPIToken{SecretName: "mine", RotateEveryDays: 90}), "with secretName, rotate the token in that Secret"},
+		"a Secret of one's own, with an overlap":   {carrying(api.TenantAPIToken{SecretName: "mine", OverlapDays: new(int32(1))}), "with secretName, rotate the token in that Secret"},
+		"every 31 days":                            {carrying(api.TenantAPIToken{RotateEveryDays: 31}), ""},
+		"every 30 days":                            {carrying(api.TenantAPIToken{RotateEveryDays: 30}), tooOften},
+		"every day, the one before ending at once": {carrying(api.TenantAPIToken{RotateEveryDays: 1, OverlapDays: new(int32(0))}), ""},
+		"every week with a week's overlap":         {carrying(api.TenantAPIToken{RotateEveryDays: 7, OverlapDays: new(int32(7))}), tooOften},
+		"an overlap of two years":                  {carrying(api.TenantAPIToken{OverlapDays: new(int32(730))}), "less than or equal to 365"},
+	})
+}

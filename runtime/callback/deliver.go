@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -45,19 +46,13 @@ func (d *delivery) compose(device store.Device, item string, m ews.Message) push
 	n := d.generic(device, item)
 	policy := d.policy(device)
 	if policy <= policySender {
-		n.Title = m.SenderName
-		if n.Title == "" {
-			n.Title = m.SenderAddress
-		}
-		if n.Title == "" {
-			n.Title = wording.NewMessage(device.Locale)
-		}
+		n.Title = cmp.Or(senderOf(m.SenderName, m.SenderAddress), n.Title)
 	}
 	if policy <= policySubject {
-		n.Subtitle = m.Subject
+		n.Subtitle = display(m.Subject)
 	}
 	if policy <= policyPreview {
-		n.Body = m.Preview
+		n.Body = display(m.Preview)
 	}
 	return n
 }
@@ -104,6 +99,7 @@ func (d *delivery) tell(ctx context.Context, claim store.Claim, message func(sto
 // says what a device gets for the claims that it has not been told of.
 func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, message func(store.Device, []store.Claim) (push.Notification, bool)) {
 	results := make([]push.Outcome, len(d.target.Devices))
+	accepted := make([]bool, len(d.target.Devices))
 	var pushes sync.WaitGroup
 	for i := range d.target.Devices {
 		device := &d.target.Devices[i]
@@ -120,16 +116,24 @@ func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, messa
 		if !wanted {
 			continue
 		}
-		pushes.Go(func() { results[i] = d.push(ctx, device, notification) })
+		pushes.Go(func() {
+			results[i] = d.push(ctx, device, notification)
+			accepted[i] = results[i] == 0
+		})
 	}
 	pushes.Wait()
 	for _, claim := range claims {
-		d.conclude(claim, results)
+		d.conclude(claim, results, slices.Contains(accepted, true))
 	}
 }
 
-// conclude ends a claim by what came of its notification, a result for each device.
-func (d *delivery) conclude(claim store.Claim, results []push.Outcome) {
+// conclude ends a claim by what came of its notification, a result for each device. accepted says that a provider has
+// just taken it for at least one of them.
+func (d *delivery) conclude(claim store.Claim, results []push.Outcome, accepted bool) {
+	end := nothing
+	if accepted || len(claim.Done) > 0 {
+		end = told
+	}
 	claim.Done = slices.Clone(claim.Done)
 	retry, misconfigured := false, false
 	for i, result := range results {
@@ -146,14 +150,13 @@ func (d *delivery) conclude(claim store.Claim, results []push.Outcome) {
 	}
 	switch {
 	case !retry && !misconfigured:
-		d.end(outcome{claim: claim, finished: true})
+		d.end(outcome{claim, end})
 	case d.exhausted(claim):
-		d.processor.metrics.dropped.Inc()
-		d.end(outcome{claim: claim, finished: true})
+		d.end(outcome{claim, expired})
 	case retry:
 		d.again = append(d.again, claim)
 	default: // an administrator has to act first
-		d.end(outcome{claim: claim, failed: true})
+		d.end(outcome{claim, failed})
 	}
 }
 
@@ -163,9 +166,11 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 	provider := d.work.tenant.Provider(device.Provider)
 	if provider == nil {
 		p.log.WarnContext(ctx, "A device's push provider is not among the tenant's any more", "device", device.Ref, "provider", device.Provider)
+		p.metrics.pushing.WithLabelValues(device.Provider).Inc()
 		p.metrics.pushed.WithLabelValues(device.Provider, push.Misconfigured.String()).Inc()
 		return push.Misconfigured
 	}
+	p.metrics.pushing.WithLabelValues(device.Provider).Inc()
 	err := provider.Push(ctx, push.Device{
 		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
 	}, n)

@@ -68,14 +68,14 @@ func NewListener(o Options, processor *Processor) *Listener {
 
 // ServeHTTP implements http.Handler.
 func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
-	switch r.Method {
-	case http.MethodPost:
-	case http.MethodGet, http.MethodHead:
+	if r.Method == http.MethodGet || r.Method == http.MethodHead {
 		// What an administrator sees who tests from the Exchange server whether we can be reached (P-12).
 		w.Header().Set("Content-Type", "text/plain; charset=utf-8")
 		_, _ = io.WriteString(w, "The listener for Exchange's push notifications is reachable.\n")
 		return
-	default:
+	}
+	l.metrics.received.Inc()
+	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "GET, HEAD, POST")
 		l.fail(w, http.StatusMethodNotAllowed)
 		return
@@ -226,7 +226,8 @@ func (l *Listener) take(ctx context.Context, n ews.Notification, w *work) (alive
 			w.credential.Wipe()
 			return 0, err
 		}
-		l.metrics.journalled.Add(float64(len(entries)))
+		l.metrics.intend(len(entries), len(w.claims))
+		l.metrics.claim(w.claims, fromPost)
 	}
 	w.changed, w.unread, w.lost, w.activity = intents.changed, intents.unread, lost, requestid.From(ctx)
 	if !lost {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
+	"errors"
 	"log/slog"
 	"sync"
 	"time"
@@ -71,12 +72,17 @@ type work struct {
 	owed bool
 	// lost says that Exchange says that the subscription is gone.
 	lost bool
+	// caughtUp are the items among the claims that came while nobody told us.
+	caughtUp map[string]bool
 	// nudge asks the user's devices to register again.
 	nudge    bool
 	activity string
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time
 }
+
+// errClosed says that the process has no more time for new work.
+var errClosed = errors.New("the process is ending")
 
 // NewProcessor makes a Processor for the given number of workers.
 func NewProcessor(o Options, workers int) *Processor {
@@ -132,6 +138,7 @@ func (p *Processor) submit(w *work) {
 	switch {
 	case p.closed:
 		w.credential.Wipe() // the claims are taken up when their lease ends
+		p.metrics.release(outcomes(w.claims, returned), errClosed)
 	case !busy && len(p.users) >= queuePerWorker*cap(p.slots):
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:
@@ -204,7 +211,7 @@ func (p *Processor) acquire(deadline time.Time) bool {
 // giveBack leaves work to the user's next callback.
 func (p *Processor) giveBack(w *work) {
 	w.credential.Wipe()
-	p.complete(w, outcomes(w.claims, outcome{}))
+	p.complete(w, outcomes(w.claims, returned))
 }
 
 // process does one work. Whatever happens, the credential is wiped and the claims end.
@@ -224,6 +231,7 @@ func (p *Processor) process(w *work) {
 		if err != nil {
 			p.log.WarnContext(ctx, "What a user is owed could not be taken up", "error", err)
 		}
+		p.metrics.claim(owed, fromJournal)
 		w.claims = append(w.claims, owed...)
 	}
 	if len(w.claims) > 0 {
@@ -269,6 +277,7 @@ func (p *Processor) askToRegister(ctx context.Context, w *work) {
 		p.log.WarnContext(ctx, "The user's devices could not be asked to register again", "error", err)
 		return
 	}
+	p.metrics.claim(claims, fromNudge)
 	w.claims = claims
 	p.complete(w, p.rounds(ctx, w))
 }
@@ -276,18 +285,36 @@ func (p *Processor) askToRegister(ctx context.Context, w *work) {
 // outcome is how the work on one claim ended.
 type outcome struct {
 	claim store.Claim
-	// finished says that nobody is owed anything more; else the claim goes back to the journal.
-	finished bool
-	// failed says that it was tried and failed.
-	failed bool
+	end   ending
 }
 
-// outcomes gives all claims the same outcome.
-func outcomes(claims []store.Claim, o outcome) []outcome {
+// ending is how the work on a claim can end. From told on nobody is owed anything more; before, the claim goes back to the
+// journal.
+type ending int
+
+const (
+	// returned: it was not tried, or not fairly.
+	returned ending = iota
+	// failed: it was tried, and counts as a try.
+	failed
+	// told: a provider has accepted it for at least one device.
+	told
+	// nothing: there was nothing to tell, or nobody to tell it to.
+	nothing
+	// expired: it was given up after a day or ten tries.
+	expired
+)
+
+// String names the ending as metrics show it.
+func (e ending) String() string {
+	return [...]string{returned: "returned", failed: "failed", told: "told", nothing: "nothing_to_tell", expired: "expired"}[e]
+}
+
+// outcomes ends all claims in the same way.
+func outcomes(claims []store.Claim, end ending) []outcome {
 	all := make([]outcome, len(claims))
 	for i, claim := range claims {
-		all[i] = o
-		all[i].claim = claim
+		all[i] = outcome{claim, end}
 	}
 	return all
 }
@@ -300,12 +327,11 @@ func (p *Processor) complete(w *work, ended []outcome) {
 	defer cancel()
 	completions := make([]store.Completion, len(ended))
 	for i, o := range ended {
-		completions[i] = store.Completion{Claim: o.claim, Owner: p.owner, Finished: o.finished, Failed: o.failed, Now: p.clock.Now()}
-		if o.finished {
-			p.metrics.finished.WithLabelValues(o.claim.Kind.String()).Inc()
-		}
+		completions[i] = store.Completion{Claim: o.claim, Owner: p.owner, Finished: o.end >= told, Failed: o.end == failed, Now: p.clock.Now()}
 	}
-	if err := p.store.Complete(ctx, completions); err != nil {
+	err := p.store.Complete(ctx, completions)
+	p.metrics.release(ended, err)
+	if err != nil {
 		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)
 	}
 }
@@ -324,10 +350,10 @@ func (p *Processor) rounds(ctx context.Context, w *work) []outcome {
 			return ended
 		}
 		if round == len(pauses) {
-			return append(ended, outcomes(again, outcome{failed: true})...)
+			return append(ended, outcomes(again, failed)...)
 		}
 		if !p.pause(ctx, pauses[round]) { // the time was too short for a fair try
-			return append(ended, outcomes(again, outcome{})...)
+			return append(ended, outcomes(again, returned)...)
 		}
 		w.claims = again
 	}

@@ -33,7 +33,11 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 	if len(target.Devices) == 0 {
 		// The first registration may be under way; the work after it tells its device. If none comes, nobody is owed.
 		for _, claim := range w.claims {
-			ended = append(ended, outcome{claim: claim, finished: p.clock.Since(claim.CreatedAt) > maxAge})
+			end := returned
+			if p.clock.Since(claim.CreatedAt) > maxAge {
+				end = expired
+			}
+			ended = append(ended, outcome{claim, end})
 		}
 		return ended, nil
 	}
@@ -43,14 +47,20 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 	if r.throughGateway() {
 		r.unread = nil // a count is told to those whose fetch the gateway permits, wherever it comes from
 	}
+	for _, claim := range others {
+		if claim.Kind == store.CatchUp {
+			mails = append(mails, r.catchUp(ctx, claim)...)
+		}
+	}
 	for batch := range slices.Chunk(mails, maxItems) {
 		r.mails(ctx, batch)
 	}
 	r.alert(ctx)
 	for _, claim := range others {
-		if claim.Kind == store.Badge {
+		switch claim.Kind {
+		case store.Badge:
 			r.badge(ctx, claim)
-		} else {
+		case store.Resubscribe:
 			r.resubscribe(ctx, claim)
 		}
 	}
@@ -82,6 +92,8 @@ type delivery struct {
 	unread *int
 	// alerts are the mails that are to be told.
 	alerts []alert
+	// newest is when the newest of the mails arrived that were fetched.
+	newest time.Time
 
 	mu        sync.Mutex
 	badged    []int64
@@ -104,13 +116,16 @@ func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
 	}
 	for i, claim := range claims {
 		message := messages[i]
+		if message.ReceivedAt.After(d.newest) {
+			d.newest = message.ReceivedAt
+		}
 		switch {
 		case message.Err != nil:
 			d.unfetched(ctx, []store.Claim{claim}, message.Err)
 		case d.worthAnAlert(message):
 			d.alerts = append(d.alerts, alert{claim, message})
-		default: // read, moved or deleted meanwhile: no alert
-			d.end(outcome{claim: claim, finished: true})
+		default: // read, moved or deleted meanwhile, or a receipt: no alert
+			d.end(outcome{claim, nothing})
 		}
 	}
 }
@@ -127,26 +142,47 @@ const maxSingle = 3
 
 // alert tells the mails that are to be told, the oldest first.
 func (d *delivery) alert(ctx context.Context) {
-	alerts := d.alerts
-	slices.SortStableFunc(alerts, func(a, b alert) int { return a.message.ReceivedAt.Compare(b.message.ReceivedAt) })
-	single := len(alerts)
+	slices.SortStableFunc(d.alerts, func(a, b alert) int { return a.message.ReceivedAt.Compare(b.message.ReceivedAt) })
+	var missed, fresh []alert // what came during a gap is of the past: one notification is enough
+	for _, a := range d.alerts {
+		if d.work.caughtUp[a.claim.Item] {
+			missed = append(missed, a)
+		} else {
+			fresh = append(fresh, a)
+		}
+	}
+	d.alertTogether(ctx, missed)
+	single := len(fresh)
 	if single > maxSingle+1 { // a single further one is told as itself
 		single = maxSingle
 	}
-	for _, a := range alerts[:single] {
-		d.tell(ctx, a.claim, func(device store.Device) (push.Notification, bool) {
-			n := d.compose(device, a.claim.Item, a.message)
-			return n, n.Title != "" || n.Unread != nil
-		})
+	for _, a := range fresh[:single] {
+		d.alertAlone(ctx, a)
 	}
-	if single == len(alerts) {
+	d.alertTogether(ctx, fresh[single:])
+}
+
+func (d *delivery) alertAlone(ctx context.Context, a alert) {
+	d.tell(ctx, a.claim, func(device store.Device) (push.Notification, bool) {
+		n := d.compose(device, a.claim.Item, a.message)
+		return n, n.Title != "" || n.Unread != nil
+	})
+}
+
+// alertTogether tells how many mails there are, unless there is just one.
+func (d *delivery) alertTogether(ctx context.Context, alerts []alert) {
+	switch len(alerts) {
+	case 0:
+		return
+	case 1:
+		d.alertAlone(ctx, alerts[0])
 		return
 	}
-	rest := make([]store.Claim, 0, len(alerts)-single)
-	for _, a := range alerts[single:] {
-		rest = append(rest, a.claim)
+	claims := make([]store.Claim, len(alerts))
+	for i, a := range alerts {
+		claims[i] = a.claim
 	}
-	d.tellTogether(ctx, rest, func(device store.Device, owed []store.Claim) (push.Notification, bool) {
+	d.tellTogether(ctx, claims, func(device store.Device, owed []store.Claim) (push.Notification, bool) {
 		items := make([]string, len(owed))
 		for i, claim := range owed {
 			items[i] = claim.Item
@@ -157,7 +193,7 @@ func (d *delivery) alert(ctx context.Context) {
 }
 
 func (d *delivery) worthAnAlert(m ews.Message) bool {
-	if !m.Found || m.IsRead {
+	if !m.Found || m.IsRead || m.Receipt {
 		return false
 	}
 	folder := sha256.Sum256([]byte(m.ParentFolderID))
@@ -254,13 +290,13 @@ func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err erro
 	for _, claim := range claims {
 		switch {
 		case errors.Is(err, errBackedOff) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
-			d.end(outcome{claim: claim}) // not tried
+			d.end(outcome{claim, returned})
 		case d.exhausted(claim):
 			d.tellGenerically(ctx, claim)
 		case ews.Transient(err):
 			d.again = append(d.again, claim)
 		default:
-			d.end(outcome{claim: claim, failed: true})
+			d.end(outcome{claim, failed})
 		}
 	}
 }
@@ -286,7 +322,7 @@ func (d *delivery) withoutCredential(ctx context.Context, claims []store.Claim) 
 			may = false
 			continue
 		}
-		d.end(outcome{claim: claim, finished: true})
+		d.end(outcome{claim, nothing})
 	}
 }
 
@@ -295,7 +331,7 @@ func (d *delivery) withoutCredential(ctx context.Context, claims []store.Claim) 
 func (d *delivery) tellGenerically(ctx context.Context, claim store.Claim) {
 	if d.throughGateway() {
 		d.processor.metrics.withheld.Inc()
-		d.end(outcome{claim: claim, finished: true})
+		d.end(outcome{claim, nothing})
 		return
 	}
 	d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
@@ -313,7 +349,7 @@ func (d *delivery) exhausted(c store.Claim) bool {
 func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	if d.unread == nil {
 		if err := d.count(ctx); err != nil {
-			d.uncounted(ctx, claim, err)
+			d.unanswered(ctx, claim, fmt.Errorf("counting unread mail: %w", err))
 			return
 		}
 	}
@@ -337,22 +373,6 @@ func (d *delivery) count(ctx context.Context) error {
 	})
 }
 
-// uncounted decides what becomes of a badge whose count could not be fetched. Nothing is shown instead: the next
-// notification carries the count.
-func (d *delivery) uncounted(ctx context.Context, claim store.Claim, err error) {
-	d.processor.log.WarnContext(ctx, "The unread count could not be fetched", "error", err)
-	switch {
-	case errors.Is(err, errBackedOff) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
-		d.end(outcome{claim: claim}) // not tried
-	case errors.Is(err, errRefused) || credentialFailed(err) || d.exhausted(claim):
-		d.end(outcome{claim: claim, finished: true})
-	case ews.Transient(err):
-		d.again = append(d.again, claim)
-	default:
-		d.end(outcome{claim: claim, failed: true})
-	}
-}
-
 func (d *delivery) resubscribe(ctx context.Context, claim store.Claim) {
 	d.tell(ctx, claim, func(store.Device) (push.Notification, bool) {
 		return push.Notification{Kind: push.Resubscribe, UserID: d.userID()}, true
@@ -364,10 +384,10 @@ func (d *delivery) end(o outcome) { d.ended = append(d.ended, o) }
 // record remembers what the devices were told.
 func (d *delivery) record(ctx context.Context) {
 	known := d.unread == nil || d.target.Unread != nil && *d.target.Unread == *d.unread
-	if !d.delivered && known {
+	if !d.delivered && known && d.newest.IsZero() {
 		return
 	}
-	told := store.Told{UserID: d.work.userID, Unread: d.unread, Badged: d.badged, Delivered: d.delivered}
+	told := store.Told{UserID: d.work.userID, Unread: d.unread, Badged: d.badged, Delivered: d.delivered, NewestMail: d.newest}
 	if err := d.processor.store.RecordTold(ctx, told, d.processor.clock.Now()); err != nil {
 		d.processor.log.WarnContext(ctx, "What the devices were told could not be recorded", "error", err)
 	}

@@ -16,6 +16,7 @@ type Operation string
 
 // The operations in use.
 const (
+	OpFindItem     Operation = "FindItem"
 	OpGetFolder    Operation = "GetFolder"
 	OpGetItem      Operation = "GetItem"
 	OpResolveNames Operation = "ResolveNames"

@@ -24,6 +24,8 @@ func FuzzResponses(f *testing.F) {
 	f.Add(http.StatusOK, fuzzSeed("Subscribe", "Success", `<m:ResponseCode>NoError</m:ResponseCode><m:SubscriptionId>Jw==</m:SubscriptionId><m:Watermark>AQ==</m:Watermark>`))
 	f.Add(http.StatusOK, fuzzSeed("GetItem", "Success", `<m:ResponseCode>NoError</m:ResponseCode><m:Items><t:Message><t:ItemId Id="AAMk"/><t:Subject>s</t:Subject>`+
 		`<t:DateTimeReceived>2026-11-21T10:00:00Z</t:DateTimeReceived><t:From><t:Mailbox><t:Name>Bob</t:Name><t:EmailAddress>b@example.com</t:EmailAddress></t:Mailbox></t:From><t:IsRead>true</t:IsRead></t:Message></m:Items>`))
+	f.Add(http.StatusOK, fuzzSeed("FindItem", "Success", `<m:ResponseCode>NoError</m:ResponseCode><m:RootFolder TotalItemsInView="1"><t:Items><t:Message><t:ItemId Id="AAMk"/>`+
+		`<t:ItemClass>REPORT.IPM.Note.IPNRN</t:ItemClass><t:DateTimeReceived>2026-11-21T10:00:00Z</t:DateTimeReceived><t:IsRead>false</t:IsRead></t:Message></t:Items></m:RootFolder>`))
 	f.Add(http.StatusOK, fuzzSeed("ResolveNames", "Warning", `<m:ResponseCode>ErrorNameResolutionMultipleResults</m:ResponseCode><m:ResolutionSet><t:Resolution><t:Mailbox><t:Name>A</t:Name></t:Mailbox>`+
 		`<t:Contact><t:EmailAddresses><t:Entry Key="EmailAddress1">SMTP:a@example.com</t:Entry></t:EmailAddresses><t:Alias>a</t:Alias></t:Contact></t:Resolution></m:ResolutionSet>`))
 	f.Add(http.StatusInternalServerError, []byte(`<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault><faultcode>a:ErrorServerBusy</faultcode><detail>`+
@@ -31,7 +33,7 @@ func FuzzResponses(f *testing.F) {
 	session := &Session{client: &Client{address: "https://mail.example.com/EWS/Exchange.asmx"}}
 	f.Fuzz(func(t *testing.T, status int, body []byte) {
 		response := &http.Response{StatusCode: status, Header: http.Header{"Content-Type": {string(body[:min(len(body), 20)])}}}
-		for _, operation := range []Operation{OpGetFolder, OpGetItem, OpResolveNames, OpSubscribe} {
+		for _, operation := range []Operation{OpFindItem, OpGetFolder, OpGetItem, OpResolveNames, OpSubscribe} {
 			if err := readAny(session, operation, response, body); err != nil {
 				checkFuzzed(t, err)
 			}
@@ -49,6 +51,12 @@ func readAny(session *Session, operation Operation, response *http.Response, bod
 	case OpGetFolder:
 		inbox, err := session.parseInbox(elements)
 		return errors.Join(err, checkID(inbox.ID))
+	case OpFindItem:
+		found, err := session.parseNewest(elements)
+		for _, message := range found {
+			err = errors.Join(err, checkID(message.ItemID))
+		}
+		return err
 	case OpSubscribe:
 		id, err := session.parseSubscription(elements)
 		return errors.Join(err, checkID(id))

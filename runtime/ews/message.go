@@ -30,6 +30,9 @@ type Message struct {
 	// ParentFolderID is the folder it is in now.
 	ParentFolderID string
 	IsRead         bool
+	// Receipt says that it only reports that a mail of the user's was delivered or read. (One that was not delivered is
+	// worth knowing: its report is a mail like any other.)
+	Receipt bool
 	// ReceivedAt is zero if the server does not tell.
 	ReceivedAt time.Time
 	// SenderName and SenderAddress are those of From, else of Sender. The address is empty if it is no SMTP address.
@@ -92,7 +95,7 @@ func itemsBody(itemIDs []string, fields Fields, v version) string {
 }
 
 func properties(fields Fields, v version) []string {
-	all := []string{"item:ParentFolderId", "item:DateTimeReceived", "message:IsRead"}
+	all := []string{"item:ParentFolderId", "item:ItemClass", "item:DateTimeReceived", "message:IsRead"}
 	if fields.Subject {
 		all = append(all, "item:Subject")
 	}
@@ -108,6 +111,20 @@ func properties(fields Fields, v version) []string {
 	return all
 }
 
+// isReceipt tells by the class of an item: REPORT, the class of the mail that is reported about, and the kind of report.
+// DR is delivered, IPNRN read, IPNNRN deleted unread; NDR, not delivered, is none of them.
+func isReceipt(class string) bool {
+	class = strings.ToUpper(class)
+	if !strings.HasPrefix(class, "REPORT.") {
+		return false
+	}
+	switch class[strings.LastIndexByte(class, '.'):] {
+	case ".DR", ".IPNRN", ".IPNNRN":
+		return true
+	}
+	return false
+}
+
 // parseMessage reads one response message. The item's element may be Message, MeetingRequest, PostItem, …
 func (s *Session) parseMessage(element *soap.Element) Message {
 	if err := s.messageError(OpGetItem, element); err != nil {
@@ -120,10 +137,16 @@ func (s *Session) parseMessage(element *soap.Element) Message {
 	if item == nil {
 		return Message{Err: s.failure(OpGetItem, http.StatusOK, fmt.Errorf("%w: no item", ErrResponse))}
 	}
+	return parseItem(item)
+}
+
+// parseItem reads the properties of an item that are there.
+func parseItem(item *soap.Element) Message {
 	message := Message{
 		Found:          true,
 		ParentFolderID: item.Child(soap.Types, "ParentFolderId").Attribute("Id"),
 		IsRead:         boolean(item.Child(soap.Types, "IsRead")),
+		Receipt:        isReceipt(item.Child(soap.Types, "ItemClass").Text()),
 		Subject:        item.Child(soap.Types, "Subject").Text(),
 		Preview:        item.Child(soap.Types, "Preview").Text(),
 	}

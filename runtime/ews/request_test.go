@@ -70,7 +70,7 @@ var goldenRequests = map[string]struct {
 			return err
 		},
 		version: "Exchange2013",
-		body: `<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties><t:FieldURI FieldURI="item:ParentFolderId"/>` +
+		body: `<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties><t:FieldURI FieldURI="item:ParentFolderId"/><t:FieldURI FieldURI="item:ItemClass"/>` +
 			`<t:FieldURI FieldURI="item:DateTimeReceived"/><t:FieldURI FieldURI="message:IsRead"/><t:FieldURI FieldURI="item:Subject"/>` +
 			`<t:FieldURI FieldURI="message:From"/><t:FieldURI FieldURI="message:Sender"/><t:FieldURI FieldURI="item:Preview"/>` +
 			`</t:AdditionalProperties></m:ItemShape><m:ItemIds><t:ItemId Id="AAMk+/1="/><t:ItemId Id="AAMk2"/></m:ItemIds></m:GetItem>`,
@@ -82,9 +82,21 @@ var goldenRequests = map[string]struct {
 		},
 		newest: config.Exchange2010SP2, version: "Exchange2010_SP2",
 		body: `<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:BodyType>Text</t:BodyType><t:AdditionalProperties>` +
-			`<t:FieldURI FieldURI="item:ParentFolderId"/><t:FieldURI FieldURI="item:DateTimeReceived"/><t:FieldURI FieldURI="message:IsRead"/>` +
+			`<t:FieldURI FieldURI="item:ParentFolderId"/><t:FieldURI FieldURI="item:ItemClass"/><t:FieldURI FieldURI="item:DateTimeReceived"/><t:FieldURI FieldURI="message:IsRead"/>` +
 			`<t:FieldURI FieldURI="item:Subject"/><t:FieldURI FieldURI="message:From"/><t:FieldURI FieldURI="message:Sender"/>` +
 			`<t:FieldURI FieldURI="item:Body"/></t:AdditionalProperties></m:ItemShape><m:ItemIds><t:ItemId Id="AAMk1"/></m:ItemIds></m:GetItem>`,
+	},
+	"what came last": {
+		call: func(ctx context.Context, s *ews.Session) error {
+			_, err := s.Newest(ctx, 100)
+			return err
+		},
+		version: "Exchange2010_SP2",
+		body: `<m:FindItem Traversal="Shallow"><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties><t:FieldURI FieldURI="item:ParentFolderId"/>` +
+			`<t:FieldURI FieldURI="item:DateTimeReceived"/><t:FieldURI FieldURI="message:IsRead"/></t:AdditionalProperties></m:ItemShape>` +
+			`<m:IndexedPageItemView MaxEntriesReturned="100" Offset="0" BasePoint="Beginning"/>` +
+			`<m:SortOrder><t:FieldOrder Order="Descending"><t:FieldURI FieldURI="item:DateTimeReceived"/></t:FieldOrder></m:SortOrder>` +
+			`<m:ParentFolderIds><t:DistinguishedFolderId Id="inbox"/></m:ParentFolderIds></m:FindItem>`,
 	},
 	"a name for a server that knows no shapes of contacts": {
 		call: func(ctx context.Context, s *ews.Session) error {
@@ -100,7 +112,7 @@ var goldenRequests = map[string]struct {
 			return err
 		},
 		version: "Exchange2010_SP2",
-		body: `<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties><t:FieldURI FieldURI="item:ParentFolderId"/>` +
+		body: `<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties><t:FieldURI FieldURI="item:ParentFolderId"/><t:FieldURI FieldURI="item:ItemClass"/>` +
 			`<t:FieldURI FieldURI="item:DateTimeReceived"/><t:FieldURI FieldURI="message:IsRead"/></t:AdditionalProperties></m:ItemShape>` +
 			`<m:ItemIds><t:ItemId Id="AAMk1"/></m:ItemIds></m:GetItem>`,
 	},

@@ -180,6 +180,8 @@ type attempt struct {
 	opened
 	endpoint  *tenant.Endpoint
 	mailboxID []byte
+	// catchUp is as of store.Promotion.
+	catchUp time.Time
 }
 
 // enter finds the endpoint, proves the mailbox and subscribes, or adds the device to the subscription that is there.
@@ -207,7 +209,31 @@ func (a *attempt) enter(ctx context.Context) (Result, error) {
 		ref, err := a.Store.Attach(ctx, a.user.ID, a.mailboxID, a.request.Device, maxDevices, a.Clock.Now())
 		return Result{DeviceRef: ref, SubscriptionID: standing.SubscriptionID}, err
 	}
+	a.catchUp = catchUpSince(standing, a.Clock.Now())
 	return a.subscribe(ctx, session)
+}
+
+const (
+	// catchUpWindow bounds a gap: what is older than a day is not news any more.
+	catchUpWindow = 24 * time.Hour
+	// clockTolerance is how far Exchange's clock may be behind ours.
+	clockTolerance = 5 * time.Minute
+)
+
+// catchUpSince is since when mail may have come of which Exchange has told nobody, zero if none can: since it last posted,
+// but not before what has been told already. Whether the subscription before had died cannot be known for certain, so
+// each new one looks.
+func catchUpSince(standing store.Standing, now time.Time) time.Time {
+	if standing.LastCallback.IsZero() {
+		return time.Time{}
+	}
+	since := standing.LastCallback.Add(-clockTolerance)
+	for _, later := range []time.Time{standing.NewestMail, now.Add(-catchUpWindow)} {
+		if later.After(since) {
+			since = later
+		}
+	}
+	return since
 }
 
 // reusable is the rule for 6 (protocol.md): a live subscription that would not be made any different.
@@ -304,7 +330,7 @@ func (a *attempt) promote(ctx context.Context, generation int64, subscriptionID 
 	defer cancel()
 	ref, promoted, err := a.Store.Promote(ctx, store.Promotion{
 		UserID: a.user.ID, Generation: generation, SubscriptionID: subscriptionID, MailboxID: a.mailboxID,
-		Device: a.request.Device, MaxDevices: int(a.tenant.Config.Limits.MaxDevicesPerUser),
+		Device: a.request.Device, MaxDevices: int(a.tenant.Config.Limits.MaxDevicesPerUser), CatchUp: a.catchUp,
 	}, a.Clock.Now())
 	if errors.Is(err, store.ErrOtherMailbox) || errors.Is(err, store.ErrTooManyDevices) {
 		return Result{}, err

@@ -111,6 +111,7 @@ func (s *Server) sweep(ctx context.Context) {
 	for _, step := range []func() error{
 		func() error { return s.reseal(ctx) },
 		func() error { return s.countWebhookKeys(ctx) },
+		func() error { return s.measureJournal(ctx) },
 		func() error { return all(ctx, func() (int64, error) { return s.store.DropDone(ctx, now, maxSwept) }) },
 		func() error {
 			return all(ctx, func() (int64, error) { return s.store.DropStaleUsers(ctx, now.Add(-staleAfter), maxSwept) })

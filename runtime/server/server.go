@@ -90,9 +90,10 @@ type Server struct {
 	protocol  *protocol.Handler
 	health    *health
 
-	watcher    *subscription.Watcher
-	keyMetrics *keyMetrics
-	agreed     agreement
+	watcher        *subscription.Watcher
+	keyMetrics     *keyMetrics
+	journalMetrics *journalMetrics
+	agreed         agreement
 	// reloaded wakes maintenance when there is another configuration.
 	reloaded chan struct{}
 
@@ -111,7 +112,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	}
 	s := &Server{options: o, clock: o.Clock, log: o.Logger, registry: prometheus.NewRegistry(), health: newHealth(),
 		reloaded: make(chan struct{}, 1)}
-	s.keyMetrics = newKeyMetrics(s.registry)
+	s.keyMetrics, s.journalMetrics = newKeyMetrics(s.registry), newJournalMetrics(s.registry)
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
 	s.source, err = config.NewSource(o.ConfigPath, config.Options{Clock: o.Clock, Accept: s.reload, OnError: func(err error) {

@@ -21,6 +21,7 @@ const (
 	ActivityGateway         ActivityKind = "gateway refused"
 	ActivityUnheard         ActivityKind = "no callback"
 	ActivityNudged          ActivityKind = "asked to register"
+	ActivityCaughtUp        ActivityKind = "caught up"
 )
 
 const (

@@ -296,3 +296,27 @@ func text(number *int) string {
 	}
 	return fmt.Sprint(*number)
 }
+
+func TestHowFarAUserHasBeenToldOnlyRises(t *testing.T) {
+	t.Parallel()
+	schema := storetest.New(t)
+	user, _ := subscribed(t, schema.Store, "alice")
+	for _, step := range []struct {
+		newest, want time.Duration
+	}{{2 * time.Hour, 2 * time.Hour}, {time.Hour, 2 * time.Hour}, {0, 2 * time.Hour}, {3 * time.Hour, 3 * time.Hour}} {
+		told := store.Told{UserID: user.ID}
+		if step.newest > 0 {
+			told.NewestMail = at(step.newest)
+		}
+		if err := schema.Store.RecordTold(t.Context(), told, at(0)); err != nil {
+			t.Fatal(err)
+		}
+		standing, err := schema.Store.Standing(t.Context(), user.Hash, "phone")
+		if err != nil {
+			t.Fatal(err)
+		}
+		if want := at(step.want).Truncate(time.Microsecond); !standing.NewestMail.Equal(want) {
+			t.Errorf("after a mail of %v the newest is %v, want %v", step.newest, standing.NewestMail, want)
+		}
+	}
+}

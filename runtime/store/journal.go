@@ -21,13 +21,15 @@ const (
 	Badge EntryKind = 2
 	// Resubscribe: a silent push that asks the phones to register again.
 	Resubscribe EntryKind = 3
+	// CatchUp: look up what came while there was no subscription, since the time in Item.
+	CatchUp EntryKind = 4
 )
 
 // Key names a row of the journal.
 type Key struct {
 	UserID int64
 	Kind   EntryKind
-	// Item is the EWS item id of a new mail, else empty.
+	// Item is the EWS item id of a new mail, the time of a CatchUp (RFC 3339), else empty.
 	Item string
 }
 
@@ -217,6 +219,16 @@ func arrayLiteral(refs []int64) string {
 	return string(append(text, '}'))
 }
 
+// Owed returns how many rows of the journal are not done, and since when the oldest of them is owed.
+func (s *Store) Owed(ctx context.Context) (rows int, since time.Time, err error) {
+	var oldest *time.Time
+	err = s.pool.QueryRow(ctx, `SELECT count(*), min(created_at) FROM pending WHERE done_at IS NULL`).Scan(&rows, &oldest)
+	if err != nil {
+		return 0, time.Time{}, fmt.Errorf("counting what is owed: %w", s.noting(err))
+	}
+	return rows, orZero(oldest), nil
+}
+
 // memory is how long a done row stays: it recognises Exchange's retries, NewMail after Created, and other replicas.
 const memory = time.Hour
 
@@ -240,6 +252,8 @@ func (k EntryKind) String() string {
 		return "badge"
 	case Resubscribe:
 		return "resubscribe"
+	case CatchUp:
+		return "catch_up"
 	default:
 		return "unknown"
 	}

@@ -77,6 +77,9 @@ type Promotion struct {
 	MailboxID          []byte
 	Device             Device
 	MaxDevices         int
+	// CatchUp is since when mail may have come of which Exchange told nobody, zero if none can. It becomes a row of the
+	// journal.
+	CatchUp time.Time
 }
 
 // Promote makes an attempt the active subscription unless a newer one is, retires the older ones, and attaches the
@@ -104,10 +107,23 @@ RETURNING state = 'active'`
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) { // no row: retired meanwhile by a newer one
 			return err
 		}
+		if promoted && !p.CatchUp.IsZero() {
+			if err := oweCatchUp(ctx, tx, p, now); err != nil {
+				return err
+			}
+		}
 		_, err = tx.Exec(ctx, `UPDATE user_state SET nudges = 0, nudge_at = NULL WHERE user_id = $1 AND nudges > 0`, p.UserID)
 		return err
 	})
 	return ref, promoted, err
+}
+
+// oweCatchUp writes into the journal that what came since has to be looked up, for whoever gets a credential next.
+func oweCatchUp(ctx context.Context, tx pgx.Tx, p Promotion, now time.Time) error {
+	const insert = `INSERT INTO pending (user_id, kind, item, generation, created_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (user_id, kind, item) DO NOTHING`
+	_, err := tx.Exec(ctx, insert, p.UserID, CatchUp, p.CatchUp.UTC().Format(time.RFC3339Nano), p.Generation, now)
+	return err
 }
 
 // Attach adds or updates a device of a user who has a live subscription. Errors as of Promote.
@@ -137,6 +153,9 @@ type Standing struct {
 	Orphaned bool
 	// LastCallback is when Exchange last posted for the user, zero if never.
 	LastCallback time.Time
+	// NewestMail is when the newest mail arrived that was told to the user's devices, by Exchange's clock; zero if there was
+	// none.
+	NewestMail time.Time
 	// OtherDevices counts the user's living devices but the one asked about.
 	OtherDevices int
 	// DeviceKnown says that the device asked about is registered, and DeviceRef is its ref.
@@ -154,7 +173,7 @@ func (s *Store) Standing(ctx context.Context, hash [sha256.Size]byte, deviceID s
 	const query = `
 SELECT s.generation, s.subscription_id, s.device_id, s.endpoint, s.auth_type, s.promoted_at, s.refused_at IS NOT NULL,
     s.auth_type <> $3 AND NOT EXISTS (SELECT 1 FROM devices c WHERE c.user_id = u.id AND c.device_id = s.device_id AND c.retired_at IS NULL),
-    st.last_callback, d.ref,
+    st.last_callback, st.newest_mail, d.ref,
     (SELECT count(*) FROM devices o WHERE o.user_id = u.id AND o.device_id <> $2 AND o.retired_at IS NULL)
 FROM users u
 LEFT JOIN subscriptions s ON s.user_id = u.id AND s.state = 'active'
@@ -165,17 +184,19 @@ WHERE u.user_hash = $1`
 	var others int
 	var subscriptionID, subscriber, endpoint *string
 	var authType *credential.AuthType
-	var promoted, callback *time.Time
+	var promoted, callback, newest *time.Time
 	var refused, orphaned *bool
 	err := s.pool.QueryRow(ctx, query, hash[:], deviceID, credential.Basic).Scan(&generation, &subscriptionID, &subscriber,
-		&endpoint, &authType, &promoted, &refused, &orphaned, &callback, &ref, &others)
+		&endpoint, &authType, &promoted, &refused, &orphaned, &callback, &newest, &ref, &others)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Standing{}, fmt.Errorf("looking up how the user stands: %w", ErrNotFound)
 	}
 	if err != nil {
 		return Standing{}, fmt.Errorf("looking up how the user stands: %w", s.noting(err))
 	}
-	standing := Standing{LastCallback: orZero(callback), OtherDevices: others, DeviceKnown: ref != nil, DeviceRef: orZero(ref)}
+	standing := Standing{
+		LastCallback: orZero(callback), NewestMail: orZero(newest), OtherDevices: others, DeviceKnown: ref != nil, DeviceRef: orZero(ref),
+	}
 	if generation != nil {
 		standing.Subscribed = true
 		standing.Generation = *generation

@@ -60,15 +60,23 @@ type Told struct {
 	Badged []int64
 	// Delivered says that at least one notification was accepted by a provider.
 	Delivered bool
+	// NewestMail is when the newest of the mails arrived that were told, by Exchange's clock; zero if none was.
+	NewestMail time.Time
 }
 
-// RecordTold remembers the unread count for the next badge.
+// RecordTold remembers the unread count for the next badge, and how far the user has been told.
 func (s *Store) RecordTold(ctx context.Context, told Told, now time.Time) error {
 	const record = `
 WITH badge AS (UPDATE devices SET badge_sent = $2 WHERE user_id = $1 AND ref = ANY($3))
-UPDATE user_state SET unread = coalesce($2, unread), last_delivery = CASE WHEN $4 THEN $5 ELSE last_delivery END
+UPDATE user_state SET unread = coalesce($2, unread), last_delivery = CASE WHEN $4 THEN $5 ELSE last_delivery END,
+    newest_mail = greatest(newest_mail, $6)
 WHERE user_id = $1`
-	if err := s.exec(ctx, "recording what was told", record, told.UserID, told.Unread, told.Badged, told.Delivered, now); err != nil {
+	var newest *time.Time
+	if !told.NewestMail.IsZero() {
+		newest = &told.NewestMail
+	}
+	err := s.exec(ctx, "recording what was told", record, told.UserID, told.Unread, told.Badged, told.Delivered, now, newest)
+	if err != nil {
 		return fmt.Errorf("user %d: %w", told.UserID, err)
 	}
 	return nil

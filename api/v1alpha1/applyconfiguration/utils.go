@@ -18,6 +18,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=ens-operator.io, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("APITokenStatus"):
+		return &apiv1alpha1.APITokenStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("APNsProvider"):
 		return &apiv1alpha1.APNsProviderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("BundleStatus"):
@@ -94,6 +96,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SNSProviderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SNSWebIdentity"):
 		return &apiv1alpha1.SNSWebIdentityApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantAPIToken"):
+		return &apiv1alpha1.TenantAPITokenApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantAutodiscover"):
 		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):

@@ -40,6 +40,26 @@ type Mail struct {
 	Body string
 	// Element is the kind of item: Message (if empty), MeetingRequest, PostItem, …
 	Element string
+	// Class is the item class; if empty it is what goes with Element.
+	Class string
+}
+
+// kind is the mail's element and item class.
+func (m Mail) kind() (element, class string) {
+	element, class = m.Element, m.Class
+	if element == "" {
+		element = "Message"
+	}
+	if class == "" {
+		class = map[string]string{
+			"MeetingRequest": "IPM.Schedule.Meeting.Request", "MeetingResponse": "IPM.Schedule.Meeting.Resp.Pos",
+			"MeetingCancellation": "IPM.Schedule.Meeting.Canceled", "PostItem": "IPM.Post",
+		}[element]
+	}
+	if class == "" {
+		class = "IPM.Note"
+	}
+	return element, class
 }
 
 // mailbox is a Mailbox and what is in it, guarded by Server.mu.

@@ -17,6 +17,7 @@ type operation struct {
 }
 
 var operations = map[string]operation{
+	"FindItem":     {findItemRule, (*Server).findItem},
 	"GetFolder":    {getFolderRule, (*Server).getFolder},
 	"GetItem":      {getItemRule, (*Server).getItem},
 	"ResolveNames": {resolveNamesRule, (*Server).resolveNames},
@@ -157,10 +158,7 @@ const previewLength = 256
 
 // xml writes an item in the schema's order. It has only the properties that were asked for.
 func (i *item) xml(fields []string, asText bool, changeKey string) string {
-	element := i.mail.Element
-	if element == "" {
-		element = "Message"
-	}
+	element, class := i.mail.kind()
 	var b strings.Builder
 	put := func(field, content string) {
 		if slices.Contains(fields, field) {
@@ -169,7 +167,7 @@ func (i *item) xml(fields []string, asText bool, changeKey string) string {
 	}
 	b.WriteString(`<t:` + element + `>` + idXML("ItemId", i.id, changeKey))
 	put("item:ParentFolderId", idXML("ParentFolderId", i.folder.id, i.folder.changeKey))
-	put("item:ItemClass", `<t:ItemClass>IPM.Note</t:ItemClass>`)
+	put("item:ItemClass", `<t:ItemClass>`+class+`</t:ItemClass>`)
 	put("item:Subject", `<t:Subject>`+soap.Escape(i.mail.Subject)+`</t:Subject>`)
 	put("item:Body", i.mail.bodyXML(asText))
 	put("item:DateTimeReceived", `<t:DateTimeReceived>`+i.received.UTC().Format(time.RFC3339)+`</t:DateTimeReceived>`)

@@ -123,6 +123,13 @@ func oneOf(values ...string) func(string) bool {
 
 func isBoolean(value string) bool { return oneOf("true", "false", "0", "1")(value) }
 
+func isNumber(value string) bool {
+	_, err := strconv.ParseUint(value, 10, 31)
+	return err == nil
+}
+
+func isPositive(value string) bool { return isNumber(value) && strings.Trim(value, "0") != "" }
+
 // isStatusFrequency is SubscriptionStatusFrequencyType: minutes.
 func isStatusFrequency(value string) bool {
 	minutes, err := strconv.Atoi(value)
@@ -180,6 +187,21 @@ var (
 			additionalProperties.maybe(),
 		),
 		messages("ItemIds").someOf(itemID),
+	)
+
+	findItemRule = messages("FindItem").with("Traversal", oneOf("Shallow", "SoftDeleted", "Associated")).needs("Traversal").inOrder(
+		messages("ItemShape").inOrder(
+			baseShape,
+			types("IncludeMimeContent").holds(isBoolean).maybe(),
+			types("BodyType").holds(oneOf("Best", "HTML", "Text")).maybe(),
+			additionalProperties.maybe(),
+		),
+		messages("IndexedPageItemView").with("MaxEntriesReturned", isPositive).with("Offset", isNumber).
+			with("BasePoint", oneOf("Beginning", "End")).needs("Offset", "BasePoint").maybe(),
+		messages("SortOrder").inOrder(
+			types("FieldOrder").with("Order", oneOf("Ascending", "Descending")).needs("Order").inOrder(fieldURIs),
+		).maybe(),
+		messages("ParentFolderIds").someOf(folderID, distinguishedFolderID),
 	)
 
 	resolveNamesRule = messages("ResolveNames").

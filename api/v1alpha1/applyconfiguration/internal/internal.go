@@ -25,6 +25,21 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.APITokenStatus
+  map:
+    fields:
+    - name: previousDevices
+      type:
+        scalar: numeric
+    - name: previousExpires
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: request
+      type:
+        scalar: string
+    - name: rotatedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.APNsEnvironment
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.APNsProvider
@@ -175,6 +190,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveSettings
   map:
     fields:
+    - name: apiToken
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAPIToken
     - name: autodiscover
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveAutodiscover
@@ -255,6 +273,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantSpec
   map:
     fields:
+    - name: apiToken
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAPIToken
     - name: autodiscover
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutodiscover
@@ -306,6 +327,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
+    - name: apiToken
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APITokenStatus
     - name: autodiscoverCABundle
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
@@ -699,6 +723,18 @@ var schemaYAML = typed.YAMLObject(`types:
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAPIToken
+  map:
+    fields:
+    - name: overlapDays
+      type:
+        scalar: numeric
+    - name: rotateEveryDays
+      type:
+        scalar: numeric
+    - name: secretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutodiscover
   map:
     fields:
