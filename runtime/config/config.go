@@ -186,22 +186,12 @@ type PushProvider struct {
 	CNS  *CNS   `json:"cns,omitempty"`
 	// CABundle says that push/<name>/ca.crt holds the certificate authorities to trust instead of the system's.
 	CABundle bool `json:"caBundle,omitempty"`
+	// Proxy is the forward proxy to go through (C-10), nil for none.
+	Proxy *ForwardProxy `json:"proxy,omitempty"`
 	// TimeoutSeconds bounds one push, retries included.
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 	// MaxConcurrentPushes bounds the pushes of one replica to this provider.
 	MaxConcurrentPushes int32 `json:"maxConcurrentPushes,omitempty"`
-}
-
-// APNs is Apple's service with token authentication. The key is push/<name>/key.p8.
-type APNs struct {
-	TeamID string `json:"teamID"`
-	KeyID  string `json:"keyID"`
-	// Topics are the bundle ids that are served; a device's appId must be one of them, or empty if there is just one.
-	Topics []string `json:"topics"`
-	// Environment is production or sandbox.
-	Environment PushEnvironment `json:"environment"`
-	// URL replaces Apple's server, for tests and the demo.
-	URL string `json:"url,omitempty"`
 }
 
 // FCM is Firebase Cloud Messaging, HTTP v1. The service account is push/<name>/service-account.json.
@@ -218,10 +208,12 @@ type FCM struct {
 
 // The file names of the push credentials, under push/<provider>/.
 const (
-	APNsKeyFile            = "key.p8"
-	FCMServiceAccountFile  = "service-account.json"
-	SNSAccessKeyIDFile     = "access-key-id"
-	SNSSecretAccessKeyFile = "secret-access-key"
+	APNsKeyFile                 = "key.p8"
+	APNsCertificateFile         = "certificate.pfx"
+	APNsCertificatePasswordFile = "certificate-password"
+	FCMServiceAccountFile       = "service-account.json"
+	SNSAccessKeyIDFile          = "access-key-id"
+	SNSSecretAccessKeyFile      = "secret-access-key"
 	// SNSWebIdentityTokenFile is replaced while the runtime runs, so it is read whenever a token is needed.
 	SNSWebIdentityTokenFile = "web-identity-token"
 	CNSSigningFile          = "signing.pfx"

@@ -45,6 +45,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.APNsProvider
   map:
     fields:
+    - name: certificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
     - name: environment
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APNsEnvironment
@@ -107,9 +110,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: platform
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSPlatform
-    - name: proxy
-      type:
-        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
     - name: publicKeySHA256
       type:
         list:
@@ -661,6 +661,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PushLimits
+    - name: proxy
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
     - name: sns
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSProvider
