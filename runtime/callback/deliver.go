@@ -12,6 +12,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/wording"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
 
@@ -166,6 +167,7 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 		p.metrics.pushed.WithLabelValues(device.Provider, push.Misconfigured.String()).Inc()
 		return push.Misconfigured
 	}
+	p.steps.Reached(step.PushDue)
 	err := provider.Push(ctx, push.Device{
 		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
 	}, n)
@@ -178,6 +180,7 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 		}
 		return result
 	}
+	p.steps.Reached(step.PushAccepted)
 	p.metrics.pushed.WithLabelValues(device.Provider, "accepted").Inc()
 	p.log.InfoContext(ctx, "Notification accepted by the push provider",
 		"userId", d.userID(), "device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)

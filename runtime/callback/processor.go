@@ -13,6 +13,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
 )
@@ -37,6 +38,7 @@ type Processor struct {
 	log     *slog.Logger
 	metrics *Metrics
 	owner   store.Owner
+	steps   step.Hook
 	// endpoints tells users who are refused from servers that refuse everybody.
 	endpoints *endpointFaults
 	backOffs  *backOffs
@@ -82,13 +84,14 @@ type work struct {
 func NewProcessor(o Options, workers int) *Processor {
 	closing, stop := context.WithCancel(context.Background())
 	return &Processor{
-		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner,
+		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner, steps: o.Steps,
 		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
 	}
 }
 
 // Drain takes up what a user is owed after a registration. It implements registration.Drainer.
 func (p *Processor) Drain(t *tenant.Tenant, r registration.Registered) {
+	defer p.steps.Reached(step.Drained)
 	p.submit(&work{
 		tenant: t, userID: r.UserID, generation: r.Generation, userHash: r.UserHash, mailboxID: r.MailboxID,
 		endpoint: r.Endpoint, credential: r.Credential, owed: true,
@@ -146,7 +149,8 @@ func (p *Processor) submit(w *work) {
 
 // merge adds what a later callback of the same user brought, and goes on with the later credential.
 func (w *work) merge(later *work) {
-	if later.endpoint == "" { // it brought no credential: go on with the one that is there
+	if later.endpoint == "" || later.generation < w.generation { // it brought no credential, or an outdated one
+		later.credential.Wipe()
 		w.claims, w.nudge = append(w.claims, later.claims...), w.nudge || later.nudge
 		return
 	}
@@ -210,6 +214,7 @@ func (p *Processor) giveBack(w *work) {
 // process does one work. Whatever happens, the credential is wiped and the claims end.
 func (p *Processor) process(w *work) {
 	defer w.credential.Wipe()
+	p.steps.Reached(step.WorkBegun)
 	ctx, cancel := context.WithTimeout(requestid.With(p.closing, w.activity), w.deadline.Sub(p.clock.Now()))
 	defer cancel()
 	if w.lost {
@@ -225,6 +230,7 @@ func (p *Processor) process(w *work) {
 			p.log.WarnContext(ctx, "What a user is owed could not be taken up", "error", err)
 		}
 		w.claims = append(w.claims, owed...)
+		p.steps.Reached(step.OwedTaken)
 	}
 	if len(w.claims) > 0 {
 		p.complete(w, p.rounds(ctx, w))
@@ -260,6 +266,7 @@ func (p *Processor) note(ctx context.Context, w *work, kind store.ActivityKind, 
 
 // askToRegister sends a silent push to the user's devices, by way of the journal.
 func (p *Processor) askToRegister(ctx context.Context, w *work) {
+	p.steps.Reached(step.NudgeDue)
 	now := p.clock.Now()
 	claims, err := p.store.Write(ctx, []store.Entry{{
 		Key: store.Key{UserID: w.userID, Kind: store.Resubscribe}, Generation: w.generation, Owner: p.owner,
@@ -269,6 +276,7 @@ func (p *Processor) askToRegister(ctx context.Context, w *work) {
 		p.log.WarnContext(ctx, "The user's devices could not be asked to register again", "error", err)
 		return
 	}
+	p.steps.Reached(step.NudgeWritten)
 	w.claims = claims
 	p.complete(w, p.rounds(ctx, w))
 }
@@ -305,9 +313,12 @@ func (p *Processor) complete(w *work, ended []outcome) {
 			p.metrics.finished.WithLabelValues(o.claim.Kind.String()).Inc()
 		}
 	}
+	p.steps.Reached(step.CompletionDue)
 	if err := p.store.Complete(ctx, completions); err != nil {
 		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)
+		return
 	}
+	p.steps.Reached(step.CompletionWritten)
 }
 
 // The pauses between the rounds of one work. Together with the providers' own time-outs they stay below a minute; what
