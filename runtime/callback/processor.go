@@ -5,6 +5,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -232,12 +233,38 @@ func (p *Processor) process(w *work) {
 		w.claims = append(w.claims, owed...)
 		p.steps.Reached(step.OwedTaken)
 	}
+	if slices.ContainsFunc(w.claims, store.Claim.Interrupted) {
+		p.doubt(ctx, w)
+	}
 	if len(w.claims) > 0 {
 		p.complete(w, p.rounds(ctx, w))
 	}
 	if w.nudge {
 		p.askToRegister(ctx, w)
 	}
+}
+
+// doubt is for claims that somebody had before and did not end. They may have told the phones a count and not have put it
+// on record, so all phones are told again, by way of the journal.
+func (p *Processor) doubt(ctx context.Context, w *work) {
+	err := p.store.ForgetTold(ctx, w.userID)
+	if err == nil && !slices.ContainsFunc(w.claims, func(c store.Claim) bool { return c.Kind == store.Badge }) {
+		err = p.claim(ctx, w, store.Badge)
+	}
+	if err != nil {
+		p.log.WarnContext(ctx, "The badge may be wrong until the next mail", "error", err)
+	}
+}
+
+// claim writes to the journal what a user is owed, and adds it to the work.
+func (p *Processor) claim(ctx context.Context, w *work, kind store.EntryKind) error {
+	now := p.clock.Now()
+	claims, err := p.store.Write(ctx, []store.Entry{{
+		Key: store.Key{UserID: w.userID, Kind: kind}, Generation: w.generation, Owner: p.owner,
+		Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
+	}})
+	w.claims = append(w.claims, claims...)
+	return err
 }
 
 // settle records what became of a newer credential.
@@ -267,17 +294,12 @@ func (p *Processor) note(ctx context.Context, w *work, kind store.ActivityKind, 
 // askToRegister sends a silent push to the user's devices, by way of the journal.
 func (p *Processor) askToRegister(ctx context.Context, w *work) {
 	p.steps.Reached(step.NudgeDue)
-	now := p.clock.Now()
-	claims, err := p.store.Write(ctx, []store.Entry{{
-		Key: store.Key{UserID: w.userID, Kind: store.Resubscribe}, Generation: w.generation, Owner: p.owner,
-		Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
-	}})
-	if err != nil {
+	w.claims = nil
+	if err := p.claim(ctx, w, store.Resubscribe); err != nil {
 		p.log.WarnContext(ctx, "The user's devices could not be asked to register again", "error", err)
 		return
 	}
 	p.steps.Reached(step.NudgeWritten)
-	w.claims = claims
 	p.complete(w, p.rounds(ctx, w))
 }
 
