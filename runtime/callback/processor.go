@@ -25,14 +25,12 @@ const (
 	credentialLife = 100 * time.Second
 	// leaseMargin is the part of a lease that is left for completing its row.
 	leaseMargin = 10
-	// queuePerWorker bounds the users that wait for a worker. What is beyond it stays owed in the journal.
-	queuePerWorker = 16
 	// completionTimeout bounds the last statement of a work, which runs even when its time is up.
 	completionTimeout = 5 * time.Second
 )
 
 // Processor works on what the phones are owed: one work at a time for each user, so that a mailbox sees few calls at
-// once, and a bounded number of users at a time.
+// once, and a bounded number of users of each endpoint at a time.
 type Processor struct {
 	store   *store.Store
 	clock   clock.WithTicker
@@ -46,7 +44,7 @@ type Processor struct {
 
 	mu      sync.Mutex
 	users   map[int64]*work // what comes next for a user who is being worked on; nil if nothing
-	slots   chan struct{}
+	lanes   *lanes
 	closing context.Context //nolint:containedctx // ends when the process has no more time for work under way
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -81,12 +79,12 @@ type work struct {
 	deadline time.Time
 }
 
-// NewProcessor makes a Processor for the given number of workers.
+// NewProcessor makes a Processor with the given number of workers for each endpoint.
 func NewProcessor(o Options, workers int) *Processor {
 	closing, stop := context.WithCancel(context.Background())
 	return &Processor{
 		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner, steps: o.Steps,
-		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
+		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, lanes: newLanes(closing, o.Clock, workers), closing: closing, stop: stop,
 	}
 }
 
@@ -133,10 +131,11 @@ func (p *Processor) submit(w *work) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next, busy := p.users[w.userID]
+	lane := p.lanes.of(w.endpoint)
 	switch {
 	case p.closed:
 		w.credential.Wipe() // the claims are taken up when their lease ends
-	case !busy && len(p.users) >= queuePerWorker*cap(p.slots):
+	case !busy && lane.full():
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:
 		next.merge(w)
@@ -144,7 +143,8 @@ func (p *Processor) submit(w *work) {
 		p.users[w.userID] = w
 	default:
 		p.users[w.userID] = nil
-		p.running.Go(func() { p.serve(w) })
+		lane.users++
+		p.running.Go(func() { p.serve(w, lane) })
 	}
 }
 
@@ -172,12 +172,12 @@ func (w *work) merge(later *work) {
 	w.owed, w.lost, w.nudge, w.deadline = owed, lost, nudge, deadline
 }
 
-// serve works for one user until nothing more has come.
-func (p *Processor) serve(w *work) {
+// serve works for one user, who counts in a lane, until nothing more has come.
+func (p *Processor) serve(w *work, counted *lane) {
 	for w != nil {
-		if p.acquire(w.deadline) {
+		if release, ok := p.lanes.acquire(w.endpoint, w.deadline); ok {
 			p.process(w)
-			<-p.slots
+			release()
 		} else {
 			p.giveBack(w)
 		}
@@ -185,24 +185,13 @@ func (p *Processor) serve(w *work) {
 		next := p.users[w.userID]
 		if next == nil {
 			delete(p.users, w.userID)
+			counted.users--
 		} else {
 			next.standing.learn(w.standing)
 			p.users[w.userID] = nil
 		}
 		p.mu.Unlock()
 		w = next
-	}
-}
-
-// acquire takes a worker's slot. It returns false when the time for the work is up before one is free.
-func (p *Processor) acquire(deadline time.Time) bool {
-	select {
-	case p.slots <- struct{}{}:
-		return true
-	case <-p.clock.After(deadline.Sub(p.clock.Now())):
-		return false
-	case <-p.closing.Done():
-		return false
 	}
 }
 
