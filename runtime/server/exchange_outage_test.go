@@ -61,7 +61,7 @@ func (x *twoExchanges) tellsElsewhere(t *testing.T, phone *boxertest.Phone) {
 
 func TestAnExchangeThatHangsHoldsUpNobodyElsewhere(t *testing.T) {
 	t.Parallel()
-	const workers, hung = 2, 40 // more users than there are workers and places in their queue
+	const workers, hung = 1, 20 // more users than there are workers and places in their queue
 	x := newTwoExchanges(t, func(c *config.Config) { c.Callback.Workers = workers })
 	var phones []*boxertest.Phone
 	for n := range hung {
@@ -104,12 +104,12 @@ func TestAnExchangeThatHangsHoldsUpNobodyElsewhere(t *testing.T) {
 }
 
 // minutes is how long an Exchange stays bad.
-const minutes = 3
+const minutes = 2
 
 func TestAMailIsToldOnceHoweverExchangeFails(t *testing.T) {
 	t.Parallel()
 	never := make(chan struct{}) // until the client gives up
-	for name, fault := range map[string]ewstest.Fault{
+	sideBySide(t, map[string]ewstest.Fault{
 		"it is slow":                     {Delay: 500 * time.Microsecond}, // half of the time-out at the fake's pace
 		"it hangs":                       {Wait: never},
 		"it drops the connection":        {LoseAnswer: true},
@@ -126,49 +126,65 @@ func TestAMailIsToldOnceHoweverExchangeFails(t *testing.T) {
 		"it forbids":                     {Status: http.StatusForbidden},
 		"it knows no EWS":                {Status: http.StatusNotFound},
 		"an answer that nobody expected": {Status: http.StatusTeapot},
-	} {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			x := newTwoExchanges(t, func(c *config.Config) { c.Endpoints[0].TimeoutSeconds = 1 })
-			phone := x.Phone(alice, push.IOS)
-			runtimetest.MustRegister(t, phone, 7)
-			bobs := x.elsewhere(t, bob)
-			settled(t, x.Tenant)
-			x.Exchange.OnRequest(func(string, string) ewstest.Fault { return fault })
-			deliver(t, x.Tenant, lunch)
-			for range minutes {
-				x.tellsElsewhere(t, bobs) // without delay
-				x.rest(t)
-				x.clock.Advance(time.Minute)
-				x.Exchange.Heartbeat(alice)
-			}
-			x.rest(t)
-			x.Exchange.OnRequest(nil)
-			x.clock.Advance(time.Hour) // no pause between two tries is longer
-			heartbeatUntil(t, x.Tenant, func() bool { return len(alertsOf(x.Tenant, phone)) > 0 })
-			settled(t, x.Tenant)
-			if titles := alertsOf(x.Tenant, phone); !slices.Equal(titles, []string{lunch.FromName}) {
-				t.Errorf("shown are %q", titles)
-			}
-			if n := len(alertsOf(x.Tenant, bobs)); n != minutes {
-				t.Errorf("%d alerts were shown to the other user, want %d", n, minutes)
-			}
-		})
-	}
+	}, func(t *testing.T, fault ewstest.Fault) {
+		x := newTwoExchanges(t, func(c *config.Config) { c.Endpoints[0].TimeoutSeconds = 1 })
+		phone := x.Phone(alice, push.IOS)
+		runtimetest.MustRegister(t, phone, 7)
+		bobs := x.elsewhere(t, bob)
+		settled(t, x.Tenant)
+		x.Exchange.OnRequest(func(string, string) ewstest.Fault { return fault })
+		deliver(t, x.Tenant, lunch)
+		for range minutes {
+			x.tellsElsewhere(t, bobs) // without delay
+			rest(t, x.Tenant, x.clock)
+			x.clock.Advance(time.Minute)
+			x.Exchange.Heartbeat(alice)
+		}
+		rest(t, x.Tenant, x.clock)
+		x.Exchange.OnRequest(nil)
+		heartbeatMinutely(t, x.Tenant, x.clock, func() bool { return len(alertsOf(x.Tenant, phone)) > 0 })
+		settled(t, x.Tenant)
+		if titles := alertsOf(x.Tenant, phone); !slices.Equal(titles, []string{lunch.FromName}) {
+			t.Errorf("shown are %q", titles)
+		}
+		if n := len(alertsOf(x.Tenant, bobs)); n != minutes {
+			t.Errorf("%d alerts were shown to the other user, want %d", n, minutes)
+		}
+	})
+}
+
+// minutePause is how long a minute takes in heartbeatMinutely.
+const minutePause = 100 * time.Millisecond
+
+// heartbeatMinutely lets minutes pass, each with a heartbeat, until something is so. Less than the time that a work has
+// passes at once, since a heartbeat's may be under way.
+func heartbeatMinutely(t *testing.T, x *runtimetest.Tenant, clock *runtimetest.Clock, done func() bool) {
+	t.Helper()
+	var last time.Time
+	runtimetest.Eventually(t, func() string {
+		if done() {
+			return ""
+		}
+		if time.Since(last) >= minutePause {
+			clock.Advance(time.Minute)
+			x.Exchange.Heartbeat(alice)
+			last = time.Now()
+		}
+		return "heartbeats have led to nothing"
+	})
 }
 
 const (
 	// roundPause is longer than any pause between the rounds of one work, and shorter than the time that the work has.
 	roundPause = 10 * time.Second
-	maxPauses  = 4
 	// restPause is how long a work is given to come to its next pause.
 	restPause = 100 * time.Millisecond
 )
 
 // rest waits until nobody is at work, and shortens the pauses of who is.
-func (x *twoExchanges) rest(t *testing.T) {
+func rest(t *testing.T, x *runtimetest.Tenant, clock *runtimetest.Clock) {
 	t.Helper()
-	last, pauses := time.Now(), 0
+	last := time.Now()
 	runtimetest.Eventually(t, func() string {
 		var working int
 		const count = `SELECT count(*) FROM pending WHERE done_at IS NULL AND lease_owner IS NOT NULL`
@@ -178,9 +194,9 @@ func (x *twoExchanges) rest(t *testing.T) {
 		if working == 0 && x.Exchange.WaitIdle(t.Context()) == nil {
 			return ""
 		}
-		if pauses < maxPauses && time.Since(last) >= restPause {
-			x.clock.Advance(roundPause)
-			last, pauses = time.Now(), pauses+1
+		if time.Since(last) >= restPause {
+			clock.Advance(roundPause)
+			last = time.Now()
 		}
 		return "somebody is at work"
 	})

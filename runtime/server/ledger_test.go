@@ -6,6 +6,7 @@ import (
 	"encoding/json"
 	"fmt"
 	"strconv"
+	"sync"
 	"testing"
 	"time"
 
@@ -168,4 +169,22 @@ func (l *ledger) close(t *testing.T) (b books) {
 	}
 	b.lost = l.lost()
 	return b
+}
+
+// scenesAtOnce is how many scenes sideBySide runs at a time.
+const scenesAtOnce = 8
+
+// sideBySide runs a test for each scene, more at a time than the flag says: they wait rather than work.
+func sideBySide[T any](t *testing.T, scenes map[string]T, run func(*testing.T, T)) {
+	t.Helper()
+	slots := make(chan struct{}, scenesAtOnce)
+	var running sync.WaitGroup
+	for name, scene := range scenes {
+		running.Go(func() {
+			slots <- struct{}{}
+			defer func() { <-slots }()
+			t.Run(name, func(t *testing.T) { run(t, scene) })
+		})
+	}
+	running.Wait()
 }

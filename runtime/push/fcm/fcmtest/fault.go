@@ -8,7 +8,7 @@ type Request struct {
 	Number int
 }
 
-// Fault is what the server does instead of judging a message. Hang and Cut count before the answer.
+// Fault is what the server does instead of judging a message. Hang, Cut and LoseAnswer count before the answer.
 type Fault struct {
 	// Status is the answer's, Canonical Google's status word and Code FCM's errorCode in it.
 	Status          int
@@ -22,6 +22,8 @@ type Fault struct {
 	Hang bool
 	// Cut ends the request without a word.
 	Cut bool
+	// LoseAnswer delivers the message and ends the request without a word.
+	LoseAnswer bool
 }
 
 // faults holds what tests have asked for.
