@@ -50,7 +50,7 @@ var (
 func TestAMailIsToldOnceHoweverAppleFails(t *testing.T) {
 	t.Parallel()
 	sideBySide(t, appleFails, func(t *testing.T, fault apnstest.Fault) {
-		p := newProviders(t)
+		p := newProviders(t, 0)
 		p.APNs.OnRequest(func(apnstest.Request) *apnstest.Fault { return &fault })
 		p.through(t, p.android, func() { p.APNs.OnRequest(nil) })
 	})
@@ -59,7 +59,7 @@ func TestAMailIsToldOnceHoweverAppleFails(t *testing.T) {
 func TestAMailIsToldOnceHoweverGoogleFails(t *testing.T) {
 	t.Parallel()
 	sideBySide(t, googleFails, func(t *testing.T, fault fcmtest.Fault) {
-		p := newProviders(t)
+		p := newProviders(t, 1)
 		p.FCM.OnMessage(func(fcmtest.Request) *fcmtest.Fault { return &fault })
 		p.through(t, p.iphone, func() { p.FCM.OnMessage(nil) })
 	})
@@ -72,15 +72,14 @@ type providers struct {
 	iphone, android *boxertest.Phone
 }
 
-func newProviders(t *testing.T) *providers {
+// newProviders sets the scene. The provider that is going to fail, by its place in the configuration, is given up on soon.
+func newProviders(t *testing.T, failing int) *providers {
 	t.Helper()
 	clock := &runtimetest.Clock{}
 	x := runtimetest.New(t, runtimetest.Options{
 		Clock: clock, Exchange: ewstest.Options{Compression: 0.001}, // no heartbeats by itself
 		Configure: func(c *config.Config) {
-			for i := range c.PushProviders {
-				c.PushProviders[i].TimeoutSeconds = 1
-			}
+			c.PushProviders[failing].TimeoutSeconds = 1
 		},
 	})
 	x.Start(t)
@@ -95,7 +94,7 @@ func newProviders(t *testing.T) *providers {
 
 // through lets mails come while a push service fails. The other one's phone is told without delay, the one of the
 // service that failed once it has recovered.
-func (p *providers) through(t *testing.T, sound *boxertest.Phone, recover func()) {
+func (p *providers) through(t *testing.T, sound *boxertest.Phone, heal func()) {
 	t.Helper()
 	for range minutes {
 		item := p.mail(t, alice)
@@ -110,7 +109,7 @@ func (p *providers) through(t *testing.T, sound *boxertest.Phone, recover func()
 		p.Exchange.Heartbeat(alice)
 	}
 	rest(t, p.Tenant, p.clock)
-	recover()
+	heal()
 	heartbeatMinutely(t, p.Tenant, p.clock, func() bool { return p.unsettled(t) == "" })
 	if about, _ := p.sent(sound); len(about) != minutes {
 		t.Errorf("the other service's phone was told of %d mails", len(about))
