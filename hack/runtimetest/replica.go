@@ -6,6 +6,7 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/server"
+	"github.com/ens-operator/ens-operator/runtime/step"
 )
 
 // Replica is a running runtime in this process.
@@ -90,23 +92,42 @@ type Process struct {
 	Address, Metrics string
 }
 
-// program builds cmd/runtime once for the test process, where `make clean` finds it.
-var program = sync.OnceValues(func() (string, error) {
-	root, err := testenv.RepositoryRoot()
-	if err != nil {
-		return "", err
-	}
-	return process.Build(context.Background(), filepath.Join(root, "bin", "test"), "runtime")
-})
+// program builds a program once for the test process, where `make clean` finds it.
+func program(source string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		root, err := testenv.RepositoryRoot()
+		if err != nil {
+			return "", err
+		}
+		return process.BuildFrom(context.Background(), filepath.Join(root, "bin", "test"), source)
+	})
+}
+
+var (
+	sound    = program("cmd/runtime")
+	crashing = program("hack/runtimetest/crashing")
+)
 
 // Spawn starts a replica in a process of its own and waits until it is ready.
 func (x *Tenant) Spawn(t testing.TB) *Process {
+	t.Helper()
+	return x.spawn(t, sound)
+}
+
+// SpawnCrashing starts a replica that kills itself when it has reached a step for the arrival-th time.
+func (x *Tenant) SpawnCrashing(t testing.TB, at step.Step, arrival int) *Process {
+	t.Helper()
+	return x.spawn(t, crashing, "--step", string(at), "--arrival", strconv.Itoa(arrival))
+}
+
+func (x *Tenant) spawn(t testing.TB, program func() (string, error), arguments ...string) *Process {
 	t.Helper()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	started, err := process.Start(exec.Command(path, "--config", filepath.Join(x.Folder, config.FileName)))
+	arguments = append([]string{"--config", filepath.Join(x.Folder, config.FileName)}, arguments...)
+	started, err := process.Start(exec.Command(path, arguments...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -12,6 +12,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/wording"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
 
@@ -135,7 +136,7 @@ func (d *delivery) conclude(claims []store.Claim, results []result) {
 // concludeOne ends one claim. accepted says that a provider has just taken it for at least one device.
 func (d *delivery) concludeOne(claim store.Claim, results []result, accepted bool) {
 	end := nothing
-	if accepted || len(claim.Done) > 0 {
+	if accepted || claim.Told() {
 		end = told
 	}
 	claim.Done = slices.Clone(claim.Done)
@@ -179,6 +180,7 @@ func (d *delivery) push(ctx context.Context, device store.Device, n push.Notific
 		return push.Misconfigured
 	}
 	p.metrics.pushing.WithLabelValues(device.Provider).Inc()
+	p.steps.Reached(step.PushDue)
 	err := provider.Push(ctx, push.Device{
 		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
 	}, n)
@@ -193,6 +195,7 @@ func (d *delivery) push(ctx context.Context, device store.Device, n push.Notific
 		}
 		return result
 	}
+	p.steps.Reached(step.PushAccepted)
 	p.metrics.pushed.WithLabelValues(device.Provider, "accepted").Inc()
 	p.log.InfoContext(ctx, "Notification accepted by the push provider",
 		"userId", d.userID(), "device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)

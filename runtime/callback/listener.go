@@ -9,6 +9,7 @@ import (
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"time"
 
@@ -17,6 +18,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
 )
@@ -44,6 +46,7 @@ type Listener struct {
 	log       *slog.Logger
 	metrics   *Metrics
 	owner     store.Owner
+	steps     step.Hook
 	inFlight  chan struct{}
 }
 
@@ -56,13 +59,15 @@ type Options struct {
 	Metrics *Metrics
 	// Owner is this replica in the journal.
 	Owner store.Owner
+	// Steps is told of each step; nil tells nobody.
+	Steps step.Hook
 }
 
 // NewListener makes a Listener that gives its work to processor.
 func NewListener(o Options, processor *Processor) *Listener {
 	return &Listener{
 		tenant: o.Tenant, store: o.Store, processor: processor, clock: o.Clock, log: o.Logger, metrics: o.Metrics,
-		owner: o.Owner, inFlight: make(chan struct{}, maxInFlight),
+		owner: o.Owner, steps: o.Steps, inFlight: make(chan struct{}, maxInFlight),
 	}
 }
 
@@ -94,7 +99,9 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.answer(ctx, w, err)
 	if alive != 0 {
 		_ = http.NewResponseController(w).Flush() // Exchange does not wait for what follows
+		l.steps.Reached(step.PostAnswered)
 		l.markAlive(ctx, alive)
+		l.steps.Reached(step.MarkedAlive)
 	}
 }
 
@@ -150,11 +157,13 @@ func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error)
 // receive does everything before the answer. Its error says what to answer, alive is the user whose subscription has been
 // shown to be alive, 0 if none.
 func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) (alive int64, err error) {
+	l.steps.Reached(step.PostReceived)
 	t := l.tenant()
 	hook, err := t.Keyring.ParseWebhook(r.URL.RawQuery)
 	if err != nil {
 		return 0, err
 	}
+	l.steps.Reached(step.PostAuthenticated)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return 0, errTooLarge
@@ -170,24 +179,53 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
 		return 0, errOutdated
 	}
+	l.steps.Reached(step.PostLookedUp)
 	c, standing, newer, err := open(t, hook, subscription)
 	if err != nil {
 		return 0, errors.Join(errOurFault, err)
 	}
+	l.steps.Reached(step.PostOpened)
 	notification, err := ews.ParseNotification(body)
 	if err != nil {
 		c.Wipe()
 		return 0, err
 	}
-	if outdated(subscription, notification, now) {
-		c.Wipe()
-		return 0, errOutdated
-	}
-	return l.take(ctx, notification, &work{
+	l.steps.Reached(step.PostParsed)
+	brought := &work{
 		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: subscription.UserHash,
 		mailboxID: subscription.MailboxID, endpoint: subscription.Endpoint, credential: c, standing: standing, newer: newer,
 		owed: subscription.Owed,
-	})
+	}
+	in, lost := read(notification)
+	if outdated(subscription, notification, now) {
+		return 0, l.takeLast(ctx, in, brought)
+	}
+	if err := l.take(ctx, in, lost, brought); err != nil || lost {
+		return 0, err
+	}
+	return brought.userID, nil
+}
+
+// takeLast takes the mails that an outdated subscription still tells of, and then says that it is outdated. They may have
+// come before the current one was made: nobody else tells of them.
+func (l *Listener) takeLast(ctx context.Context, in intents, w *work) error {
+	maps.DeleteFunc(in.keys, func(key store.Key, _ bool) bool { return key.Kind != store.NewMail })
+	if len(in.keys) == 0 {
+		w.credential.Wipe()
+		return errOutdated
+	}
+	if !w.standing.usable(l.clock.Now()) { // the current one's next post brings a better credential
+		w.credential.Wipe()
+		if _, err := l.write(ctx, in, w, 0); err != nil {
+			return err
+		}
+		l.metrics.leave(len(in.keys))
+		return errOutdated
+	}
+	if err := l.take(ctx, intents{keys: in.keys}, false, w); err != nil {
+		return err
+	}
+	return errOutdated
 }
 
 // outdated is the contract's rule for Unsubscribe.
@@ -207,34 +245,42 @@ func outdated(s store.Subscription, n ews.Notification, now time.Time) bool {
 	}
 }
 
-// take writes the journal and hands the work over. The credential is the processor's from then on.
-func (l *Listener) take(ctx context.Context, n ews.Notification, w *work) (alive int64, err error) {
+// take writes the journal and hands the work over. The credential is the processor's from then on. lost says that Exchange
+// says that the subscription is gone.
+func (l *Listener) take(ctx context.Context, in intents, lost bool, w *work) (err error) {
+	if w.claims, err = l.write(ctx, in, w, w.tenant.Config.Callback.Lease()); err != nil {
+		w.credential.Wipe()
+		return err
+	}
+	l.metrics.intend(len(in.keys), len(w.claims))
+	l.metrics.claim(w.claims, fromPost)
+	w.changed, w.unread, w.lost, w.activity = in.changed, in.unread, lost, requestid.From(ctx)
+	l.processor.submit(w)
+	return nil
+}
+
+// write writes the journal and claims its rows for as long as the lease, if it is not 0.
+func (l *Listener) write(ctx context.Context, in intents, w *work, lease time.Duration) ([]store.Claim, error) {
+	if len(in.keys) == 0 {
+		return nil, nil
+	}
 	// From here on Exchange may hang up: a row that is in the journal must also be worked on.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
 	defer cancel()
 	now := l.clock.Now()
-	intents, lost := read(n)
-	entries := make([]store.Entry, 0, len(intents.keys))
-	for key := range intents.keys {
+	entries := make([]store.Entry, 0, len(in.keys))
+	for key := range in.keys {
 		key.UserID = w.userID
 		entries = append(entries, store.Entry{
-			Key: key, Generation: w.generation, Owner: l.owner, Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
+			Key: key, Generation: w.generation, Owner: l.owner, Now: now, LeaseUntil: now.Add(lease),
 		})
 	}
-	if len(entries) > 0 {
-		if w.claims, err = l.store.Write(ctx, entries); err != nil {
-			w.credential.Wipe()
-			return 0, err
-		}
-		l.metrics.intend(len(entries), len(w.claims))
-		l.metrics.claim(w.claims, fromPost)
+	l.steps.Reached(step.JournalDue)
+	claims, err := l.store.Write(ctx, entries)
+	if err == nil {
+		l.steps.Reached(step.JournalWritten)
 	}
-	w.changed, w.unread, w.lost, w.activity = intents.changed, intents.unread, lost, requestid.From(ctx)
-	if !lost {
-		alive = w.userID
-	}
-	l.processor.submit(w)
-	return alive, nil
+	return claims, err
 }
 
 // intents are what a post means for the phones.

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
@@ -14,6 +15,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
 )
@@ -24,27 +26,26 @@ const (
 	credentialLife = 100 * time.Second
 	// leaseMargin is the part of a lease that is left for completing its row.
 	leaseMargin = 10
-	// queuePerWorker bounds the users that wait for a worker. What is beyond it stays owed in the journal.
-	queuePerWorker = 16
 	// completionTimeout bounds the last statement of a work, which runs even when its time is up.
 	completionTimeout = 5 * time.Second
 )
 
 // Processor works on what the phones are owed: one work at a time for each user, so that a mailbox sees few calls at
-// once, and a bounded number of users at a time.
+// once, and a bounded number of users of each endpoint at a time.
 type Processor struct {
 	store   *store.Store
 	clock   clock.WithTicker
 	log     *slog.Logger
 	metrics *Metrics
 	owner   store.Owner
+	steps   step.Hook
 	// endpoints tells users who are refused from servers that refuse everybody.
 	endpoints *endpointFaults
 	backOffs  *backOffs
 
 	mu      sync.Mutex
 	users   map[int64]*work // what comes next for a user who is being worked on; nil if nothing
-	slots   chan struct{}
+	lanes   *lanes
 	closing context.Context //nolint:containedctx // ends when the process has no more time for work under way
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -84,17 +85,18 @@ type work struct {
 // errClosed says that the process has no more time for new work.
 var errClosed = errors.New("the process is ending")
 
-// NewProcessor makes a Processor for the given number of workers.
+// NewProcessor makes a Processor with the given number of workers for each endpoint.
 func NewProcessor(o Options, workers int) *Processor {
 	closing, stop := context.WithCancel(context.Background())
 	return &Processor{
-		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner,
-		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
+		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner, steps: o.Steps,
+		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, lanes: newLanes(closing, o.Clock, workers), closing: closing, stop: stop,
 	}
 }
 
 // Drain takes up what a user is owed after a registration. It implements registration.Drainer.
 func (p *Processor) Drain(t *tenant.Tenant, r registration.Registered) {
+	defer p.steps.Reached(step.Drained)
 	p.submit(&work{
 		tenant: t, userID: r.UserID, generation: r.Generation, userHash: r.UserHash, mailboxID: r.MailboxID,
 		endpoint: r.Endpoint, credential: r.Credential, owed: true,
@@ -135,11 +137,12 @@ func (p *Processor) submit(w *work) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next, busy := p.users[w.userID]
+	lane := p.lanes.of(w.endpoint)
 	switch {
 	case p.closed:
 		w.credential.Wipe() // the claims are taken up when their lease ends
 		p.metrics.release(outcomes(w.claims, returned), errClosed)
-	case !busy && len(p.users) >= queuePerWorker*cap(p.slots):
+	case !busy && lane.full():
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:
 		next.merge(w)
@@ -147,13 +150,15 @@ func (p *Processor) submit(w *work) {
 		p.users[w.userID] = w
 	default:
 		p.users[w.userID] = nil
-		p.running.Go(func() { p.serve(w) })
+		lane.users++
+		p.running.Go(func() { p.serve(w, lane) })
 	}
 }
 
 // merge adds what a later callback of the same user brought, and goes on with the later credential.
 func (w *work) merge(later *work) {
-	if later.endpoint == "" { // it brought no credential: go on with the one that is there
+	if later.endpoint == "" || later.generation < w.generation { // it brought no credential, or an outdated one
+		later.credential.Wipe()
 		w.claims, w.nudge = append(w.claims, later.claims...), w.nudge || later.nudge
 		return
 	}
@@ -174,12 +179,12 @@ func (w *work) merge(later *work) {
 	w.owed, w.lost, w.nudge, w.deadline = owed, lost, nudge, deadline
 }
 
-// serve works for one user until nothing more has come.
-func (p *Processor) serve(w *work) {
+// serve works for one user, who counts in a lane, until nothing more has come.
+func (p *Processor) serve(w *work, counted *lane) {
 	for w != nil {
-		if p.acquire(w.deadline) {
+		if release, ok := p.lanes.acquire(w.endpoint, w.deadline); ok {
 			p.process(w)
-			<-p.slots
+			release()
 		} else {
 			p.giveBack(w)
 		}
@@ -187,24 +192,13 @@ func (p *Processor) serve(w *work) {
 		next := p.users[w.userID]
 		if next == nil {
 			delete(p.users, w.userID)
+			counted.users--
 		} else {
 			next.standing.learn(w.standing)
 			p.users[w.userID] = nil
 		}
 		p.mu.Unlock()
 		w = next
-	}
-}
-
-// acquire takes a worker's slot. It returns false when the time for the work is up before one is free.
-func (p *Processor) acquire(deadline time.Time) bool {
-	select {
-	case p.slots <- struct{}{}:
-		return true
-	case <-p.clock.After(deadline.Sub(p.clock.Now())):
-		return false
-	case <-p.closing.Done():
-		return false
 	}
 }
 
@@ -217,6 +211,7 @@ func (p *Processor) giveBack(w *work) {
 // process does one work. Whatever happens, the credential is wiped and the claims end.
 func (p *Processor) process(w *work) {
 	defer w.credential.Wipe()
+	p.steps.Reached(step.WorkBegun)
 	ctx, cancel := context.WithTimeout(requestid.With(p.closing, w.activity), w.deadline.Sub(p.clock.Now()))
 	defer cancel()
 	if w.lost {
@@ -233,6 +228,10 @@ func (p *Processor) process(w *work) {
 		}
 		p.metrics.claim(owed, fromJournal)
 		w.claims = append(w.claims, owed...)
+		p.steps.Reached(step.OwedTaken)
+	}
+	if slices.ContainsFunc(w.claims, store.Claim.Interrupted) {
+		p.doubt(ctx, w)
 	}
 	if len(w.claims) > 0 {
 		p.complete(w, p.rounds(ctx, w))
@@ -240,6 +239,30 @@ func (p *Processor) process(w *work) {
 	if w.nudge {
 		p.askToRegister(ctx, w)
 	}
+}
+
+// doubt is for claims that somebody had before and did not end. They may have told the phones a count and not have put it
+// on record, so all phones are told again, by way of the journal.
+func (p *Processor) doubt(ctx context.Context, w *work) {
+	err := p.store.ForgetTold(ctx, w.userID)
+	if err == nil && !slices.ContainsFunc(w.claims, func(c store.Claim) bool { return c.Kind == store.Badge }) {
+		err = p.claim(ctx, w, store.Badge, fromDoubt)
+	}
+	if err != nil {
+		p.log.WarnContext(ctx, "The badge may be wrong until the next mail", "error", err)
+	}
+}
+
+// claim writes to the journal what a user is owed, and adds it to the work.
+func (p *Processor) claim(ctx context.Context, w *work, kind store.EntryKind, from source) error {
+	now := p.clock.Now()
+	claims, err := p.store.Write(ctx, []store.Entry{{
+		Key: store.Key{UserID: w.userID, Kind: kind}, Generation: w.generation, Owner: p.owner,
+		Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
+	}})
+	p.metrics.claim(claims, from)
+	w.claims = append(w.claims, claims...)
+	return err
 }
 
 // settle records what became of a newer credential.
@@ -268,17 +291,13 @@ func (p *Processor) note(ctx context.Context, w *work, kind store.ActivityKind, 
 
 // askToRegister sends a silent push to the user's devices, by way of the journal.
 func (p *Processor) askToRegister(ctx context.Context, w *work) {
-	now := p.clock.Now()
-	claims, err := p.store.Write(ctx, []store.Entry{{
-		Key: store.Key{UserID: w.userID, Kind: store.Resubscribe}, Generation: w.generation, Owner: p.owner,
-		Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
-	}})
-	if err != nil {
+	p.steps.Reached(step.NudgeDue)
+	w.claims = nil
+	if err := p.claim(ctx, w, store.Resubscribe, fromNudge); err != nil {
 		p.log.WarnContext(ctx, "The user's devices could not be asked to register again", "error", err)
 		return
 	}
-	p.metrics.claim(claims, fromNudge)
-	w.claims = claims
+	p.steps.Reached(step.NudgeWritten)
 	p.complete(w, p.rounds(ctx, w))
 }
 
@@ -329,11 +348,14 @@ func (p *Processor) complete(w *work, ended []outcome) {
 	for i, o := range ended {
 		completions[i] = store.Completion{Claim: o.claim, Owner: p.owner, Finished: o.end >= told, Failed: o.end == failed, Now: p.clock.Now()}
 	}
+	p.steps.Reached(step.CompletionDue)
 	err := p.store.Complete(ctx, completions)
 	p.metrics.release(ended, err)
 	if err != nil {
 		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)
+		return
 	}
+	p.steps.Reached(step.CompletionWritten)
 }
 
 // The pauses between the rounds of one work. Together with the providers' own time-outs they stay below a minute; what

@@ -9,6 +9,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
 
@@ -86,6 +87,7 @@ func (d *delivery) unauthorized(ctx context.Context, certain bool) {
 		return
 	}
 	if refused {
+		p.steps.Reached(step.CredentialRefused)
 		w.standing.refusedAt = now
 		w.nudge = true
 		p.metrics.refused.Inc()

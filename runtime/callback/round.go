@@ -10,6 +10,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
 
@@ -29,6 +30,7 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 		p.log.WarnContext(ctx, "The user's devices could not be looked up", "error", err)
 		return nil, w.claims
 	}
+	p.steps.Reached(step.TargetLookedUp)
 	if len(target.Devices) == 0 {
 		// The first registration may be under way; the work after it tells its device. If none comes, nobody is owed.
 		for _, claim := range w.claims {
@@ -112,6 +114,7 @@ func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
 		d.unfetched(ctx, claims, err)
 		return
 	}
+	d.processor.steps.Reached(step.MailFetched)
 	for i, claim := range claims {
 		message := messages[i]
 		if message.ReceivedAt.After(d.newest) {
@@ -388,5 +391,7 @@ func (d *delivery) record(ctx context.Context) {
 	told := store.Told{UserID: d.work.userID, Unread: d.unread, Badged: d.badged, Delivered: d.delivered, NewestMail: d.newest}
 	if err := d.processor.store.RecordTold(ctx, told, d.processor.clock.Now()); err != nil {
 		d.processor.log.WarnContext(ctx, "What the devices were told could not be recorded", "error", err)
+		return
 	}
+	d.processor.steps.Reached(step.ToldRecorded)
 }

@@ -275,7 +275,7 @@ type KeyPool struct {
 
 // Callback bounds the work on Exchange's posts.
 type Callback struct {
-	// Workers is how many users' mail is worked on at once by one replica.
+	// Workers is how many users' mail of each endpoint is worked on at once by one replica.
 	Workers int32 `json:"workers,omitempty"`
 	// LeaseSeconds is how long a replica holds a journal row before another may take it.
 	LeaseSeconds int32 `json:"leaseSeconds,omitempty"`

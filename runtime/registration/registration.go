@@ -16,6 +16,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
 )
@@ -84,6 +85,8 @@ type Service struct {
 	Clock   clock.WithTicker
 	Logger  *slog.Logger
 	Drainer Drainer
+	// Steps is told of each step; nil tells nobody.
+	Steps step.Hook
 }
 
 // Register lets a device in. Everything that needs no Exchange is decided before it is asked, and no device is attached
@@ -207,6 +210,9 @@ func (a *attempt) enter(ctx context.Context) (Result, error) {
 	}
 	if a.reusable(standing) {
 		ref, err := a.Store.Attach(ctx, a.user.ID, a.mailboxID, a.request.Device, maxDevices, a.Clock.Now())
+		if err == nil {
+			a.Steps.Reached(step.DeviceAttached)
+		}
 		return Result{DeviceRef: ref, SubscriptionID: standing.SubscriptionID}, err
 	}
 	a.catchUp = catchUpSince(standing, a.Clock.Now())
@@ -296,10 +302,12 @@ func (a *attempt) subscribeOnce(ctx context.Context, session *ews.Session) (gene
 	if err := a.Store.Begin(ctx, begun, a.Clock.Now()); err != nil {
 		return 0, "", err
 	}
+	a.Steps.Reached(step.GenerationWritten)
 	subscriptionID, err = session.Subscribe(ctx, ews.SubscribeRequest{
 		URL: sealed.URL.RevealString(), StatusFrequency: a.tenant.Config.Notifications.StatusFrequency(),
 	})
 	if err == nil {
+		a.Steps.Reached(step.Subscribed)
 		return generation, subscriptionID, nil
 	}
 	if refused(err) {
@@ -341,6 +349,7 @@ func (a *attempt) promote(ctx context.Context, generation int64, subscriptionID 
 	if !promoted { // another device of the user was quicker, and its subscription is the newer one
 		return Result{DeviceRef: ref}, nil
 	}
+	a.Steps.Reached(step.Promoted)
 	a.Drainer.Drain(a.tenant, Registered{
 		UserID: a.user.ID, Generation: generation, Sequence: a.request.Payload.Binding.Sequence, UserHash: a.user.Hash,
 		MailboxID: a.mailboxID, Endpoint: a.endpoint.Name, Credential: a.credential.Clone(),

@@ -17,8 +17,6 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/store/storetest"
 )
 
-const bob = "bob@example.com"
-
 // providerOpen waits until a replica says whether a push provider is left alone.
 func providerOpen(t *testing.T, replica *runtimetest.Replica, provider string, want float64) {
 	t.Helper()

@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -27,6 +28,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/subscription"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
@@ -64,6 +66,8 @@ type Options struct {
 	Logger                 *slog.Logger
 	// Clock is the real one unless a test brings its own.
 	Clock clock.WithTicker
+	// Steps is told of each step on a notification's way; nil tells nobody. Tests end the process there.
+	Steps step.Hook
 	// DialContext and LookupSRV are as of tenant.Options.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
@@ -152,7 +156,7 @@ func (s *Server) assemble(first *tenant.Tenant) {
 	})
 	callbacks := callback.Options{
 		Tenant: s.tenant.Load, Store: s.store, Clock: s.clock, Logger: s.log,
-		Metrics: callback.NewMetrics(s.registry), Owner: store.Owner(id),
+		Metrics: callback.NewMetrics(s.registry), Owner: store.Owner(id), Steps: s.options.Steps,
 	}
 	s.processor = callback.NewProcessor(callbacks, int(first.Config.Callback.Workers))
 	s.listener = callback.NewListener(callbacks, s.processor)
@@ -163,7 +167,7 @@ func (s *Server) assemble(first *tenant.Tenant) {
 		Tenant:       s.tenant.Load,
 		Store:        s.store,
 		Pool:         s.pool,
-		Registration: &registration.Service{Store: s.store, Clock: s.clock, Logger: s.log, Drainer: s.processor},
+		Registration: &registration.Service{Store: s.store, Clock: s.clock, Logger: s.log, Drainer: s.processor, Steps: s.options.Steps},
 		Nudger:       s.processor,
 		Clock:        s.clock,
 		Logger:       s.log,
@@ -371,6 +375,10 @@ func (s *Server) publicHandler() http.Handler {
 		case found && name == credential.ListenerPath:
 			s.listener.ServeHTTP(w, r)
 		case found && s.protocol.ServeCall(w, r, name):
+			if s.options.Steps != nil && strings.HasPrefix(name, "registerdevice") {
+				_ = http.NewResponseController(w).Flush()
+				s.options.Steps.Reached(step.RegistrationAnswered)
+			}
 		default:
 			http.NotFound(w, r)
 		}

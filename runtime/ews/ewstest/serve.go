@@ -69,6 +69,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		}
 		s.cut(entry)
 	}
+	if fault.CutAnswer {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte(`<?xml version="1.0" encoding="utf-8"?><s:Envelope`))
+		_ = http.NewResponseController(w).Flush()
+		s.cut(entry)
+	}
 	if fault.Close {
 		w.Header().Set("Connection", "close")
 	}

@@ -28,11 +28,15 @@ func (c *conn) answer(s *stream) {
 	var number int
 	c.server.count(func(st *Stats) { st.Requests++; number = st.Requests })
 	fault := c.server.FaultFor(Request{Token: token, Topic: s.request.value("apns-topic"), Connection: c.number, Number: number})
-	if fault != nil {
+	if fault != nil && !fault.LoseAnswer {
 		c.fail(s, fault)
 		return
 	}
 	n, refused := c.judge(s, token, malformed)
+	if fault != nil {
+		_ = c.raw.Close()
+		return
+	}
 	if refused == nil {
 		c.write(s, reply{status: http.StatusOK, id: n.ID})
 		return

@@ -10,7 +10,7 @@ type Request struct {
 	Connection, Number int
 }
 
-// Fault is what the server does instead of judging a push. The first of Hang, Cut, RefuseStream and GoAway that is set
+// Fault is what the server does instead of judging a push. The first of Hang, Cut, RefuseStream, LoseAnswer and GoAway that is set
 // counts, then the answer.
 type Fault struct {
 	// Status and Reason are the answer; RetryAfter its header, if not 0.
@@ -25,6 +25,8 @@ type Fault struct {
 	Cut bool
 	// RefuseStream resets the stream with REFUSED_STREAM.
 	RefuseStream bool
+	// LoseAnswer delivers the push and closes the connection instead of answering.
+	LoseAnswer bool
 	// GoAway answers nothing and sends GOAWAY for this stream and all later ones.
 	GoAway bool
 }

@@ -5,6 +5,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
+	"net/http/httptest"
 )
 
 const (
@@ -27,9 +28,18 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	if fault := s.FaultFor(Request{Number: number}); fault != nil {
+		if fault.LoseAnswer {
+			s.judge(httptest.NewRecorder(), r, body, number)
+			panic(http.ErrAbortHandler)
+		}
 		s.fail(w, r, fault)
 		return
 	}
+	s.judge(w, r, body, number)
+}
+
+// judge delivers a message, or refuses it as Google does.
+func (s *Server) judge(w http.ResponseWriter, r *http.Request, body []byte, number int) {
 	if !s.admits(w, r) {
 		return
 	}

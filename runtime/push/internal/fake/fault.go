@@ -16,7 +16,7 @@ type Request struct {
 	Action string
 }
 
-// Fault is what the server does instead of judging a request. Hang and Cut count before the answer.
+// Fault is what the server does instead of judging a request. Hang, Cut and LoseAnswer count before the answer.
 type Fault struct {
 	// Status is the answer's.
 	Status int
@@ -31,6 +31,8 @@ type Fault struct {
 	Hang bool
 	// Cut ends the request without a word.
 	Cut bool
+	// LoseAnswer does what is asked and ends the request without a word, where the service knows how.
+	LoseAnswer bool
 }
 
 // Do does what the fault says, and leaves it to refuse to write the error document.
