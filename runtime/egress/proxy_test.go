@@ -67,7 +67,7 @@ func peer(t *testing.T, serve func(net.Conn)) string {
 				return
 			}
 			go func() {
-				defer conn.Close()
+				defer func() { _ = conn.Close() }()
 				serve(conn)
 			}()
 		}
@@ -173,7 +173,7 @@ func FuzzAnswerToConnect(f *testing.F) {
 	f.Fuzz(func(t *testing.T, answer string) {
 		client, server := net.Pipe()
 		go func() {
-			defer server.Close()
+			defer func() { _ = server.Close() }()
 			saying(answer)(server)
 		}()
 		dial, err := egress.Proxy{URL: "http://proxy.example.com:3128"}.Through(

@@ -262,7 +262,9 @@ func TestWhileOnePushIsOnTrialTheOthersAreDeferred(t *testing.T) {
 	// A trial that its caller calls off says nothing, and the next one is let through.
 	cancel()
 	release <- refuse(push.Retry, 0)
-	<-ended
+	if err := <-ended; push.OutcomeOf(err) != push.Retry {
+		t.Errorf("err = %v, want the service's", err)
+	}
 	hang = false
 	if err := b.Push(t.Context(), push.Device{}, pushtest.Mail()); !errors.Is(err, outOfOrder) {
 		t.Errorf("err = %v, want the service's", err)

@@ -42,11 +42,11 @@ type Options struct {
 	Logf func(format string, args ...any)
 }
 
-// Request and Fault are what tests have the server do wrong.
-type (
-	Request = fake.Request
-	Fault   = fake.Fault
-)
+// Request is what a fault hook sees of a request.
+type Request = fake.Request
+
+// Fault is what tests have the server do wrong.
+type Fault = fake.Fault
 
 // Server is a running fake. Close it after use.
 type Server struct {
