@@ -75,7 +75,9 @@ type work struct {
 	// caughtUp are the items among the claims that came while nobody told us.
 	caughtUp map[string]bool
 	// nudge asks the user's devices to register again.
-	nudge    bool
+	nudge bool
+	// noted says that the user's timeline has it already that mail could not be fetched.
+	noted    bool
 	activity string
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time

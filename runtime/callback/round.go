@@ -279,10 +279,17 @@ func (d *delivery) close() {
 	}
 }
 
+// emailFetchFailed is what the original calls it, code 21. No phone is ever answered it, since none asks for a fetch.
+const emailFetchFailed = "EmailFetchfailed"
+
 // unfetched decides what becomes of mails that could not be fetched: another round, the journal, or a notification that
 // says only that there is new mail.
 func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err error) {
-	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "mails", len(claims), "error", err)
+	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "responseCode", emailFetchFailed, "mails", len(claims), "error", err)
+	if !d.work.noted && !errors.Is(err, errBackedOff) { // what made us back off is on the timeline already
+		d.work.noted = true
+		d.processor.note(ctx, d.work, store.ActivityFetchFailed, emailFetchFailed+": "+err.Error())
+	}
 	if credentialFailed(err) {
 		d.withoutCredential(ctx, claims)
 		return
