@@ -37,14 +37,17 @@ type Handler struct {
 	nudger       Nudger
 	clock        clock.WithTicker
 	log          *slog.Logger
+	version      string
 	limits       *limits
 	users        *userCount
 	answers      *prometheus.CounterVec
 	calls        map[string]call
 }
 
-// Options are a Handler's parts. Tenant is asked for each call, because it may be reloaded.
+// Options are a Handler's parts. Tenant is asked for each call, because it may be reloaded. Version is the build's, as in
+// 1.2.3.
 type Options struct {
+	Version      string
 	Tenant       func() *tenant.Tenant
 	Store        *store.Store
 	Pool         *keypool.Pool
@@ -79,7 +82,7 @@ func (e *Envelope) envelope() *Envelope { return e }
 func NewHandler(o Options) *Handler {
 	h := &Handler{
 		tenant: o.Tenant, store: o.Store, pool: o.Pool, registration: o.Registration, nudger: o.Nudger, clock: o.Clock, log: o.Logger,
-		limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
+		version: fourParts(o.Version), limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ens_boxer_answers_total", Help: "Answers to Boxer's calls, by call and response code.",
 		}, []string{"call", "code"}),
@@ -180,7 +183,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string, a 
 		message = &Envelope{}
 	}
 	envelope := message.envelope()
-	*envelope = Envelope{ResponseCode: a.code, Version: Version, EnvironmentType: h.tenant().Config.Server.EnvironmentType}
+	*envelope = Envelope{ResponseCode: a.code, Version: h.version, EnvironmentType: h.tenant().Config.Server.EnvironmentType}
 	if a.err != nil {
 		envelope.ErrorMessage = new(a.err.Error())
 	}

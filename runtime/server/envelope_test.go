@@ -1,0 +1,74 @@
+package server_test
+
+import (
+	"io"
+	"net/http"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/ens-operator/ens-operator/hack/runtimetest"
+	"github.com/ens-operator/ens-operator/runtime/config"
+)
+
+// call makes one of Boxer's calls as it stands and returns the answer with its body.
+func call(t *testing.T, x *runtimetest.Tenant, method, path string, header http.Header, body string) (*http.Response, string) {
+	t.Helper()
+	request, err := http.NewRequestWithContext(runtimetest.Context(t), method, x.Front.URL+path, strings.NewReader(body))
+	if err != nil {
+		t.Fatal(err)
+	}
+	for name, values := range header {
+		request.Header[name] = values
+	}
+	request.Host = header.Get("Host")
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = response.Body.Close() }()
+	content, err := io.ReadAll(response.Body)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return response, string(content)
+}
+
+func TestTheEnvelopeIsExact(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		environment, method, call string
+		status                    int
+		want                      string
+	}{
+		"alive": {
+			method: http.MethodGet, call: "alive", status: 200,
+			want: `{"responseCode":17,"errorMessage":null,"version":"1.2.3.0","environmentType":"OnPrem"}`,
+		},
+		"alive of a tenant of another environment": {
+			environment: "Cloud", method: http.MethodGet, call: "alive", status: 200,
+			want: `{"responseCode":17,"errorMessage":null,"version":"1.2.3.0","environmentType":"Cloud"}`,
+		},
+		"a refusal": {
+			method: http.MethodPost, call: "status", status: 401,
+			want: `{"responseCode":23,"errorMessage":"the API token is missing or wrong; the console's ENSAPIToken must be the tenant's token",` +
+				`"version":"1.2.3.0","environmentType":"OnPrem"}`,
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) { c.Server.EnvironmentType = test.environment }})
+			x.Start(t)
+			response, body := call(t, x, test.method, runtimetest.BasePath+"/"+test.call, nil, "")
+			if response.StatusCode != test.status || body != test.want {
+				t.Errorf("answered %d\n%s\nwant %d\n%s", response.StatusCode, body, test.status, test.want)
+			}
+			if got := response.Header.Get("Content-Type"); got != "application/json; charset=utf-8" {
+				t.Errorf("the Content-Type is %q", got)
+			}
+			if got := response.Header.Get("Content-Length"); got != strconv.Itoa(len(test.want)) {
+				t.Errorf("the Content-Length is %q", got)
+			}
+		})
+	}
+}
