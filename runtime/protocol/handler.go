@@ -102,18 +102,19 @@ func NewHandler(o Options) *Handler {
 	return h
 }
 
-// ServeCall serves the call of that name (lower case, no slashes). It returns false if there is none.
-func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) bool {
+// ServeCall serves the call of that name (lower case, no slashes). One that there is not is answered in the envelope too,
+// since Boxer logs the JSON of every answer.
+func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) {
 	serve, known := h.calls[name]
 	switch {
 	case name == "alive":
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			h.methodNotAllowed(w, r, "GET, HEAD")
-			return true
+			return
 		}
 		h.answer(w, r, name, reply{status: http.StatusOK, code: Success})
-	case !known:
-		return false
+	case !known: // its name is the caller's, and so no label of a metric
+		h.answer(w, r, "unknown", reply{status: http.StatusNotFound, code: Failed, err: errUnknownCall})
 	case r.Method != http.MethodPost:
 		h.methodNotAllowed(w, r, http.MethodPost)
 	default:
@@ -121,7 +122,6 @@ func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string)
 		defer cancel()
 		h.answer(w, r, name, h.guarded(ctx, r, serve))
 	}
-	return true
 }
 
 func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
@@ -131,6 +131,8 @@ func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow
 }
 
 var (
+	errUnknownCall = errors.New("there is no such call")
+
 	errToken   = errors.New("the API token is missing or wrong; the console's ENSAPIToken must be the tenant's token")
 	errTooMany = errors.New("too many requests; come again later")
 )

@@ -72,3 +72,23 @@ func TestTheEnvelopeIsExact(t *testing.T) {
 		})
 	}
 }
+
+func TestAnUnknownCallIsAnsweredInTheEnvelope(t *testing.T) {
+	t.Parallel()
+	x := runtimetest.New(t, runtimetest.Options{})
+	x.Start(t)
+	const want = `{"responseCode":32,"errorMessage":"there is no such call","version":"1.2.3.0","environmentType":"OnPrem"}`
+	for name, path := range map[string]string{
+		"a call of another version": "/registerdevicev3",
+		"with a slash behind it":    "/RegisterDeviceV3/",
+	} {
+		for _, method := range []string{http.MethodGet, http.MethodPost} {
+			t.Run(name+", "+method, func(t *testing.T) {
+				t.Parallel()
+				if response, body := call(t, x, method, runtimetest.BasePath+path, nil, "{}"); response.StatusCode != 404 || body != want {
+					t.Errorf("answered %d %s", response.StatusCode, body)
+				}
+			})
+		}
+	}
+}

@@ -370,7 +370,8 @@ func (s *Server) publicHandler() http.Handler {
 		switch {
 		case found && name == credential.ListenerPath:
 			s.listener.ServeHTTP(w, r)
-		case found && s.protocol.ServeCall(w, r, name):
+		case found:
+			s.protocol.ServeCall(w, r, name)
 		default:
 			http.NotFound(w, r)
 		}
