@@ -97,7 +97,7 @@ func full() *api.EnsTenant {
 	tenant.Spec.CallbackURL = "https://ens.internal:8443/hooks/ens"
 	tenant.Spec.EnvironmentType = "Test"
 	tenant.Spec.MailboxProof = api.MailboxProofFirstUse
-	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30}
+	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30, UnchangedBadges: api.UnchangedBadgesSend}
 	tenant.Spec.Limits = &api.TenantLimits{MaxUsers: 10}
 	tenant.Spec.TLS = api.TenantTLS{
 		CertManager:   &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "company", Kind: "ClusterIssuer"}},
@@ -388,13 +388,14 @@ func TestSettingsInEffect(t *testing.T) {
 	settings := desired.Settings(minimal(), "image:1")
 	if settings.CallbackURL != "https://ens.example.com/MailNotificationService/api/ens" || settings.EnvironmentType != "OnPrem" ||
 		settings.MailboxProof != api.MailboxProofRequired || *settings.Notifications.PolicyCeiling != 0 || settings.Notifications.StatusFrequencyMinutes != 15 ||
+		settings.Notifications.UnchangedBadges != api.UnchangedBadgesSuppress ||
 		settings.Limits.MaxUsers != 100_000 || settings.Image != "image:1" || *settings.Replicas != 2 || *settings.DrainDelaySeconds != 10 ||
 		settings.DeletionPolicy != api.DeletionRetain || settings.MinTLSVersion != api.TLS12 {
 		t.Errorf("by default %+v", settings)
 	}
 	settings = desired.Settings(full(), "image:1")
 	if settings.CallbackURL != "https://ens.internal:8443/hooks/ens" || settings.Image != "registry.example.com/other:1" || *settings.Replicas != 5 ||
-		*settings.DrainDelaySeconds != 0 || settings.Limits.MaxUsers != 10 || settings.DeletionPolicy != api.DeletionDelete || settings.MinTLSVersion != api.TLS13 {
+		*settings.DrainDelaySeconds != 0 || settings.Limits.MaxUsers != 10 || settings.Notifications.UnchangedBadges != api.UnchangedBadgesSend || settings.DeletionPolicy != api.DeletionDelete || settings.MinTLSVersion != api.TLS13 {
 		t.Errorf("as asked for %+v", settings)
 	}
 	// The documentation of the API tells the defaults in words.

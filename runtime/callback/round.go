@@ -9,6 +9,7 @@ import (
 	"sync"
 	"time"
 
+	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/store"
@@ -352,7 +353,7 @@ func (d *delivery) exhausted(c store.Claim) bool {
 	return c.Attempts+1 >= maxAttempts || d.processor.clock.Since(c.CreatedAt) > maxAge
 }
 
-// badge tells the unread count to the devices that were last told another one.
+// badge tells the unread count to the devices that were last told another one, or to all if the tenant wants that.
 func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	if d.unread == nil {
 		if err := d.count(ctx); err != nil {
@@ -362,7 +363,8 @@ func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	}
 	d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
 		unchanged := device.BadgeSent != nil && *device.BadgeSent == *d.unread
-		return push.Notification{Kind: push.Badge, Unread: d.unread, UserID: d.userID()}, device.Badge && !unchanged
+		worth := !unchanged || d.work.tenant.Config.Notifications.UnchangedBadges == config.UnchangedSend
+		return push.Notification{Kind: push.Badge, Unread: d.unread, UserID: d.userID()}, device.Badge && worth
 	})
 }
 

@@ -744,6 +744,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: statusFrequencyMinutes
       type:
         scalar: numeric
+    - name: unchangedBadges
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.UnchangedBadges
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantRuntime
   map:
     fields:
@@ -798,6 +801,8 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.UnchangedBadges
+  scalar: string
 - name: io.k8s.api.core.v1.ResourceList
   map:
     elementType:
