@@ -43,6 +43,7 @@ func gateway() *api.EwsEndpoint {
 	gateway.Spec.SecureEmailGateway = &api.SecureEmailGateway{DevicesHeader: "X-Devices"}
 	gateway.Spec.MinTLSVersion = api.TLS13
 	gateway.Spec.ServerVersion = api.Exchange2010SP2
+	gateway.Spec.UserAgent = "ens/1 (mail)"
 	return gateway
 }
 

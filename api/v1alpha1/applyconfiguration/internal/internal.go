@@ -394,6 +394,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
+    - name: userAgent
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EwsEndpointStatus
   map:
     fields:
