@@ -86,3 +86,38 @@ func TestACountThatThePostBringsIsNotAskedFor(t *testing.T) {
 		t.Errorf("Exchange was asked %v", asked)
 	}
 }
+
+func TestAMailThatIsMovedOrDeletedLowersTheBadge(t *testing.T) {
+	t.Parallel()
+	for name, remove := range map[string]func(x *runtimetest.Tenant, item string) error{
+		"moved to the deleted items": func(x *runtimetest.Tenant, item string) error {
+			_, err := x.Exchange.Delete(item)
+			return err
+		},
+		"deleted for good": func(x *runtimetest.Tenant, item string) error { return x.Exchange.HardDelete(item) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := runtimetest.New(t, runtimetest.Options{})
+			x.Start(t)
+			phone := x.Phone(alice, push.IOS)
+			runtimetest.MustRegister(t, phone, 7)
+			first := deliver(t, x, lunch)
+			deliver(t, x, lunch)
+			settled(t, x)
+			if badge := x.APNs.Screen(phone.DeviceToken).Badge; badge != 2 {
+				t.Fatalf("the badge is %d after two mails", badge)
+			}
+			if err := remove(x, first); err != nil {
+				t.Fatal(err)
+			}
+			settled(t, x)
+			if badge := x.APNs.Screen(phone.DeviceToken).Badge; badge != 1 {
+				t.Errorf("the badge is %d, want 1", badge)
+			}
+			if n := len(alertsOf(x, phone)); n != 2 {
+				t.Errorf("%d alerts were shown for two mails", n)
+			}
+		})
+	}
+}
