@@ -28,7 +28,10 @@ func TestEffectiveFillsInWhatIsNotSet(t *testing.T) {
 		"pushes are bounded":                     {c.PushProviders[0].Timeout(), 20 * time.Second},
 		"the user agent of the original":         {c.Endpoints[1].UserAgent, "MailNotificationService/v2 (ExchangeServicesClient/15.00.0913.015)"},
 		"the environment type":                   {c.Server.EnvironmentType, "OnPrem"},
-		"key pairs are made before they run out": {c.KeyPool.RefillBelow > 0 && c.KeyPool.RefillBelow <= c.KeyPool.Size, true},
+		"500 key pairs in advance":               {c.KeyPool.Size, int32(500)},
+		"more below 250":                         {c.KeyPool.RefillBelow, int32(250)},
+		"looked after every minute":              {c.KeyPool.RefillIntervalSeconds, int32(60)},
+		"an unchanged count is not sent":         {c.Notifications.UnchangedBadges, config.UnchangedSuppress},
 	}
 	for name, fact := range facts {
 		t.Run(name, func(t *testing.T) {
