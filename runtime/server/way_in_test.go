@@ -7,6 +7,8 @@ import (
 	"testing"
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
+	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover/autodiscovertest"
+	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
@@ -151,5 +153,21 @@ func TestTheAPITokenComesInEitherHeader(t *testing.T) {
 				t.Errorf("answered %d %s", response.StatusCode, answer)
 			}
 		})
+	}
+}
+
+func TestADeviceThatNamesItsServerIsNotAskedAbout(t *testing.T) {
+	t.Parallel()
+	d := newDiscovering(t)
+	phone := d.phone()
+	phone.EWSURL = d.other.URL()
+	d.other.AddMailbox(ewstest.Mailbox{Address: alice, Password: runtimetest.Password})
+	d.serve("autodiscover.example.com", autodiscovertest.JSON, d.Exchange.URL()) // which would lead elsewhere
+	runtimetest.MustRegister(t, phone, 7)
+	if n := len(d.service.Requests()); n != 0 {
+		t.Errorf("Autodiscover was asked %d times", n)
+	}
+	if n, m := len(d.other.Subscriptions()), len(d.Exchange.Requests()); n != 1 || m != 0 {
+		t.Errorf("%d subscriptions were made at the server that was named, and the other was asked %d times", n, m)
 	}
 }
