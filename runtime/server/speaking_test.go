@@ -121,3 +121,23 @@ func TestAMailThatIsMovedOrDeletedLowersTheBadge(t *testing.T) {
 		})
 	}
 }
+
+func TestAMailInAnotherFolderIsNotTold(t *testing.T) {
+	t.Parallel()
+	x, token, say := speaking(t, runtimetest.Options{})
+	moved, err := x.Exchange.Delete(deliver(t, x, lunch)) // under its new id it can be fetched
+	if err != nil {
+		t.Fatal(err)
+	}
+	say(strings.Replace(mailThatIsGone, "AAMkGone=", moved, 1))
+	say(strings.Replace(mailThatIsGone, "AAMkGone=", deliver(t, x, ewstest.Mail{FromName: "Carol", Subject: "Second"}), 1))
+	var titles []string
+	for _, n := range x.APNs.Notifications(token) {
+		if n.APS.Alert != nil {
+			titles = append(titles, n.APS.Alert.Title)
+		}
+	}
+	if !slices.Equal(titles, []string{"Carol"}) {
+		t.Errorf("shown are %q, want the mail in the Inbox alone", titles)
+	}
+}
