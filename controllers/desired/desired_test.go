@@ -384,19 +384,29 @@ func TestWhatTheRuntimeRefusesIsNotRendered(t *testing.T) {
 	}
 }
 
+func TestUnchangedCountsAreSuppressedUnlessAskedFor(t *testing.T) {
+	t.Parallel()
+	for want, tenant := range map[api.UnchangedBadges]*api.EnsTenant{
+		api.UnchangedBadgesSuppress: minimal(), api.UnchangedBadgesSend: full(),
+	} {
+		if got := desired.Settings(tenant, "image:1").Notifications.UnchangedBadges; got != want {
+			t.Errorf("in effect is %q, want %q", got, want)
+		}
+	}
+}
+
 func TestSettingsInEffect(t *testing.T) {
 	t.Parallel()
 	settings := desired.Settings(minimal(), "image:1")
 	if settings.CallbackURL != "https://ens.example.com/MailNotificationService/api/ens" || settings.EnvironmentType != "OnPrem" ||
 		settings.MailboxProof != api.MailboxProofRequired || *settings.Notifications.PolicyCeiling != 0 || settings.Notifications.StatusFrequencyMinutes != 15 ||
-		settings.Notifications.UnchangedBadges != api.UnchangedBadgesSuppress ||
 		settings.Limits.MaxUsers != 100_000 || settings.Image != "image:1" || *settings.Replicas != 2 || *settings.DrainDelaySeconds != 10 ||
 		settings.DeletionPolicy != api.DeletionRetain || settings.MinTLSVersion != api.TLS12 {
 		t.Errorf("by default %+v", settings)
 	}
 	settings = desired.Settings(full(), "image:1")
 	if settings.CallbackURL != "https://ens.internal:8443/hooks/ens" || settings.Image != "registry.example.com/other:1" || *settings.Replicas != 5 ||
-		*settings.DrainDelaySeconds != 0 || settings.Limits.MaxUsers != 10 || settings.Notifications.UnchangedBadges != api.UnchangedBadgesSend || settings.DeletionPolicy != api.DeletionDelete || settings.MinTLSVersion != api.TLS13 {
+		*settings.DrainDelaySeconds != 0 || settings.Limits.MaxUsers != 10 || settings.DeletionPolicy != api.DeletionDelete || settings.MinTLSVersion != api.TLS13 {
 		t.Errorf("as asked for %+v", settings)
 	}
 	// The documentation of the API tells the defaults in words.

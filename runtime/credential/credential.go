@@ -95,10 +95,13 @@ func (c *Credential) Fault(now time.Time) error {
 	if !c.AuthType.HasCertificate() || len(c.Certificate.Chain) == 0 {
 		return nil
 	}
-	own, err := x509.ParseCertificate(c.Certificate.Chain[0].Reveal())
-	if err != nil {
-		return nil // the server may be able to read what this cannot
+	if own, err := x509.ParseCertificate(c.Certificate.Chain[0].Reveal()); err == nil {
+		return certificateFault(own, now)
 	}
+	return nil // the server may be able to read what this cannot
+}
+
+func certificateFault(own *x509.Certificate, now time.Time) error {
 	if now.After(own.NotAfter) {
 		return fmt.Errorf("the client certificate has expired on %s; the device must get a new one", own.NotAfter.UTC().Format(time.DateOnly))
 	}

@@ -2,6 +2,7 @@ package server_test
 
 import (
 	"io"
+	"maps"
 	"net/http"
 	"strconv"
 	"strings"
@@ -11,17 +12,21 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/config"
 )
 
-// call makes one of Boxer's calls as it stands and returns the answer with its body.
-func call(t *testing.T, x *runtimetest.Tenant, method, path string, header http.Header, body string) (*http.Response, string) {
+// rawAnswer is an answer as it came.
+type rawAnswer struct {
+	status int
+	header http.Header
+	body   string
+}
+
+// call makes one of Boxer's calls as it stands.
+func call(t *testing.T, x *runtimetest.Tenant, method, path string, header http.Header, body string) rawAnswer {
 	t.Helper()
 	request, err := http.NewRequestWithContext(runtimetest.Context(t), method, x.Front.URL+path, strings.NewReader(body))
 	if err != nil {
 		t.Fatal(err)
 	}
-	for name, values := range header {
-		request.Header[name] = values
-	}
-	request.Host = header.Get("Host")
+	maps.Copy(request.Header, header)
 	response, err := http.DefaultClient.Do(request)
 	if err != nil {
 		t.Fatal(err)
@@ -31,7 +36,7 @@ func call(t *testing.T, x *runtimetest.Tenant, method, path string, header http.
 	if err != nil {
 		t.Fatal(err)
 	}
-	return response, string(content)
+	return rawAnswer{response.StatusCode, response.Header, string(content)}
 }
 
 func TestTheEnvelopeIsExact(t *testing.T) {
@@ -59,14 +64,14 @@ func TestTheEnvelopeIsExact(t *testing.T) {
 			t.Parallel()
 			x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) { c.Server.EnvironmentType = test.environment }})
 			x.Start(t)
-			response, body := call(t, x, test.method, runtimetest.BasePath+"/"+test.call, nil, "")
-			if response.StatusCode != test.status || body != test.want {
-				t.Errorf("answered %d\n%s\nwant %d\n%s", response.StatusCode, body, test.status, test.want)
+			got := call(t, x, test.method, runtimetest.BasePath+"/"+test.call, nil, "")
+			if got.status != test.status || got.body != test.want {
+				t.Errorf("answered %d\n%s\nwant %d\n%s", got.status, got.body, test.status, test.want)
 			}
-			if got := response.Header.Get("Content-Type"); got != "application/json; charset=utf-8" {
+			if got := got.header.Get("Content-Type"); got != "application/json; charset=utf-8" {
 				t.Errorf("the Content-Type is %q", got)
 			}
-			if got := response.Header.Get("Content-Length"); got != strconv.Itoa(len(test.want)) {
+			if got := got.header.Get("Content-Length"); got != strconv.Itoa(len(test.want)) {
 				t.Errorf("the Content-Length is %q", got)
 			}
 		})
@@ -85,8 +90,8 @@ func TestAnUnknownCallIsAnsweredInTheEnvelope(t *testing.T) {
 		for _, method := range []string{http.MethodGet, http.MethodPost} {
 			t.Run(name+", "+method, func(t *testing.T) {
 				t.Parallel()
-				if response, body := call(t, x, method, runtimetest.BasePath+path, nil, "{}"); response.StatusCode != 404 || body != want {
-					t.Errorf("answered %d %s", response.StatusCode, body)
+				if got := call(t, x, method, runtimetest.BasePath+path, nil, "{}"); got.status != http.StatusNotFound || got.body != want {
+					t.Errorf("answered %d %s", got.status, got.body)
 				}
 			})
 		}

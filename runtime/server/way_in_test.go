@@ -148,9 +148,9 @@ func TestTheAPITokenComesInEitherHeader(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			body := `{"userId":"` + (&boxertest.Phone{Address: alice}).UserID() + `"}`
-			response, answer := call(t, x, http.MethodPost, runtimetest.BasePath+"/getpublickey", test.header, body)
-			if taken := response.StatusCode == http.StatusOK; taken != test.taken || !taken && response.StatusCode != http.StatusUnauthorized {
-				t.Errorf("answered %d %s", response.StatusCode, answer)
+			got := call(t, x, http.MethodPost, runtimetest.BasePath+"/getpublickey", test.header, body)
+			if taken := got.status == http.StatusOK; taken != test.taken || !taken && got.status != http.StatusUnauthorized {
+				t.Errorf("answered %d %s", got.status, got.body)
 			}
 		})
 	}
