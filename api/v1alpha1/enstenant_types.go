@@ -195,7 +195,23 @@ type TenantNotifications struct {
 	// +kubebuilder:validation:Minimum=1
 	// +kubebuilder:validation:Maximum=1440
 	StatusFrequencyMinutes int32 `json:"statusFrequencyMinutes,omitempty"`
+
+	// unchangedBadges is what becomes of an unread count that is the one a phone was last told: Suppress sends nothing,
+	// which spares batteries, Send sends it once more, as ENS2 does. In effect unless set: Suppress.
+	// +optional
+	UnchangedBadges UnchangedBadges `json:"unchangedBadges,omitempty"`
 }
+
+// UnchangedBadges is what becomes of an unread count that is the one a phone was last told.
+//
+// +kubebuilder:validation:Enum=Suppress;Send
+type UnchangedBadges string
+
+// What may become of it.
+const (
+	UnchangedBadgesSuppress UnchangedBadges = "Suppress"
+	UnchangedBadgesSend     UnchangedBadges = "Send"
+)
 
 // TenantLimits bound what a tenant's phones may do.
 type TenantLimits struct {

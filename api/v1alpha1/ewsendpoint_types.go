@@ -46,6 +46,14 @@ type EwsEndpointSpec struct {
 	// +optional
 	ServerVersion ServerVersion `json:"serverVersion,omitempty"`
 
+	// userAgent is how requests name themselves to the server, for client access rules that look at it. In effect unless
+	// set: that of ENS2, MailNotificationService/v2 (ExchangeServicesClient/15.00.0913.015).
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[!-~]([ -~]*[!-~])?$')",message="must be printable ASCII without spaces around it"
+	UserAgent string `json:"userAgent,omitempty"`
+
 	// limits bound what is asked of the server.
 	// +optional
 	Limits *EndpointLimits `json:"limits,omitempty"`

@@ -146,6 +146,10 @@ func endpointWithin(seconds int32) *api.EwsEndpoint {
 	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Limits = &api.EndpointLimits{TimeoutSeconds: seconds} })
 }
 
+func namingItself(userAgent string) *api.EwsEndpoint {
+	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.UserAgent = userAgent })
+}
+
 func providerWithin(seconds int32) *api.PushProvider {
 	return with(validAPNs(), func(p *api.PushProvider) { p.Spec.Limits = &api.PushLimits{TimeoutSeconds: seconds} })
 }
@@ -205,6 +209,11 @@ func TestEndpointRules(t *testing.T) {
 		"a host of 253 letters":        {endpointAt(api.HTTPSURL("https://" + strings.Repeat("a.", 126) + "a:443/EWS")), ""},
 		"a path with half an escape":   {endpointAt("https://mail.example.com/EWS%4"), "must hold a valid path"},
 		"a path with an escape":        {endpointAt("https://mail.example.com/EWS%41"), ""},
+		"a user agent":                 {namingItself("ens/1 (mail)"), ""},
+		"a user agent of two lines":    {namingItself("ens\r\nX-Other: 1"), "must be printable ASCII"},
+		"a user agent in Cyrillic":     {namingItself("почта"), "must be printable ASCII"},
+		"a user agent behind a space":  {namingItself(" ens"), "must be printable ASCII"},
+		"a user agent of 257 letters":  {namingItself(strings.Repeat("a", 257)), "Too long"},
 		"no pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning = api.EndpointPinning{} }),
 			"exactly one of pinned, certificateAuthority and trustOnFirstUse"},
 		"both kinds of pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning.CertificateAuthority = bundle }),

@@ -43,6 +43,7 @@ func gateway() *api.EwsEndpoint {
 	gateway.Spec.SecureEmailGateway = &api.SecureEmailGateway{DevicesHeader: "X-Devices"}
 	gateway.Spec.MinTLSVersion = api.TLS13
 	gateway.Spec.ServerVersion = api.Exchange2010SP2
+	gateway.Spec.UserAgent = "ens/1 (mail)"
 	return gateway
 }
 
@@ -97,7 +98,7 @@ func full() *api.EnsTenant {
 	tenant.Spec.CallbackURL = "https://ens.internal:8443/hooks/ens"
 	tenant.Spec.EnvironmentType = "Test"
 	tenant.Spec.MailboxProof = api.MailboxProofFirstUse
-	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30}
+	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30, UnchangedBadges: api.UnchangedBadgesSend}
 	tenant.Spec.Limits = &api.TenantLimits{MaxUsers: 10}
 	tenant.Spec.TLS = api.TenantTLS{
 		CertManager:   &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "company", Kind: "ClusterIssuer"}},
@@ -384,6 +385,17 @@ func TestWhatTheRuntimeRefusesIsNotRendered(t *testing.T) {
 				t.Errorf("got %v, want a refusal in one line that names %s", err, c.field)
 			}
 		})
+	}
+}
+
+func TestUnchangedCountsAreSuppressedUnlessAskedFor(t *testing.T) {
+	t.Parallel()
+	for want, tenant := range map[api.UnchangedBadges]*api.EnsTenant{
+		api.UnchangedBadgesSuppress: minimal(), api.UnchangedBadgesSend: full(),
+	} {
+		if got := desired.Settings(tenant, "image:1").Notifications.UnchangedBadges; got != want {
+			t.Errorf("in effect is %q, want %q", got, want)
+		}
 	}
 }
 

@@ -44,6 +44,7 @@ func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
 	entry.AuthenticationMethods = authenticationMethods(endpoint.Spec.AuthenticationMethods)
 	entry.MinTLSVersion = config.TLSVersion(endpoint.Spec.MinTLSVersion)
 	entry.ServerVersion = config.ServerVersion(endpoint.Spec.ServerVersion)
+	entry.UserAgent = endpoint.Spec.UserAgent
 	if gateway := endpoint.Spec.SecureEmailGateway; gateway != nil {
 		entry.SecureEmailGateway = &config.SecureEmailGateway{
 			DeviceIDHeader: string(gateway.DeviceIDHeader), DevicesHeader: string(gateway.DevicesHeader),

@@ -167,6 +167,7 @@ func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettin
 		Notifications: &v1alpha1.TenantNotifications{
 			PolicyCeiling:          new(effective.Notifications.PolicyCeiling),
 			StatusFrequencyMinutes: effective.Notifications.StatusFrequencyMinutes,
+			UnchangedBadges:        v1alpha1.UnchangedBadges(effective.Notifications.UnchangedBadges),
 		},
 		Limits: &v1alpha1.TenantLimits{
 			MaxUsers:              effective.Limits.MaxUsers,
@@ -223,6 +224,7 @@ func given(tenant *v1alpha1.EnsTenant) config.Config {
 		Notifications: config.Notifications{
 			PolicyCeiling:          orZero(notifications.PolicyCeiling),
 			StatusFrequencyMinutes: notifications.StatusFrequencyMinutes,
+			UnchangedBadges:        config.UnchangedBadges(notifications.UnchangedBadges),
 		},
 		Limits: config.Limits{
 			MaxUsers:              limits.MaxUsers,

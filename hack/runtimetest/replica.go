@@ -26,6 +26,9 @@ type Replica struct {
 	stop func() error
 }
 
+// Version is the build's version that replicas in this process are told.
+const Version = "1.2.3-test"
+
 // Launch starts a replica without waiting until it is ready.
 func (x *Tenant) Launch(t testing.TB) *Replica {
 	t.Helper()
@@ -34,7 +37,7 @@ func (x *Tenant) Launch(t testing.TB) *Replica {
 		handler = slog.DiscardHandler
 	}
 	s, err := server.New(t.Context(), server.Options{
-		ConfigPath: filepath.Join(x.Folder, config.FileName), Version: "test", Clock: x.options.Clock,
+		ConfigPath: filepath.Join(x.Folder, config.FileName), Version: Version, Clock: x.options.Clock,
 		Logger:      slog.New(requestid.Handler{Handler: handler}),
 		DialContext: x.options.DialContext, LookupSRV: x.options.LookupSRV,
 	})

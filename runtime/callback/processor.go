@@ -28,6 +28,8 @@ const (
 	leaseMargin = 10
 	// completionTimeout bounds the last statement of a work, which runs even when its time is up.
 	completionTimeout = 5 * time.Second
+	// noteTimeout bounds an entry of the timeline, which runs likewise, and may hold up nothing.
+	noteTimeout = 2 * time.Second
 )
 
 // Processor works on what the phones are owed: one work at a time for each user, so that a mailbox sees few calls at
@@ -76,7 +78,9 @@ type work struct {
 	// caughtUp are the items among the claims that came while nobody told us.
 	caughtUp map[string]bool
 	// nudge asks the user's devices to register again.
-	nudge    bool
+	nudge bool
+	// noted says that the user's timeline has it already that mail could not be fetched.
+	noted    bool
 	activity string
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time
@@ -282,8 +286,10 @@ func (p *Processor) settle(ctx context.Context, w *work) {
 	}
 }
 
-// note adds to the user's timeline, best effort.
+// note adds to the user's timeline, best effort, even when the work's time is up: that is worth an entry, too.
 func (p *Processor) note(ctx context.Context, w *work, kind store.ActivityKind, detail string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+	defer cancel()
 	if err := p.store.Note(ctx, w.userID, kind, detail, p.clock.Now()); err != nil {
 		p.log.WarnContext(ctx, "The user's timeline lacks an entry", "kind", string(kind), "error", err)
 	}

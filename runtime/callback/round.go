@@ -8,6 +8,7 @@ import (
 	"slices"
 	"time"
 
+	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/step"
@@ -280,10 +281,17 @@ func (d *delivery) close() {
 	}
 }
 
+// emailFetchFailed is what the original calls it, code 21. No phone is ever answered it, since none asks for a fetch.
+const emailFetchFailed = "EmailFetchfailed"
+
 // unfetched decides what becomes of mails that could not be fetched: another round, the journal, or a notification that
 // says only that there is new mail.
 func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err error) {
-	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "mails", len(claims), "error", err)
+	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "responseCode", emailFetchFailed, "mails", len(claims), "error", err)
+	if !d.work.noted && !errors.Is(err, errBackedOff) { // what made us back off is on the timeline already
+		d.work.noted = true
+		d.processor.note(ctx, d.work, store.ActivityFetchFailed, emailFetchFailed+": "+err.Error())
+	}
 	if credentialFailed(err) {
 		d.withoutCredential(ctx, claims)
 		return
@@ -346,7 +354,7 @@ func (d *delivery) exhausted(c store.Claim) bool {
 	return c.Attempts+1 >= maxAttempts || d.outdated(c)
 }
 
-// badge tells the unread count to the devices that were last told another one.
+// badge tells the unread count to the devices that were last told another one, or to all if the tenant wants that.
 func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	if d.unread == nil {
 		if err := d.count(ctx); err != nil {
@@ -356,7 +364,8 @@ func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	}
 	d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
 		unchanged := device.BadgeSent != nil && *device.BadgeSent == *d.unread
-		return push.Notification{Kind: push.Badge, Unread: d.unread, UserID: d.userID()}, device.Badge && !unchanged
+		worth := !unchanged || d.work.tenant.Config.Notifications.UnchangedBadges == config.UnchangedSend
+		return push.Notification{Kind: push.Badge, Unread: d.unread, UserID: d.userID()}, device.Badge && worth
 	})
 }
 

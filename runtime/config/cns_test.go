@@ -3,6 +3,7 @@ package config_test
 import (
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -55,6 +56,36 @@ func TestLoadReadsTheFilesThatVMwareNeedsAndNoOthers(t *testing.T) {
 			delete(missing, filepath.Join(config.PushFolder, "google", "signing.pfx"))
 			if _, err := config.Load(missing.write(t, t.TempDir())); err == nil || !strings.Contains(err.Error(), "want the certificate that signs") {
 				t.Errorf("without the certificate: %v", err)
+			}
+		})
+	}
+}
+
+func TestVMwaresServiceIsFoundUnlessAnotherIsNamed(t *testing.T) {
+	t.Parallel()
+	const other = "https://cns.example.com/nws/notify/other"
+	for name, test := range map[string]struct {
+		given config.CNS
+		want  config.CNS
+	}{
+		"for iPhones unless set": {
+			config.CNS{},
+			config.CNS{Platform: config.CNSPlatformIOS, URL: "https://cns.awmdm.com/nws/notify/apns", Environment: config.PushProduction},
+		},
+		"for Android": {
+			config.CNS{Platform: config.CNSPlatformAndroid},
+			config.CNS{Platform: config.CNSPlatformAndroid, URL: "https://cns.awmdm.com/nws/notify/apns"},
+		},
+		"elsewhere": {
+			config.CNS{URL: other, Environment: config.PushSandbox},
+			config.CNS{Platform: config.CNSPlatformIOS, URL: other, Environment: config.PushSandbox},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := config.Config{PushProviders: []config.PushProvider{{Name: "vmware", CNS: &test.given}}}
+			if got := *c.Effective().PushProviders[0].CNS; !reflect.DeepEqual(got, test.want) {
+				t.Errorf("in effect is %+v, want %+v", got, test.want)
 			}
 		})
 	}

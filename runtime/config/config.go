@@ -241,7 +241,20 @@ type Notifications struct {
 	PolicyCeiling int32 `json:"policyCeiling,omitempty"`
 	// StatusFrequencyMinutes is Exchange's heartbeat, 1..1440 (H-01).
 	StatusFrequencyMinutes int32 `json:"statusFrequencyMinutes,omitempty"`
+	// UnchangedBadges says what becomes of a count that a device was told already (B-05); Suppress unless set.
+	UnchangedBadges UnchangedBadges `json:"unchangedBadges,omitempty"`
 }
+
+// UnchangedBadges is what becomes of an unread count that is the one a device was last told.
+type UnchangedBadges string
+
+// What may become of it.
+const (
+	// UnchangedSuppress sends nothing, which spares batteries.
+	UnchangedSuppress UnchangedBadges = "Suppress"
+	// UnchangedSend sends it once more, as the original does: a phone that has lost its badge shows it again.
+	UnchangedSend UnchangedBadges = "Send"
+)
 
 // MailboxProof is how strictly a registration proves whose mailbox it is.
 type MailboxProof string

@@ -60,6 +60,7 @@ func (c Config) Effective() Config {
 	setDefault(&c.Server.MinTLSVersion, TLS12)
 	setDefault(&c.MailboxProof, ProofRequired)
 	setDefault(&c.Notifications.StatusFrequencyMinutes, defaultStatusFrequencyMinutes)
+	setDefault(&c.Notifications.UnchangedBadges, UnchangedSuppress)
 	setDefault(&c.Limits.MaxUsers, defaultMaxUsers)
 	setDefault(&c.Limits.MaxDevicesPerUser, defaultMaxDevicesPerUser)
 	setDefault(&c.Limits.RequestsPerSecond, defaultRequestsPerSecond)

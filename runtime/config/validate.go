@@ -108,6 +108,7 @@ func (c Config) Validate() error {
 	f.pushProviders(c.PushProviders)
 	f.within("notifications.policyCeiling", c.Notifications.PolicyCeiling, 0, maxPolicy)
 	f.within("notifications.statusFrequencyMinutes", c.Notifications.StatusFrequencyMinutes, 1, maxStatusMinutes)
+	f.oneOf("notifications.unchangedBadges", string(c.Notifications.UnchangedBadges), string(UnchangedSuppress), string(UnchangedSend))
 	f.oneOf("mailboxProof", string(c.MailboxProof), string(ProofRequired), string(ProofFirstUse))
 	f.within("limits.maxUsers", c.Limits.MaxUsers, 1, maxUsers)
 	f.within("limits.maxDevicesPerUser", c.Limits.MaxDevicesPerUser, 1, maxDevicesPerUser)

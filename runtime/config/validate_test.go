@@ -106,7 +106,7 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"a project of Google with a domain":      func(c *config.Config) { c.PushProviders[1].FCM.ProjectID = "example.com:my-project" },
 		"an Android package with an underscore":  func(c *config.Config) { c.PushProviders[1].FCM.AppIDs = []string{"com.example.boxer_beta"} },
 		"the strictest policy and longest heartbeat": func(c *config.Config) {
-			c.Notifications = config.Notifications{PolicyCeiling: 4, StatusFrequencyMinutes: 1440}
+			c.Notifications = config.Notifications{PolicyCeiling: 4, StatusFrequencyMinutes: 1440, UnchangedBadges: config.UnchangedSend}
 		},
 		"proof by first use": func(c *config.Config) { c.MailboxProof = config.ProofFirstUse },
 		"the shortest lease": func(c *config.Config) { c.Callback.LeaseSeconds = 5 },
@@ -263,6 +263,7 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"a proxy with a password":                     {proxy("http://me:swordfish@proxy.example.com:3128"), "pushProviders[apple].proxy.url"},
 		"a policy beyond badge only":                  {func(c *config.Config) { c.Notifications.PolicyCeiling = 5 }, "notifications.policyCeiling"},
 		"a heartbeat above a day":                     {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
+		"an unchanged badge of another word":          {func(c *config.Config) { c.Notifications.UnchangedBadges = "Never" }, "notifications.unchangedBadges"},
 		"a proof of another word":                     {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},
 		"negative users":                              {func(c *config.Config) { c.Limits.MaxUsers = -1 }, "limits.maxUsers"},
 		"negative devices":                            {func(c *config.Config) { c.Limits.MaxDevicesPerUser = -1 }, "limits.maxDevicesPerUser"},

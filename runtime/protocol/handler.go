@@ -38,14 +38,17 @@ type Handler struct {
 	nudger       Nudger
 	clock        clock.WithTicker
 	log          *slog.Logger
+	version      string
 	limits       *limits
 	users        *userCount
 	answers      *prometheus.CounterVec
 	calls        map[string]call
 }
 
-// Options are a Handler's parts. Tenant is asked for each call, because it may be reloaded.
+// Options are a Handler's parts. Tenant is asked for each call, because it may be reloaded. Version is the build's, as in
+// 1.2.3.
 type Options struct {
+	Version      string
 	Tenant       func() *tenant.Tenant
 	Store        *store.Store
 	Pool         *keypool.Pool
@@ -80,7 +83,7 @@ func (e *Envelope) envelope() *Envelope { return e }
 func NewHandler(o Options) *Handler {
 	h := &Handler{
 		tenant: o.Tenant, store: o.Store, pool: o.Pool, registration: o.Registration, nudger: o.Nudger, clock: o.Clock, log: o.Logger,
-		limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
+		version: fourParts(o.Version), limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ens_boxer_answers_total", Help: "Answers to Boxer's calls, by call and response code.",
 		}, []string{"call", "code"}),
@@ -100,18 +103,19 @@ func NewHandler(o Options) *Handler {
 	return h
 }
 
-// ServeCall serves the call of that name (lower case, no slashes). It returns false if there is none.
-func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) bool {
+// ServeCall serves the call of that name (lower case, no slashes). One that there is not is answered in the envelope too,
+// since Boxer logs the JSON of every answer.
+func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) {
 	serve, known := h.calls[name]
 	switch {
 	case name == "alive":
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			h.methodNotAllowed(w, r, "GET, HEAD")
-			return true
+			return
 		}
 		h.answer(w, r, name, reply{status: http.StatusOK, code: Success})
-	case !known:
-		return false
+	case !known: // its name is the caller's, and so no label of a metric
+		h.answer(w, r, "unknown", reply{status: http.StatusNotFound, code: Failed, err: errUnknownCall})
 	case r.Method != http.MethodPost:
 		h.methodNotAllowed(w, r, http.MethodPost)
 	default:
@@ -119,7 +123,6 @@ func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string)
 		defer cancel()
 		h.answer(w, r, name, h.guarded(ctx, r, serve))
 	}
-	return true
 }
 
 func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
@@ -129,6 +132,8 @@ func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow
 }
 
 var (
+	errUnknownCall = errors.New("there is no such call")
+
 	errToken   = errors.New("the API token is missing or wrong; the console's ENSAPIToken must be the tenant's token")
 	errTooMany = errors.New("too many requests; come again later")
 )
@@ -202,7 +207,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string, a 
 		message = &Envelope{}
 	}
 	envelope := message.envelope()
-	*envelope = Envelope{ResponseCode: a.code, Version: Version, EnvironmentType: h.tenant().Config.Server.EnvironmentType}
+	*envelope = Envelope{ResponseCode: a.code, Version: h.version, EnvironmentType: h.tenant().Config.Server.EnvironmentType}
 	if a.err != nil {
 		envelope.ErrorMessage = new(a.err.Error())
 	}

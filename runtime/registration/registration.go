@@ -189,8 +189,8 @@ type attempt struct {
 
 // enter finds the endpoint, proves the mailbox and subscribes, or adds the device to the subscription that is there.
 func (a *attempt) enter(ctx context.Context) (Result, error) {
-	if a.credential.Expired(a.Clock.Now()) {
-		return Result{}, fmt.Errorf("%w: the OAuth access token has expired; the device must send a fresh one", ErrExchange)
+	if err := a.credential.Fault(a.Clock.Now()); err != nil {
+		return Result{}, fmt.Errorf("%w: %w", ErrExchange, err)
 	}
 	session, err := a.connect(ctx)
 	if err != nil {

@@ -59,7 +59,7 @@ const ServingMessage = "The runtime is serving"
 type Options struct {
 	// ConfigPath is the configuration file; everything else is beside it.
 	ConfigPath string
-	// Version is what `instances` reports.
+	// Version is the build's, as in 1.2.3: what answers and the table instances show.
 	Version string
 	// Listen, Metrics and Admin replace the configuration's addresses, if set: for a runtime outside of a pod.
 	Listen, Metrics, Admin string
@@ -164,6 +164,7 @@ func (s *Server) assemble(first *tenant.Tenant) {
 		Tenant: s.tenant.Load, Store: s.store, Nudger: s.processor, Clock: s.clock, Logger: s.log, Registry: s.registry,
 	})
 	s.protocol = protocol.NewHandler(protocol.Options{
+		Version:      s.options.Version,
 		Tenant:       s.tenant.Load,
 		Store:        s.store,
 		Pool:         s.pool,
@@ -374,7 +375,8 @@ func (s *Server) publicHandler() http.Handler {
 		switch {
 		case found && name == credential.ListenerPath:
 			s.listener.ServeHTTP(w, r)
-		case found && s.protocol.ServeCall(w, r, name):
+		case found:
+			s.protocol.ServeCall(w, r, name)
 			if s.options.Steps != nil && strings.HasPrefix(name, "registerdevice") {
 				_ = http.NewResponseController(w).Flush()
 				s.options.Steps.Reached(step.RegistrationAnswered)

@@ -53,7 +53,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		entry.Certificate = c.certificate.Address
 	}
 	if c.body != nil {
-		entry.Operation = c.body.Name.Local
+		entry.Operation, entry.Fields = c.body.Name.Local, askedFor(c.body)
 	}
 	fault := s.fault(entry)
 	if !s.hold(fault, r) {

@@ -445,6 +445,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
+    - name: userAgent
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EwsEndpointStatus
   map:
     fields:
@@ -843,6 +846,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: statusFrequencyMinutes
       type:
         scalar: numeric
+    - name: unchangedBadges
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.UnchangedBadges
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantRuntime
   map:
     fields:
@@ -909,6 +915,8 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.UnchangedBadges
+  scalar: string
 - name: io.k8s.api.core.v1.ResourceList
   map:
     elementType:
