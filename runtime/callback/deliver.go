@@ -6,13 +6,16 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/wording"
 	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/tenant"
 )
 
 // The notification policies (PolicyLimitNotificationText, N-01 to N-05): each shows less than the one before.
@@ -166,6 +169,7 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 		p.metrics.pushed.WithLabelValues(device.Provider, push.Misconfigured.String()).Inc()
 		return push.Misconfigured
 	}
+	d.logPush(ctx, device, n, provider)
 	err := provider.Push(ctx, push.Device{
 		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
 	}, n)
@@ -180,7 +184,10 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 	}
 	p.metrics.pushed.WithLabelValues(device.Provider, "accepted").Inc()
 	p.log.InfoContext(ctx, "Notification accepted by the push provider",
-		"userId", d.userID(), "device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
+		"device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
+	if provider.SNS != nil {
+		enslog.SNSSent.Log(ctx, p.log, strconv.FormatInt(device.Ref, 10))
+	}
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.delivered = true
@@ -189,6 +196,19 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 		d.badged = append(d.badged, device.Ref)
 	}
 	return 0
+}
+
+// logPush logs what is about to be pushed, in the original's words (N-09 to N-11).
+func (d *delivery) logPush(ctx context.Context, device *store.Device, n push.Notification, provider *tenant.Provider) {
+	log, ref := d.processor.log, strconv.FormatInt(device.Ref, 10)
+	enslog.Posting.Log(ctx, log, ref)
+	if n.Unread != nil {
+		enslog.UnreadTold.Log(ctx, log, count(n.Unread))
+	}
+	enslog.Sending.Log(ctx, log, ref, device.DeviceLogID, n.MessageID)
+	if provider.SNS != nil {
+		enslog.SNSSending.Log(ctx, log)
+	}
 }
 
 func (d *delivery) retire(ctx context.Context, device *store.Device, refusal *push.Error) {

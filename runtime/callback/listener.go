@@ -6,6 +6,7 @@ package callback
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
@@ -15,6 +16,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/store"
@@ -114,9 +116,17 @@ func (l *Listener) fail(w http.ResponseWriter, status int) {
 	http.Error(w, http.StatusText(status), status)
 }
 
-// The reasons for an answer that is not OK.
+// outdatedError says that a post is of a subscription that is not the user's current one.
+type outdatedError struct {
+	// subscriptionID is the one that posted, empty if it did not say.
+	subscriptionID string
+}
+
+// Error implements error.
+func (*outdatedError) Error() string { return "the subscription is not the user's current one" }
+
+// The reasons for an answer that is neither OK nor Unsubscribe.
 var (
-	errOutdated = errors.New("the subscription is not the user's current one")
 	errTooLarge = errors.New("the post is too large")
 	errOurFault = errors.New("the subscription cannot be opened")
 )
@@ -124,11 +134,18 @@ var (
 // answer turns the outcome of a post into what Exchange is told. Only what is forged or outdated ends a subscription;
 // a fault of ours never does (protocol.md, rules 1 and 2).
 func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error) {
+	outdated, isOutdated := errors.AsType[*outdatedError](err)
 	switch {
 	case err == nil:
 		l.metrics.answered("OK")
 		ews.WriteReply(w, ews.OK)
-	case errors.Is(err, credential.ErrForged), errors.Is(err, errOutdated):
+	case isOutdated:
+		enslog.SubscriptionOutdated.Log(ctx, l.log, outdated.subscriptionID)
+		l.metrics.answered("Unsubscribe")
+		ews.WriteReply(w, ews.Unsubscribe)
+		enslog.UnsubscribeSent.Log(ctx, l.log, outdated.subscriptionID)
+		enslog.UnsubscribeProcessed.Log(ctx, l.log)
+	case errors.Is(err, credential.ErrForged):
 		l.log.InfoContext(ctx, "Sent Unsubscribe response to Exchange", "reason", err)
 		l.metrics.answered("Unsubscribe")
 		ews.WriteReply(w, ews.Unsubscribe)
@@ -167,8 +184,12 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err != nil {
 		return 0, err
 	}
+	if subscription.Found {
+		requestid.Identify(ctx, hex.EncodeToString(subscription.UserHash[:]))
+	}
 	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
-		return 0, errOutdated
+		unknown, _ := ews.ParseNotification(body) // only to say in the log which subscription it was
+		return 0, outdatedPost(unknown)
 	}
 	c, standing, newer, err := open(t, hook, subscription)
 	if err != nil {
@@ -181,13 +202,42 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	}
 	if outdated(subscription, notification, now) {
 		c.Wipe()
-		return 0, errOutdated
+		return 0, outdatedPost(notification)
 	}
+	l.logEvents(ctx, notification)
 	return l.take(ctx, notification, &work{
 		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: subscription.UserHash,
 		mailboxID: subscription.MailboxID, endpoint: subscription.Endpoint, credential: c, standing: standing, newer: newer,
 		owed: subscription.Owed,
 	})
+}
+
+// outdatedPost is the error of a post of an outdated subscription.
+func outdatedPost(n ews.Notification) error {
+	if len(n.Messages) == 0 {
+		return &outdatedError{}
+	}
+	return &outdatedError{subscriptionID: n.Messages[0].SubscriptionID}
+}
+
+// logEvents logs the kinds of events in a post, each once (W-06).
+func (l *Listener) logEvents(ctx context.Context, n ews.Notification) {
+	if !l.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	for _, message := range n.Messages {
+		logged := map[ews.EventKind]bool{}
+		for _, event := range message.Events {
+			if logged[event.Kind] {
+				continue
+			}
+			logged[event.Kind] = true
+			enslog.EventReceived.Log(ctx, l.log, string(event.Kind), message.SubscriptionID)
+			if event.Kind == ews.Status {
+				enslog.StatusReceived.Log(ctx, l.log)
+			}
+		}
+	}
 }
 
 // outdated is the contract's rule for Unsubscribe.

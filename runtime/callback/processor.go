@@ -72,7 +72,8 @@ type work struct {
 	// lost says that Exchange says that the subscription is gone.
 	lost bool
 	// nudge asks the user's devices to register again.
-	nudge    bool
+	nudge bool
+	// activity is the id of the callback or the call that brought it.
 	activity string
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time
@@ -91,15 +92,20 @@ func NewProcessor(o Options, workers int) *Processor {
 func (p *Processor) Drain(t *tenant.Tenant, r registration.Registered) {
 	p.submit(&work{
 		tenant: t, userID: r.UserID, generation: r.Generation, userHash: r.UserHash, mailboxID: r.MailboxID,
-		endpoint: r.Endpoint, credential: r.Credential, owed: true,
+		endpoint: r.Endpoint, credential: r.Credential, owed: true, activity: r.ActivityID,
 		standing: standing{used: store.Used{UserID: r.UserID, Generation: r.Generation, Sequence: r.Sequence}},
 	})
 }
 
 // Nudge asks a user's devices to register again, by a silent push that the journal keeps until it has been sent. It
 // implements protocol.Nudger.
-func (p *Processor) Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte) {
-	p.submit(&work{tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true})
+func (p *Processor) Nudge(ctx context.Context, t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte) {
+	if requestid.From(ctx) == "" { // no call led to it
+		ctx = requestid.New(ctx)
+	}
+	p.submit(&work{
+		tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true, activity: requestid.From(ctx),
+	})
 }
 
 // Close lets work under way finish until ctx ends, then ends it. What is not done stays owed.
@@ -126,6 +132,13 @@ func (p *Processor) submit(w *work) {
 	// The claims must be at an end before their lease is, or another replica tells the same once more.
 	lease := w.tenant.Config.Callback.Lease()
 	w.deadline = p.clock.Now().Add(min(credentialLife, lease-lease/leaseMargin))
+	if joined := p.enqueue(w); joined != "" && p.log.Enabled(p.closing, slog.LevelDebug) {
+		p.log.DebugContext(w.context(p.closing), "This is done together with what waits for the same user", "joined", joined)
+	}
+}
+
+// enqueue is submit; it returns the activity that the work was merged with, empty if with none.
+func (p *Processor) enqueue(w *work) (joined string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next, busy := p.users[w.userID]
@@ -135,6 +148,7 @@ func (p *Processor) submit(w *work) {
 	case !busy && len(p.users) >= queuePerWorker*cap(p.slots):
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:
+		joined = next.activity
 		next.merge(w)
 	case busy:
 		p.users[w.userID] = w
@@ -142,6 +156,14 @@ func (p *Processor) submit(w *work) {
 		p.users[w.userID] = nil
 		p.running.Go(func() { p.serve(w) })
 	}
+	return joined
+}
+
+// context is ctx with the work's id and user.
+func (w *work) context(ctx context.Context) context.Context {
+	ctx = requestid.With(ctx, w.activity)
+	requestid.Identify(ctx, hex.EncodeToString(w.userHash[:]))
+	return ctx
 }
 
 // merge adds what a later callback of the same user brought, and goes on with the later credential.
@@ -210,7 +232,7 @@ func (p *Processor) giveBack(w *work) {
 // process does one work. Whatever happens, the credential is wiped and the claims end.
 func (p *Processor) process(w *work) {
 	defer w.credential.Wipe()
-	ctx, cancel := context.WithTimeout(requestid.With(p.closing, w.activity), w.deadline.Sub(p.clock.Now()))
+	ctx, cancel := context.WithTimeout(w.context(p.closing), w.deadline.Sub(p.clock.Now()))
 	defer cancel()
 	if w.lost {
 		if _, err := p.store.Lost(ctx, w.userID, w.generation); err != nil {
@@ -245,7 +267,7 @@ func (p *Processor) settle(ctx context.Context, w *work) {
 		p.log.WarnContext(ctx, "What became of a newer credential could not be recorded; the next callback opens it again", "error", err)
 	case settled && w.newer.blob == nil:
 		p.log.WarnContext(ctx, "A newer credential does not open; if the device did not send it, somebody else did",
-			"audit", true, "userId", hex.EncodeToString(w.userHash[:]))
+			"audit", true)
 	case settled:
 		p.note(ctx, w, store.ActivityCredentialNewer, "")
 	}
@@ -296,7 +318,7 @@ func (p *Processor) complete(w *work, ended []outcome) {
 	if len(ended) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(requestid.With(context.Background(), w.activity), completionTimeout)
+	ctx, cancel := context.WithTimeout(w.context(context.Background()), completionTimeout)
 	defer cancel()
 	completions := make([]store.Completion, len(ended))
 	for i, o := range ended {

@@ -44,6 +44,7 @@ type Config struct {
 	Limits       Limits       `json:"limits"`
 	KeyPool      KeyPool      `json:"keyPool"`
 	Callback     Callback     `json:"callback"`
+	Logging      Logging      `json:"logging"`
 	// AllowLoopback lets outgoing connections reach loopback and link-local addresses. Only for tests and the demo:
 	// with it, a tenant could reach the administration port of its own pod.
 	AllowLoopback bool `json:"allowLoopback,omitempty"`

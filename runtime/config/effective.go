@@ -70,6 +70,7 @@ func (c Config) Effective() Config {
 	setDefault(&c.KeyPool.RefillIntervalSeconds, defaultKeyPoolRefillInterval)
 	setDefault(&c.Callback.Workers, defaultCallbackWorkers)
 	setDefault(&c.Callback.LeaseSeconds, defaultLeaseSeconds)
+	c.Logging = c.Logging.Effective()
 
 	c.Endpoints = slices.Clone(c.Endpoints)
 	for i := range c.Endpoints {

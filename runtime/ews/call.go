@@ -16,6 +16,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/ews/authn"
 	"github.com/ens-operator/ens-operator/runtime/ews/internal/soap"
+	"github.com/ens-operator/ens-operator/runtime/requestid"
 )
 
 const contentType = "text/xml; charset=utf-8"
@@ -58,8 +59,10 @@ func (s *Session) callOnce(ctx context.Context, operation Operation, v version, 
 	messages, status, err := s.exchange(ctx, operation, v, body)
 	attributes := []slog.Attr{
 		slog.String("operation", string(operation)), slog.String("endpoint", s.client.Endpoint()),
-		slog.String("activityId", s.activityID), slog.Int("status", status),
-		slog.Duration("took", s.client.options.Clock.Since(start)), slog.Bool("ok", err == nil),
+		slog.Int("status", status), slog.Duration("took", s.client.options.Clock.Since(start)), slog.Bool("ok", err == nil),
+	}
+	if requestid.From(ctx) != s.activityID { // else every line has it
+		attributes = append(attributes, slog.String("activityId", s.activityID))
 	}
 	if s.gateway.transaction != "" {
 		attributes = append(attributes, slog.String("gatewayTransaction", s.gateway.transaction))

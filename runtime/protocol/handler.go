@@ -57,7 +57,7 @@ type Options struct {
 
 // Nudger asks a user's devices to register again, by a silent push.
 type Nudger interface {
-	Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
+	Nudge(ctx context.Context, t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
 }
 
 // call is one of Boxer's calls: it decodes its body and says what to answer.
@@ -116,7 +116,7 @@ func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string)
 	default:
 		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 		defer cancel()
-		h.answer(w, r, name, h.guarded(ctx, r, serve))
+		h.answer(w, r, name, h.guarded(ctx, r, name, serve))
 	}
 	return true
 }
@@ -133,13 +133,14 @@ var (
 )
 
 // guarded does what comes before every call: token, limit, body.
-func (h *Handler) guarded(ctx context.Context, r *http.Request, serve call) reply {
+func (h *Handler) guarded(ctx context.Context, r *http.Request, name string, serve call) reply {
 	t := h.tenant()
 	token := r.Header.Get("ApiToken")
 	if token == "" {
 		token = r.Header.Get("ApiKey") // P-21
 	}
 	if !t.Tokens.Accept(token, h.clock.Now()) {
+		h.logRefusal(ctx, r, name, token, len(t.Tokens) > 0)
 		return reply{status: http.StatusUnauthorized, code: UnAuthorizedRequest, err: errToken}
 	}
 	if wait := h.limits.tenant(t.Config.Limits); wait > 0 {
@@ -200,6 +201,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string, a 
 	}
 	h.answers.WithLabelValues(name, strings.ToLower(a.code.String())).Inc()
 	if name != "alive" {
+		h.logAnswer(r.Context(), name, a)
 		h.log.InfoContext(r.Context(), "Request processed", "call", name, "status", a.status, "responseCode", a.code.String(), "error", a.err)
 	}
 }

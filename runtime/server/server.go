@@ -22,6 +22,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/callback"
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/keypool"
 	"github.com/ens-operator/ens-operator/runtime/protocol"
 	"github.com/ens-operator/ens-operator/runtime/registration"
@@ -62,6 +63,8 @@ type Options struct {
 	// Listen, Metrics and Admin replace the configuration's addresses, if set: for a runtime outside of a pod.
 	Listen, Metrics, Admin string
 	Logger                 *slog.Logger
+	// Logging is told how to log by each configuration that comes into force; nil for a Logger that nobody can tell.
+	Logging func(config.Logging)
 	// Clock is the real one unless a test brings its own.
 	Clock clock.WithTicker
 	// DialContext and LookupSRV are as of tenant.Options.
@@ -109,18 +112,20 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	if o.Logging == nil {
+		o.Logging = func(config.Logging) {}
+	}
 	s := &Server{options: o, clock: o.Clock, log: o.Logger, registry: prometheus.NewRegistry(), health: newHealth(),
 		reloaded: make(chan struct{}, 1)}
 	s.keyMetrics = newKeyMetrics(s.registry)
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
-	s.source, err = config.NewSource(o.ConfigPath, config.Options{Clock: o.Clock, Accept: s.reload, OnError: func(err error) {
-		s.log.Error("A changed configuration is not taken", "error", err)
-	}})
+	s.source, err = config.NewSource(o.ConfigPath, config.Options{Clock: o.Clock, Accept: s.reload, OnError: s.refused})
 	if err != nil {
 		return nil, err
 	}
 	loaded := s.source.Current()
+	o.Logging(loaded.Config.Logging)
 	first, err := tenant.New(loaded, o.tenant())
 	if err != nil {
 		return nil, err
@@ -235,6 +240,7 @@ func (s *Server) reload(loaded *config.Loaded) error {
 	case s.reloaded <- struct{}{}:
 	default:
 	}
+	s.options.Logging(loaded.Config.Logging)
 	s.log.Info("The configuration was reloaded", "config", loaded)
 	s.retired.Go(func() {
 		select {
@@ -246,6 +252,14 @@ func (s *Server) reload(loaded *config.Loaded) error {
 		}
 	})
 	return nil
+}
+
+// refused is told why a changed configuration is not taken.
+func (s *Server) refused(err error) {
+	if errors.Is(err, config.ErrAPITokens) {
+		enslog.TokensNotLoaded.Log(context.Background(), s.log, err.Error())
+	}
+	s.log.Error("A changed configuration is not taken", "error", err)
 }
 
 // sameKeys refuses another key under a number that is known already: what the old one sealed would not open any more,

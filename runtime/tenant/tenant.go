@@ -180,7 +180,7 @@ func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.
 			Signing:       cns.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
 			Client:        cns.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
 			ProxyUsername: credential(config.ProxyUsernameFile), ProxyPassword: credential(config.ProxyPasswordFile),
-			RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock,
+			RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
 			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
 		})
 	default:

@@ -16,6 +16,7 @@ import (
 	"crypto/x509"
 	"errors"
 	"fmt"
+	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
@@ -26,6 +27,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
@@ -73,6 +75,8 @@ type Options struct {
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Clock dates expirations and what is known of signatures; nil is the real one.
 	Clock clock.PassiveClock
+	// Logger gets what the original logged (L-22); nil is slog.Default(). It never gets a token or a text.
+	Logger *slog.Logger
 	// Timeout bounds a push with its retries; 0 is 20 s.
 	Timeout time.Duration
 	// MaxConcurrent bounds the pushes at once; others wait. 0 is 256.
@@ -90,6 +94,7 @@ type Provider struct {
 	slots   *semaphore.Weighted
 	timeout time.Duration
 	clock   clock.PassiveClock
+	log     *slog.Logger
 
 	lifetime context.Context
 	end      context.CancelCauseFunc
@@ -101,6 +106,9 @@ var _ push.Provider = (*Provider)(nil)
 func New(o Options) (*Provider, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
+	}
+	if o.Logger == nil {
+		o.Logger = slog.Default()
 	}
 	if o.Timeout == 0 {
 		o.Timeout = defaultTimeout
@@ -121,7 +129,7 @@ func New(o Options) (*Provider, error) {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
 	}
 	made := newSigner(signing, address.EscapedPath(), o.Clock)
-	if _, err := made.authorization(); err != nil {
+	if _, _, err := made.authorization(); err != nil {
 		return nil, fmt.Errorf("push provider %s: the certificate that signs cannot sign: %w", o.Name, err)
 	}
 	lifetime, end := context.WithCancelCause(context.Background())
@@ -131,7 +139,7 @@ func New(o Options) (*Provider, error) {
 			Transport:     &outbound.Bounded{Base: base, Patience: min(outbound.AnswerTimeout, o.Timeout/2)},
 			CheckRedirect: outbound.KeepRedirect,
 		},
-		slots: semaphore.NewWeighted(int64(o.MaxConcurrent)), timeout: o.Timeout, clock: o.Clock,
+		slots: semaphore.NewWeighted(int64(o.MaxConcurrent)), timeout: o.Timeout, clock: o.Clock, log: o.Logger,
 		lifetime: lifetime, end: end,
 	}, nil
 }
@@ -154,6 +162,9 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	defer stop(nil)
 	defer context.AfterFunc(p.lifetime, func() { stop(errClosed) })()
 	refusal := p.deliver(bounded, body)
+	if refusal != nil && ctx.Err() == nil {
+		enslog.CNSFailed.Log(ctx, p.log, p.url, refusal.Error(), refusal.Reason)
+	}
 	if p.lifetime.Err() != nil {
 		// Close could not close the connection that this push was using.
 		p.base.CloseIdleConnections()
