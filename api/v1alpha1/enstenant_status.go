@@ -85,6 +85,10 @@ type EffectiveSettings struct {
 	// +optional
 	Limits *TenantLimits `json:"limits,omitempty"`
 
+	// logging is what the pods log, and how.
+	// +optional
+	Logging *TenantLogging `json:"logging,omitempty"`
+
 	// image is the runtime's container image.
 	// +optional
 	// +kubebuilder:validation:MaxLength=512

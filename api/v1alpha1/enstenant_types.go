@@ -64,6 +64,10 @@ type EnsTenantSpec struct {
 	// +optional
 	Limits *TenantLimits `json:"limits,omitempty"`
 
+	// logging is what the tenant's pods log, and how. It changes without a restart.
+	// +optional
+	Logging *TenantLogging `json:"logging,omitempty"`
+
 	// tls is where the certificate comes from that phones and Exchange see.
 	// +required
 	TLS TenantTLS `json:"tls"`
@@ -166,6 +170,42 @@ type TenantNotifications struct {
 	// +kubebuilder:validation:Maximum=1440
 	StatusFrequencyMinutes int32 `json:"statusFrequencyMinutes,omitempty"`
 }
+
+// TenantLogging is what is logged, and how.
+type TenantLogging struct {
+	// format is json, or ens2 for the lines of the original service, so that searches made for its log go on working.
+	// In effect unless set: json.
+	// +optional
+	Format LogFormat `json:"format,omitempty"`
+
+	// level is the least severe level that is logged: debug, info, warn or error. In effect unless set: info.
+	// +optional
+	Level LogLevel `json:"level,omitempty"`
+}
+
+// LogFormat is what a line of the log looks like.
+//
+// +kubebuilder:validation:Enum=json;ens2
+type LogFormat string
+
+// The log formats.
+const (
+	LogJSON LogFormat = "json"
+	LogENS2 LogFormat = "ens2"
+)
+
+// LogLevel is a severity.
+//
+// +kubebuilder:validation:Enum=debug;info;warn;error
+type LogLevel string
+
+// The log levels.
+const (
+	LogDebug LogLevel = "debug"
+	LogInfo  LogLevel = "info"
+	LogWarn  LogLevel = "warn"
+	LogError LogLevel = "error"
+)
 
 // TenantLimits bound what a tenant's phones may do.
 type TenantLimits struct {

@@ -338,6 +338,13 @@ func TestTenantRules(t *testing.T) {
 		"less than no pods": {with(validTenant(), func(t *api.EnsTenant) {
 			t.Spec.Runtime = &api.TenantRuntime{Replicas: new(int32(-1))}
 		}), "should be greater than or equal to 0"},
+		"the log of the original, in detail": {with(validTenant(), func(t *api.EnsTenant) {
+			t.Spec.Logging = &api.TenantLogging{Format: api.LogENS2, Level: api.LogDebug}
+		}), ""},
+		"an unknown log format": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Logging = &api.TenantLogging{Format: "ENS2"} }),
+			"Unsupported value"},
+		"an unknown log level": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Logging = &api.TenantLogging{Level: "trace"} }),
+			"Unsupported value"},
 		"an unknown deletion policy": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.DeletionPolicy = "Orphan" }),
 			"Unsupported value"},
 	})

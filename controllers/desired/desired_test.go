@@ -99,6 +99,7 @@ func full() *api.EnsTenant {
 	tenant.Spec.MailboxProof = api.MailboxProofFirstUse
 	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30}
 	tenant.Spec.Limits = &api.TenantLimits{MaxUsers: 10}
+	tenant.Spec.Logging = &api.TenantLogging{Format: api.LogENS2, Level: api.LogDebug}
 	tenant.Spec.TLS = api.TenantTLS{
 		CertManager:   &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "company", Kind: "ClusterIssuer"}},
 		MinTLSVersion: api.TLS13,
@@ -400,6 +401,16 @@ func TestSettingsInEffect(t *testing.T) {
 	// The documentation of the API tells the defaults in words.
 	if got := desired.GracePeriod(settings); got <= 0 {
 		t.Errorf("a pod has %v to end", got)
+	}
+}
+
+func TestLoggingInEffect(t *testing.T) {
+	t.Parallel()
+	if got, want := *desired.Settings(minimal(), "image:1").Logging, (api.TenantLogging{Format: api.LogJSON, Level: api.LogInfo}); got != want {
+		t.Errorf("by default %+v, want %+v", got, want)
+	}
+	if got, want := *desired.Settings(full(), "image:1").Logging, *full().Spec.Logging; got != want {
+		t.Errorf("as asked for %+v, want %+v", got, want)
 	}
 }
 

@@ -90,6 +90,9 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 			c.Notifications = config.Notifications{PolicyCeiling: 4, StatusFrequencyMinutes: 1440}
 		},
 		"proof by first use": func(c *config.Config) { c.MailboxProof = config.ProofFirstUse },
+		"the log of the original": func(c *config.Config) {
+			c.Logging = config.Logging{Format: config.LogENS2, Level: config.LogDebug}
+		},
 		"the shortest lease": func(c *config.Config) { c.Callback.LeaseSeconds = 5 },
 	}
 	for name, apply := range tests {
@@ -245,6 +248,8 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"a proxy without a port":                      {vmware(func(v *config.CNS) { v.Proxy.URL = "http://proxy.example.com" }), "pushProviders[google].cns.proxy.url"},
 		"a proxy with a password":                     {vmware(func(v *config.CNS) { v.Proxy.URL = "http://me:swordfish@proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
 		"a policy beyond badge only":                  {func(c *config.Config) { c.Notifications.PolicyCeiling = 5 }, "notifications.policyCeiling"},
+		"a log format that is not known":              {func(c *config.Config) { c.Logging.Format = "ENS2" }, "logging.format"},
+		"a log level that is not known":               {func(c *config.Config) { c.Logging.Level = "trace" }, "logging.level"},
 		"a heartbeat above a day":                     {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
 		"a proof of another word":                     {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},
 		"negative users":                              {func(c *config.Config) { c.Limits.MaxUsers = -1 }, "limits.maxUsers"},

@@ -153,9 +153,9 @@ var (
 	// CNSAddress is row 28.
 	CNSAddress = event(slog.LevelDebug, business+"CNSHelper.CreateWebRequest",
 		"CNS Url : [{url}]", "CNS is called").begins(openingNobody)
-	// CNSSigning is row 29; a signature serves for a while.
+	// CNSSigning is row 29, for each notification, although a signature serves for many.
 	CNSSigning = event(slog.LevelDebug, business+"CertificateHelper.ComputeCmsSignature",
-		"Signing URL [{path}] with Cert [{certificate}]", "The path is signed for CNS").begins(openingNobody)
+		"Signing URL [{path}] with Cert [CN={certificate}]", "CNS is shown a signature of the path").begins(openingNobody)
 	// CNSAnswered is row 30. Only a success is shown: a refusal may quote what was sent.
 	CNSAnswered = event(slog.LevelDebug, cnsAnswer,
 		`Response {answer}`, "CNS has answered").begins(openingNobody)

@@ -125,7 +125,7 @@ func appendUser(b []byte, user string) []byte {
 	return append(b, "]  "...)
 }
 
-// appendAttribute adds ` key=[value]`, a group's members one by one.
+// appendAttribute adds ` key=[value]`, a group's members one by one, and nothing for an error that there is not.
 func appendAttribute(b []byte, group string, attr slog.Attr) []byte {
 	value := attr.Value.Resolve()
 	if value.Kind() == slog.KindGroup {
@@ -137,7 +137,7 @@ func appendAttribute(b []byte, group string, attr slog.Attr) []byte {
 		}
 		return b
 	}
-	if attr.Key == "" {
+	if attr.Key == "" || value.Kind() == slog.KindAny && value.Any() == nil {
 		return b
 	}
 	b = append(b, ' ')

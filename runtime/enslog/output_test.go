@@ -63,7 +63,7 @@ func TestALineHasTheOriginalsLayout(t *testing.T) {
 		},
 		"our own lines have their attributes": {
 			func(ctx context.Context, log *slog.Logger) {
-				log.ErrorContext(ctx, "Failed", "error", errors.New("no"), "n", 3, "took", time.Second, "key", secret.FromString("sesame"),
+				log.ErrorContext(ctx, "Failed", "error", errors.New("no"), "none", error(nil), "n", 3, "took", time.Second, "key", secret.FromString("sesame"),
 					slog.Group("g", "a", true))
 			},
 			activity + "|Error|EnsOperator.Runtime|User Id:[" + user + "]  Failed error=[no] n=[3] took=[1s] key=[[redacted]] g.a=[true]",

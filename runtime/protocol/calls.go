@@ -259,7 +259,7 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 	}
 	result, err := h.registration.Register(ctx, t, checked)
 	if err != nil {
-		return h.refused(ctx, hash, err)
+		return h.refused(ctx, err)
 	}
 	code := UserAlreadySubscribed
 	if result.New {
@@ -274,7 +274,7 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 }
 
 // refused gives each way a registration can fail its code.
-func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error) reply {
+func (h *Handler) refused(ctx context.Context, err error) reply {
 	conflict := func(code Code) reply { return reply{status: http.StatusConflict, code: code, err: err} }
 	switch {
 	case errors.Is(err, registration.ErrUnknownUser):

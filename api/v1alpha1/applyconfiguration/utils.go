@@ -98,6 +98,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):
 		return &apiv1alpha1.TenantLimitsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantLogging"):
+		return &apiv1alpha1.TenantLoggingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantNotifications"):
 		return &apiv1alpha1.TenantNotificationsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantRuntime"):

@@ -39,10 +39,8 @@ var deadReasons = map[string]bool{"Unregistered": true, "ExpiredToken": true, "U
 // send makes one request. It returns nil if the service accepted the push.
 func (p *Provider) send(ctx context.Context, body []byte) *push.Error {
 	enslog.CNSAddress.Log(ctx, p.log, p.url)
-	authorization, isNew, err := p.signer.authorization()
-	if isNew {
-		enslog.CNSSigning.Log(ctx, p.log, p.signer.path, p.signer.certificate.Leaf.Subject.String())
-	}
+	enslog.CNSSigning.Log(ctx, p.log, p.signer.path, p.signer.certificate.Leaf.Subject.CommonName)
+	authorization, err := p.signer.authorization()
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Misconfigured, Err: err}
 	}

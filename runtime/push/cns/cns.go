@@ -129,7 +129,7 @@ func New(o Options) (*Provider, error) {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
 	}
 	made := newSigner(signing, address.EscapedPath(), o.Clock)
-	if _, _, err := made.authorization(); err != nil {
+	if _, err := made.authorization(); err != nil {
 		return nil, fmt.Errorf("push provider %s: the certificate that signs cannot sign: %w", o.Name, err)
 	}
 	lifetime, end := context.WithCancelCause(context.Background())

@@ -35,20 +35,20 @@ func newSigner(certificate tls.Certificate, path string, c clock.PassiveClock) *
 	return &signer{certificate: certificate, path: path, clock: c}
 }
 
-// authorization is the value of the Authorization header, and whether it was made for this call.
-func (s *signer) authorization() (text string, isNew bool, err error) {
+// authorization is the value of the Authorization header.
+func (s *signer) authorization() (string, error) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	now := s.clock.Now()
 	if s.text != "" && now.Sub(s.made).Abs() < signatureLife {
-		return s.text, false, nil
+		return s.text, nil
 	}
 	signature, err := s.sign()
 	if err != nil {
-		return "", false, fmt.Errorf("sign the path: %w", err)
+		return "", fmt.Errorf("sign the path: %w", err)
 	}
 	s.text, s.made = scheme+base64.StdEncoding.EncodeToString(signature), now
-	return s.text, true, nil
+	return s.text, nil
 }
 
 func (s *signer) sign() ([]byte, error) {

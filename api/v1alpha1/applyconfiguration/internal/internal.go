@@ -196,6 +196,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
+    - name: logging
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
@@ -285,6 +288,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
+    - name: logging
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
@@ -461,6 +467,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.LogFormat
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.LogLevel
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
@@ -735,6 +745,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: userRequestsPerMinute
       type:
         scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
+  map:
+    fields:
+    - name: format
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LogFormat
+    - name: level
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LogLevel
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
   map:
     fields:
