@@ -193,6 +193,15 @@ func AutodiscoverSettings(references References) *v1alpha1.EffectiveAutodiscover
 	return settings
 }
 
+// TracingSettings are the settings in effect of where traces go; nil if none are made.
+func TracingSettings(references References) *v1alpha1.EffectiveTracing {
+	effective := config.Config{Tracing: references.Tracing}.Effective().Tracing
+	if effective == nil {
+		return nil
+	}
+	return &v1alpha1.EffectiveTracing{Endpoint: effective.URL(), SamplePerMille: effective.SamplePerMille}
+}
+
 // given is what the spec says, in the runtime's words, without references.
 func given(tenant *v1alpha1.EnsTenant) config.Config {
 	spec := tenant.Spec

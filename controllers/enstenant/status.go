@@ -22,6 +22,7 @@ type findings struct {
 
 	certificate        *v1alpha1.CertificateStatus
 	autodiscoverBundle *v1alpha1.BundleStatus
+	tracingBundle      *v1alpha1.BundleStatus
 	replicas           int32
 }
 
@@ -88,6 +89,7 @@ func (p *pass) setFields() {
 	}
 	status.Certificate = p.findings.certificate
 	status.AutodiscoverCABundle = p.findings.autodiscoverBundle
+	status.TracingCABundle = p.findings.tracingBundle
 }
 
 // provisionedFinding sums up everything but the running pods.

@@ -16,6 +16,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/push/wording"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 // The notification policies (PolicyLimitNotificationText, N-01 to N-05): each shows less than the one before.
@@ -170,10 +171,12 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 		return push.Misconfigured
 	}
 	d.logPush(ctx, device, n, provider)
+	ctx, span := tracing.StartCall(ctx, "push", tracing.Provider.String(device.Provider), tracing.Device.Int64(device.Ref))
 	err := provider.Push(ctx, push.Device{
 		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
 	}, n)
 	result := push.OutcomeOf(err)
+	tracing.EndAs(span, outcomeName(result))
 	if err != nil {
 		p.log.WarnContext(ctx, "A notification was not delivered", "device", device.Ref, "error", err)
 		p.metrics.pushed.WithLabelValues(device.Provider, result.String()).Inc()
@@ -182,7 +185,7 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 		}
 		return result
 	}
-	p.metrics.pushed.WithLabelValues(device.Provider, "accepted").Inc()
+	p.metrics.pushed.WithLabelValues(device.Provider, outcomeName(result)).Inc()
 	p.log.InfoContext(ctx, "Notification accepted by the push provider",
 		"device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
 	if provider.SNS != nil {
@@ -196,6 +199,14 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 		d.badged = append(d.badged, device.Ref)
 	}
 	return 0
+}
+
+// outcomeName is how metrics and traces show an outcome.
+func outcomeName(result push.Outcome) string {
+	if result == 0 {
+		return "accepted"
+	}
+	return result.String()
 }
 
 // logPush logs what is about to be pushed, in the original's words (N-09 to N-11).

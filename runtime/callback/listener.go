@@ -13,6 +13,7 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
@@ -21,6 +22,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -79,7 +81,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	default:
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		l.fail(w, http.StatusMethodNotAllowed)
+		l.fail(r.Context(), w, http.StatusMethodNotAllowed)
 		return
 	}
 	select {
@@ -87,7 +89,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-l.inFlight }()
 	default:
 		w.Header().Set("Retry-After", shedRetryAfter)
-		l.fail(w, http.StatusServiceUnavailable)
+		l.fail(r.Context(), w, http.StatusServiceUnavailable)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
@@ -110,9 +112,14 @@ func (l *Listener) markAlive(ctx context.Context, userID int64) {
 	}
 }
 
+func (l *Listener) answered(ctx context.Context, answer string) {
+	l.metrics.answered(answer)
+	tracing.Conclude(ctx, answer)
+}
+
 // fail answers what Exchange counts as a failure and tries again.
-func (l *Listener) fail(w http.ResponseWriter, status int) {
-	l.metrics.answered(http.StatusText(status))
+func (l *Listener) fail(ctx context.Context, w http.ResponseWriter, status int) {
+	l.answered(ctx, http.StatusText(status))
 	http.Error(w, http.StatusText(status), status)
 }
 
@@ -137,30 +144,30 @@ func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error)
 	outdated, isOutdated := errors.AsType[*outdatedError](err)
 	switch {
 	case err == nil:
-		l.metrics.answered("OK")
+		l.answered(ctx, "OK")
 		ews.WriteReply(w, ews.OK)
 	case isOutdated:
 		enslog.SubscriptionOutdated.Log(ctx, l.log, outdated.subscriptionID)
-		l.metrics.answered("Unsubscribe")
+		l.answered(ctx, "Unsubscribe")
 		ews.WriteReply(w, ews.Unsubscribe)
 		enslog.UnsubscribeSent.Log(ctx, l.log, outdated.subscriptionID)
 		enslog.UnsubscribeProcessed.Log(ctx, l.log)
 	case errors.Is(err, credential.ErrForged):
 		l.log.InfoContext(ctx, "Sent Unsubscribe response to Exchange", "reason", err)
-		l.metrics.answered("Unsubscribe")
+		l.answered(ctx, "Unsubscribe")
 		ews.WriteReply(w, ews.Unsubscribe)
 	case errors.Is(err, ews.ErrMalformed):
 		l.log.WarnContext(ctx, "A post of a known subscription is malformed", "error", err)
-		l.fail(w, http.StatusBadRequest)
+		l.fail(ctx, w, http.StatusBadRequest)
 	case errors.Is(err, errTooLarge):
-		l.fail(w, http.StatusRequestEntityTooLarge)
+		l.fail(ctx, w, http.StatusRequestEntityTooLarge)
 	default:
 		if errors.Is(err, errOurFault) || errors.Is(err, credential.ErrUnknownKey) {
 			l.metrics.faults.Inc()
 		}
 		l.log.ErrorContext(ctx, "A post could not be taken; Exchange will try again", "error", err)
 		w.Header().Set("Retry-After", shedRetryAfter)
-		l.fail(w, http.StatusServiceUnavailable)
+		l.fail(ctx, w, http.StatusServiceUnavailable)
 	}
 }
 
@@ -272,13 +279,17 @@ func (l *Listener) take(ctx context.Context, n ews.Notification, w *work) (alive
 		})
 	}
 	if len(entries) > 0 {
-		if w.claims, err = l.store.Write(ctx, entries); err != nil {
+		writing, span := tracing.Start(ctx, "journal write", tracing.Count.Int(len(entries)))
+		w.claims, err = l.store.Write(writing, entries)
+		tracing.End(span, err)
+		if err != nil {
 			w.credential.Wipe()
 			return 0, err
 		}
 		l.metrics.journalled.Add(float64(len(entries)))
 	}
 	w.changed, w.unread, w.lost, w.activity = intents.changed, intents.unread, lost, requestid.From(ctx)
+	w.span = trace.SpanFromContext(ctx)
 	if !lost {
 		alive = w.userID
 	}

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
@@ -15,6 +16,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -75,6 +77,9 @@ type work struct {
 	nudge bool
 	// activity is the id of the callback or the call that brought it.
 	activity string
+	// span is what brought it, and once it is worked on, that work. links are the spans of what was merged into it.
+	span  trace.Span
+	links []trace.Link
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time
 }
@@ -89,10 +94,10 @@ func NewProcessor(o Options, workers int) *Processor {
 }
 
 // Drain takes up what a user is owed after a registration. It implements registration.Drainer.
-func (p *Processor) Drain(t *tenant.Tenant, r registration.Registered) {
+func (p *Processor) Drain(ctx context.Context, t *tenant.Tenant, r registration.Registered) {
 	p.submit(&work{
 		tenant: t, userID: r.UserID, generation: r.Generation, userHash: r.UserHash, mailboxID: r.MailboxID,
-		endpoint: r.Endpoint, credential: r.Credential, owed: true, activity: r.ActivityID,
+		endpoint: r.Endpoint, credential: r.Credential, owed: true, activity: requestid.From(ctx), span: trace.SpanFromContext(ctx),
 		standing: standing{used: store.Used{UserID: r.UserID, Generation: r.Generation, Sequence: r.Sequence}},
 	})
 }
@@ -105,6 +110,7 @@ func (p *Processor) Nudge(ctx context.Context, t *tenant.Tenant, userID, generat
 	}
 	p.submit(&work{
 		tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true, activity: requestid.From(ctx),
+		span: trace.SpanFromContext(ctx),
 	})
 }
 
@@ -159,16 +165,27 @@ func (p *Processor) enqueue(w *work) (joined string) {
 	return joined
 }
 
-// context is ctx with the work's id and user.
+// context is ctx with the work's id, user and span.
 func (w *work) context(ctx context.Context) context.Context {
 	ctx = requestid.With(ctx, w.activity)
 	requestid.Identify(ctx, hex.EncodeToString(w.userHash[:]))
-	return ctx
+	return trace.ContextWithSpan(ctx, w.span)
+}
+
+// maxLinks bounds the spans that a work is linked to.
+const maxLinks = 32
+
+// link has a work's span linked to another work's.
+func (w *work) link(other *work) {
+	if other.span.SpanContext().IsSampled() && len(w.links) < maxLinks {
+		w.links = append(w.links, trace.Link{SpanContext: other.span.SpanContext()})
+	}
 }
 
 // merge adds what a later callback of the same user brought, and goes on with the later credential.
 func (w *work) merge(later *work) {
 	if later.endpoint == "" { // it brought no credential: go on with the one that is there
+		w.link(later)
 		w.claims, w.nudge = append(w.claims, later.claims...), w.nudge || later.nudge
 		return
 	}
@@ -184,7 +201,10 @@ func (w *work) merge(later *work) {
 	if w.deadline.Before(deadline) {
 		deadline = w.deadline
 	}
+	earlier := *w
 	*w = *later
+	w.links = earlier.links
+	w.link(&earlier)
 	w.claims, w.changed, w.unread = claims, changed, unread
 	w.owed, w.lost, w.nudge, w.deadline = owed, lost, nudge, deadline
 }
@@ -232,7 +252,13 @@ func (p *Processor) giveBack(w *work) {
 // process does one work. Whatever happens, the credential is wiped and the claims end.
 func (p *Processor) process(w *work) {
 	defer w.credential.Wipe()
-	ctx, cancel := context.WithTimeout(w.context(p.closing), w.deadline.Sub(p.clock.Now()))
+	ctx, span := tracing.Start(w.context(p.closing), "work")
+	defer span.End()
+	for _, link := range w.links {
+		span.AddLink(link)
+	}
+	w.span = span
+	ctx, cancel := context.WithTimeout(ctx, w.deadline.Sub(p.clock.Now()))
 	defer cancel()
 	if w.lost {
 		if _, err := p.store.Lost(ctx, w.userID, w.generation); err != nil {
@@ -327,7 +353,10 @@ func (p *Processor) complete(w *work, ended []outcome) {
 			p.metrics.finished.WithLabelValues(o.claim.Kind.String()).Inc()
 		}
 	}
-	if err := p.store.Complete(ctx, completions); err != nil {
+	ctx, span := tracing.Start(ctx, "journal complete", tracing.Count.Int(len(ended)))
+	err := p.store.Complete(ctx, completions)
+	tracing.End(span, err)
+	if err != nil {
 		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)
 	}
 }

@@ -93,6 +93,7 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"the log of the original": func(c *config.Config) {
 			c.Logging = config.Logging{Format: config.LogENS2, Level: config.LogDebug}
 		},
+		"traces":             func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "http://collector:4318"} },
 		"the shortest lease": func(c *config.Config) { c.Callback.LeaseSeconds = 5 },
 	}
 	for name, apply := range tests {
@@ -250,20 +251,26 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"a policy beyond badge only":                  {func(c *config.Config) { c.Notifications.PolicyCeiling = 5 }, "notifications.policyCeiling"},
 		"a log format that is not known":              {func(c *config.Config) { c.Logging.Format = "ENS2" }, "logging.format"},
 		"a log level that is not known":               {func(c *config.Config) { c.Logging.Level = "trace" }, "logging.level"},
-		"a heartbeat above a day":                     {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
-		"a proof of another word":                     {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},
-		"negative users":                              {func(c *config.Config) { c.Limits.MaxUsers = -1 }, "limits.maxUsers"},
-		"negative devices":                            {func(c *config.Config) { c.Limits.MaxDevicesPerUser = -1 }, "limits.maxDevicesPerUser"},
-		"a negative rate":                             {func(c *config.Config) { c.Limits.RequestsPerSecond = -1 }, "limits.requestsPerSecond"},
-		"a negative rate of users":                    {func(c *config.Config) { c.Limits.UserRequestsPerMinute = -1 }, "limits.userRequestsPerMinute"},
-		"a negative rate of new users":                {func(c *config.Config) { c.Limits.NewUsersPerMinute = -1 }, "limits.newUsersPerMinute"},
-		"a negative key pool":                         {func(c *config.Config) { c.KeyPool = config.KeyPool{Size: 10, RefillBelow: -1} }, "keyPool.refillBelow"},
-		"a key pool that is always refilled":          {func(c *config.Config) { c.KeyPool = config.KeyPool{Size: 10, RefillBelow: 11} }, "keyPool.refillBelow"},
-		"a key pool larger than the table":            {func(c *config.Config) { c.KeyPool.Size = 100_001 }, "keyPool.size"},
-		"a negative refill interval":                  {func(c *config.Config) { c.KeyPool.RefillIntervalSeconds = -1 }, "keyPool.refillIntervalSeconds"},
-		"negative workers":                            {func(c *config.Config) { c.Callback.Workers = -1 }, "callback.workers"},
-		"a lease too short for the work":              {func(c *config.Config) { c.Callback.LeaseSeconds = 4 }, "callback.leaseSeconds"},
-		"a lease that outlives a crash":               {func(c *config.Config) { c.Callback.LeaseSeconds = 601 }, "callback.leaseSeconds"},
+		"traces to nowhere":                           {func(c *config.Config) { c.Tracing = &config.Tracing{} }, "tracing.endpoint"},
+		"traces with a query":                         {func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "https://collector/?key=secret"} }, "tracing.endpoint"},
+		"more than all traces": {func(c *config.Config) {
+			c.Tracing = &config.Tracing{Endpoint: "https://collector", SamplePerMille: 1001}
+		}, "tracing.samplePerMille"},
+		"authorities for traces without https": {func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "http://collector", CABundle: true} }, "tracing.caBundle"},
+		"a heartbeat above a day":              {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
+		"a proof of another word":              {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},
+		"negative users":                       {func(c *config.Config) { c.Limits.MaxUsers = -1 }, "limits.maxUsers"},
+		"negative devices":                     {func(c *config.Config) { c.Limits.MaxDevicesPerUser = -1 }, "limits.maxDevicesPerUser"},
+		"a negative rate":                      {func(c *config.Config) { c.Limits.RequestsPerSecond = -1 }, "limits.requestsPerSecond"},
+		"a negative rate of users":             {func(c *config.Config) { c.Limits.UserRequestsPerMinute = -1 }, "limits.userRequestsPerMinute"},
+		"a negative rate of new users":         {func(c *config.Config) { c.Limits.NewUsersPerMinute = -1 }, "limits.newUsersPerMinute"},
+		"a negative key pool":                  {func(c *config.Config) { c.KeyPool = config.KeyPool{Size: 10, RefillBelow: -1} }, "keyPool.refillBelow"},
+		"a key pool that is always refilled":   {func(c *config.Config) { c.KeyPool = config.KeyPool{Size: 10, RefillBelow: 11} }, "keyPool.refillBelow"},
+		"a key pool larger than the table":     {func(c *config.Config) { c.KeyPool.Size = 100_001 }, "keyPool.size"},
+		"a negative refill interval":           {func(c *config.Config) { c.KeyPool.RefillIntervalSeconds = -1 }, "keyPool.refillIntervalSeconds"},
+		"negative workers":                     {func(c *config.Config) { c.Callback.Workers = -1 }, "callback.workers"},
+		"a lease too short for the work":       {func(c *config.Config) { c.Callback.LeaseSeconds = 4 }, "callback.leaseSeconds"},
+		"a lease that outlives a crash":        {func(c *config.Config) { c.Callback.LeaseSeconds = 601 }, "callback.leaseSeconds"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -19,6 +19,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -98,6 +99,9 @@ func NewHandler(o Options) *Handler {
 	o.Registry.MustRegister(h.answers)
 	return h
 }
+
+// Serves reports whether there is a call of that name, other than alive.
+func (h *Handler) Serves(name string) bool { return h.calls[name] != nil }
 
 // ServeCall serves the call of that name (lower case, no slashes). It returns false if there is none.
 func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) bool {
@@ -199,6 +203,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string, a 
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // a device that has hung up asks again
 	}
+	tracing.Conclude(r.Context(), a.code.String())
 	h.answers.WithLabelValues(name, strings.ToLower(a.code.String())).Inc()
 	if name != "alive" {
 		h.logAnswer(r.Context(), name, a)

@@ -72,13 +72,11 @@ type Registered struct {
 	MailboxID                    []byte
 	Endpoint                     string
 	Credential                   credential.Credential
-	// ActivityID is the registration's.
-	ActivityID string
 }
 
 // Drainer takes up what a user is owed, now that a credential is at hand. It owns the credential from then on.
 type Drainer interface {
-	Drain(t *tenant.Tenant, r Registered)
+	Drain(ctx context.Context, t *tenant.Tenant, r Registered)
 }
 
 // Service registers devices. It is safe for concurrent use.
@@ -326,9 +324,9 @@ func (a *attempt) promote(ctx context.Context, generation int64, subscriptionID 
 	if !promoted { // another device of the user was quicker, and its subscription is the newer one
 		return Result{DeviceRef: ref}, nil
 	}
-	a.Drainer.Drain(a.tenant, Registered{
+	a.Drainer.Drain(ctx, a.tenant, Registered{
 		UserID: a.user.ID, Generation: generation, Sequence: a.request.Payload.Binding.Sequence, UserHash: a.user.Hash,
-		MailboxID: a.mailboxID, Endpoint: a.endpoint.Name, Credential: a.credential.Clone(), ActivityID: a.request.ActivityID,
+		MailboxID: a.mailboxID, Endpoint: a.endpoint.Name, Credential: a.credential.Clone(),
 	})
 	return Result{DeviceRef: ref, SubscriptionID: subscriptionID, New: true}, nil
 }

@@ -87,6 +87,7 @@ type Server struct {
 	instance store.Instance
 
 	tenant    atomic.Pointer[tenant.Tenant]
+	tracer    atomic.Pointer[tracer]
 	pool      *keypool.Pool
 	processor *callback.Processor
 	listener  *callback.Listener
@@ -131,12 +132,20 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, err
 	}
 	s.tenant.Store(first)
+	s.instance = store.Instance{ID: uuid.New(), Version: o.Version, StartedAt: o.Clock.Now()}
+	traces, err := newTracer(loaded, o, uuid.UUID(s.instance.ID).String())
+	if err != nil {
+		return nil, errors.Join(err, first.Close())
+	}
+	s.tracer.Store(traces)
 	if s.store, err = store.Open(ctx, loaded.DatabaseURL); err != nil {
+		traces.close()
 		return nil, errors.Join(err, first.Close())
 	}
 	s.assemble(first)
 	if err := s.listen(loaded.Config.Server); err != nil {
 		s.store.Close()
+		traces.close()
 		return nil, errors.Join(err, first.Close())
 	}
 	return s, nil
@@ -144,8 +153,6 @@ func New(ctx context.Context, o Options) (*Server, error) {
 
 // assemble makes the parts that live as long as the server.
 func (s *Server) assemble(first *tenant.Tenant) {
-	id := uuid.New()
-	s.instance = store.Instance{ID: id, Version: s.options.Version, StartedAt: s.clock.Now()}
 	s.pool = keypool.New(keypool.Options{
 		Store:    s.store,
 		Keyring:  func() *credential.Keyring { return s.tenant.Load().Keyring },
@@ -156,7 +163,7 @@ func (s *Server) assemble(first *tenant.Tenant) {
 	})
 	callbacks := callback.Options{
 		Tenant: s.tenant.Load, Store: s.store, Clock: s.clock, Logger: s.log,
-		Metrics: callback.NewMetrics(s.registry), Owner: store.Owner(id),
+		Metrics: callback.NewMetrics(s.registry), Owner: store.Owner(s.instance.ID),
 	}
 	s.processor = callback.NewProcessor(callbacks, int(first.Config.Callback.Workers))
 	s.listener = callback.NewListener(callbacks, s.processor)
@@ -232,10 +239,15 @@ func (s *Server) reload(loaded *config.Loaded) error {
 			return errors.Join(fmt.Errorf("a key that is in use has been taken away; restore the Secret that holds the tenant's keys: %w", err), next.Close())
 		}
 	}
-	if err := s.store.UseURL(loaded.DatabaseURL); err != nil {
+	traces, err := newTracer(loaded, s.options, uuid.UUID(s.instance.ID).String())
+	if err != nil {
 		return errors.Join(err, next.Close())
 	}
-	old := s.tenant.Swap(next)
+	if err := s.store.UseURL(loaded.DatabaseURL); err != nil {
+		traces.close()
+		return errors.Join(err, next.Close())
+	}
+	old, oldTraces := s.tenant.Swap(next), s.tracer.Swap(traces)
 	select {
 	case s.reloaded <- struct{}{}:
 	default:
@@ -247,6 +259,7 @@ func (s *Server) reload(loaded *config.Loaded) error {
 		case <-s.clock.After(retireDelay):
 		case <-s.health.stopped:
 		}
+		oldTraces.close()
 		if err := old.Close(); err != nil {
 			s.log.Warn("The old configuration's connections could not be closed", "error", err)
 		}
@@ -323,6 +336,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopBackground()
 	tasks.Wait()
 	s.leave()
+	s.tracer.Load().close()
 	s.store.Close()
 	err = errors.Join(err, metrics.Close(), admin.Close())
 	close(s.health.stopped)
@@ -381,8 +395,14 @@ func (s *Server) publicHandler() http.Handler {
 		name, found := callName(r.URL.Path, s.tenant.Load().Config.Server.BasePaths)
 		switch {
 		case found && name == credential.ListenerPath:
+			r, end := s.trace(r, name)
+			defer end()
 			s.listener.ServeHTTP(w, r)
-		case found && s.protocol.ServeCall(w, r, name):
+		case found && s.protocol.Serves(name):
+			r, end := s.trace(r, name)
+			defer end()
+			s.protocol.ServeCall(w, r, name)
+		case found && s.protocol.ServeCall(w, r, name): // alive
 		default:
 			http.NotFound(w, r)
 		}

@@ -40,6 +40,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EffectiveAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveSettings"):
 		return &apiv1alpha1.EffectiveSettingsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveTracing"):
+		return &apiv1alpha1.EffectiveTracingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointLimits"):
 		return &apiv1alpha1.EndpointLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointPinning"):
@@ -108,6 +110,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantSecretsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantTLS"):
 		return &apiv1alpha1.TenantTLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantTracing"):
+		return &apiv1alpha1.TenantTracingApplyConfiguration{}
 
 	}
 	return nil

@@ -136,6 +136,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sha256
       type:
         scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CollectorURL
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ConfigMapKeyReference
   map:
     fields:
@@ -209,6 +211,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
     - name: replicas
+      type:
+        scalar: numeric
+    - name: tracing
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveTracing
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveTracing
+  map:
+    fields:
+    - name: endpoint
+      type:
+        scalar: string
+    - name: samplePerMille
       type:
         scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointLimits
@@ -309,6 +323,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tls
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTLS
+    - name: tracing
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTracing
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
@@ -344,6 +361,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: selector
       type:
         scalar: string
+    - name: tracingCABundle
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
     - name: url
       type:
         scalar: string
@@ -805,6 +825,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: terminatedElsewhere
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTracing
+  map:
+    fields:
+    - name: caBundle
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateBundle
+    - name: endpoint
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CollectorURL
+    - name: samplePerMille
+      type:
+        scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
   map:
     elementType:
