@@ -123,6 +123,14 @@ func TestAMailIsOneTraceWithoutASecret(t *testing.T) {
 	if _, err := x.APNs.Wait(runtimetest.Context(t), phone.DeviceToken, 1); err != nil {
 		t.Fatal(err)
 	}
+	// Google's libraries can trace by themselves.
+	waitFresh(t, phone)
+	android := x.Phone(alice, push.Android)
+	runtimetest.MustRegister(t, android, 6)
+	deliver(t, x, lunch)
+	if _, err := x.FCM.Wait(runtimetest.Context(t), android.DeviceToken, 1); err != nil {
+		t.Fatal(err)
+	}
 	webhook := x.Exchange.Subscriptions()[0].URL
 	if err := replica.Stop(); err != nil { // which sends what is still to be sent
 		t.Fatal(err)
@@ -130,7 +138,9 @@ func TestAMailIsOneTraceWithoutASecret(t *testing.T) {
 
 	spans := c.all()
 	var trees []string
+	names := map[string]bool{}
 	for _, span := range spans {
+		names[span.Name] = true
 		if len(span.ParentSpanId) == 0 {
 			trees = append(trees, tree(spans, span))
 		}
@@ -155,13 +165,18 @@ func TestAMailIsOneTraceWithoutASecret(t *testing.T) {
 			}
 		}
 	}
+	for name := range names {
+		if !slices.Contains([]string{"getpublickey", "registerdevicev2", "status", "pushnotificationlistener", "journal write", "journal complete", "work", "EWS", "push"}, name) {
+			t.Errorf("there are spans that nobody knows of: %s", name)
+		}
+	}
 	if activities < 3 {
 		t.Errorf("%d spans have an activity id", activities)
 	}
 	_, query, _ := strings.Cut(webhook, "?")
 	for name, secret := range map[string]string{
 		"the password": phone.Password, "the e-mail address": alice, "the subject": lunch.Subject, "the sender": lunch.FromName,
-		"the API token": x.APIToken, "the webhook's query": query, "the device token": phone.DeviceToken, "a URL": "https://",
+		"the API token": x.APIToken, "the webhook's query": query, "the device token": phone.DeviceToken, "the Android phone's token": android.DeviceToken, "a URL": "https://",
 	} {
 		for _, form := range []string{secret, hex.EncodeToString([]byte(secret))} {
 			if bytes.Contains(c.raw.Bytes(), []byte(form)) {
