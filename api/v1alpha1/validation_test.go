@@ -101,6 +101,10 @@ func validTenant() *api.EnsTenant {
 	}
 }
 
+func tracedTo(url api.CollectorURL) *api.EnsTenant {
+	return with(validTenant(), func(t *api.EnsTenant) { t.Spec.Tracing = &api.TenantTracing{Endpoint: url} })
+}
+
 // A rule is an object and what the API server's refusal must say; empty is accepted.
 type rule struct {
 	object client.Object
@@ -367,6 +371,24 @@ func TestTenantRules(t *testing.T) {
 		"less than no pods": {with(validTenant(), func(t *api.EnsTenant) {
 			t.Spec.Runtime = &api.TenantRuntime{Replicas: new(int32(-1))}
 		}), "should be greater than or equal to 0"},
+		"the log of the original, in detail": {with(validTenant(), func(t *api.EnsTenant) {
+			t.Spec.Logging = &api.TenantLogging{Format: api.LogENS2, Level: api.LogDebug}
+		}), ""},
+		"an unknown log format": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Logging = &api.TenantLogging{Format: "ENS2"} }),
+			"Unsupported value"},
+		"an unknown log level": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Logging = &api.TenantLogging{Level: "trace"} }),
+			"Unsupported value"},
+		"traces to a collector with http": {tracedTo("http://collector.monitoring:4318"), ""},
+		"traces to a collector's path":    {tracedTo("https://collector.example.com/otlp/v1/traces"), ""},
+		"traces with a query":             {tracedTo("https://collector.example.com/?key=1"), "without user information, query and fragment"},
+		"traces with a password":          {tracedTo("https://me:secret@collector.example.com"), "without user information, query and fragment"},
+		"traces by gRPC":                  {tracedTo("grpc://collector.example.com:4317"), "must be http:// or https://"},
+		"more than all traces": {with(tracedTo("https://collector.example.com"), func(t *api.EnsTenant) {
+			t.Spec.Tracing.SamplePerMille = 1001
+		}), "should be less than or equal to 1000"},
+		"authorities without https": {with(tracedTo("http://collector.example.com"), func(t *api.EnsTenant) {
+			t.Spec.Tracing.CABundle = &api.CertificateBundle{ConfigMap: &api.ConfigMapKeyReference{Name: "a", Key: "b"}}
+		}), "caBundle has no effect"},
 		"an unknown deletion policy": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.DeletionPolicy = "Orphan" }),
 			"Unsupported value"},
 	})

@@ -34,6 +34,7 @@ func Config(t Tenant) config.Config {
 	result.Endpoints = t.References.Endpoints
 	result.Autodiscover = t.References.Autodiscover
 	result.PushProviders = t.References.Providers
+	result.Tracing = t.References.Tracing
 	result.AllowLoopback = t.AllowLoopback
 	return result.Effective()
 }

@@ -100,11 +100,16 @@ func full() *api.EnsTenant {
 	tenant.Spec.MailboxProof = api.MailboxProofFirstUse
 	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30, UnchangedBadges: api.UnchangedBadgesSend}
 	tenant.Spec.Limits = &api.TenantLimits{MaxUsers: 10}
+	tenant.Spec.Logging = &api.TenantLogging{Format: api.LogENS2, Level: api.LogDebug}
 	tenant.Spec.TLS = api.TenantTLS{
 		CertManager:   &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "company", Kind: "ClusterIssuer"}},
 		MinTLSVersion: api.TLS13,
 	}
 	tenant.Spec.Autodiscover = discovery()
+	tenant.Spec.Tracing = &api.TenantTracing{
+		Endpoint: "https://collector.example.com:4318", SamplePerMille: 50,
+		CABundle: &api.CertificateBundle{ConfigMap: &api.ConfigMapKeyReference{Name: "authorities", Key: "collector.crt"}},
+	}
 	tenant.Spec.DeletionPolicy = api.DeletionDelete
 	tenant.Spec.Runtime = &api.TenantRuntime{
 		Image: "registry.example.com/other:1", Replicas: new(int32(5)), DrainDelaySeconds: new(int32(0)),
@@ -134,6 +139,7 @@ func build(t *testing.T, object *api.EnsTenant, endpoints ...string) desired.Ten
 		}
 	}
 	tenant.References.AddAutodiscover(object.Spec.Autodiscover)
+	tenant.References.AddTracing(object.Spec.Tracing)
 	add(t, &tenant.References, google())
 	add(t, &tenant.References, apple())
 	tenant.References.Sort()
@@ -250,6 +256,7 @@ func TestWhatWasRenderedIsFoundAgain(t *testing.T) {
 	carried.CarryEndpoints(last)
 	carried.CarryProviders(last)
 	carried.CarryAutodiscover(last)
+	carried.CarryTracing(last)
 	carried.Sort()
 	if !reflect.DeepEqual(carried.Mounts, tenant.References.Mounts) {
 		t.Errorf("mounts are %+v, want %+v", carried.Mounts, tenant.References.Mounts)
@@ -416,6 +423,39 @@ func TestSettingsInEffect(t *testing.T) {
 	// The documentation of the API tells the defaults in words.
 	if got := desired.GracePeriod(settings); got <= 0 {
 		t.Errorf("a pod has %v to end", got)
+	}
+}
+
+func TestLoggingInEffect(t *testing.T) {
+	t.Parallel()
+	if got, want := *desired.Settings(minimal(), "image:1").Logging, (api.TenantLogging{Format: api.LogJSON, Level: api.LogInfo}); got != want {
+		t.Errorf("by default %+v, want %+v", got, want)
+	}
+	if got, want := *desired.Settings(full(), "image:1").Logging, *full().Spec.Logging; got != want {
+		t.Errorf("as asked for %+v, want %+v", got, want)
+	}
+}
+
+func TestTracingInEffect(t *testing.T) {
+	t.Parallel()
+	if got := desired.TracingSettings(build(t, minimal(), "exchange").References); got != nil {
+		t.Errorf("although none are asked for there are traces: %+v", got)
+	}
+	given := build(t, full(), "exchange").References
+	want := api.EffectiveTracing{Endpoint: "https://collector.example.com:4318/v1/traces", SamplePerMille: 50}
+	if got := desired.TracingSettings(given); got == nil || *got != want {
+		t.Errorf("as asked for %+v, want %+v", got, want)
+	}
+	var carried desired.References
+	carried.CarryTracing(given)
+	if carried.Tracing == nil || len(carried.Mounts) != 1 || carried.Mounts[0].Path != "tracing/ca.crt" {
+		t.Errorf("what was rendered last is carried as %+v", carried)
+	}
+	tenant := build(t, minimal(), "exchange")
+	tenant.References.AddTracing(&api.TenantTracing{Endpoint: "http://collector.monitoring:4318/otlp/v1/traces"})
+	want = api.EffectiveTracing{Endpoint: "http://collector.monitoring:4318/otlp/v1/traces", SamplePerMille: 10}
+	if got := desired.TracingSettings(tenant.References); got == nil || *got != want {
+		t.Errorf("by default %+v, want %+v", got, want)
 	}
 }
 

@@ -21,6 +21,8 @@ type References struct {
 	Providers []config.PushProvider
 	// Autodiscover is nil where nothing may be asked.
 	Autodiscover *config.Autodiscover
+	// Tracing is nil where no traces are made.
+	Tracing *config.Tracing
 	// Mounts are values of users' Secrets and ConfigMaps that are mounted, never copied.
 	Mounts []Mount
 }
@@ -100,6 +102,18 @@ func (r *References) AddAutodiscover(autodiscover *v1alpha1.TenantAutodiscover) 
 	}
 }
 
+// AddTracing adds where the tenant's traces go; nil is nowhere.
+func (r *References) AddTracing(tracing *v1alpha1.TenantTracing) {
+	if tracing == nil {
+		return
+	}
+	r.Tracing = &config.Tracing{Endpoint: string(tracing.Endpoint), SamplePerMille: tracing.SamplePerMille}
+	if bundle := tracing.CABundle; bundle != nil {
+		r.Tracing.CABundle = true
+		r.Mounts = append(r.Mounts, bundleMount(path.Join(config.TracingFolder, config.CABundleFile), *bundle))
+	}
+}
+
 // WithdrawClashes takes away the endpoints that have their address in common with another, and returns their names,
 // sorted, a list for each address. The runtime refuses them: a device that names the address could mean any of them.
 func (r *References) WithdrawClashes() [][]string {
@@ -157,6 +171,14 @@ func (r *References) CarryAutodiscover(last References) {
 	}
 }
 
+// CarryTracing adds where traces last went, unless something is here.
+func (r *References) CarryTracing(last References) {
+	if r.Tracing == nil && last.Tracing != nil {
+		r.Tracing = last.Tracing
+		r.carryMounts(last, config.TracingFolder)
+	}
+}
+
 // Sort brings everything into the order of names, so that nothing is rendered anew because of where it came from.
 func (r *References) Sort() {
 	slices.SortFunc(r.Endpoints, func(a, b config.Endpoint) int { return strings.Compare(a.Name, b.Name) })
@@ -182,7 +204,7 @@ func LastRendered(data map[string]string) (References, error) {
 	if err := yaml.Unmarshal([]byte(data[config.FileName]), &last); err != nil {
 		return References{}, fmt.Errorf("reading what was last rendered into %s: %w", config.FileName, err)
 	}
-	references := References{Endpoints: last.Endpoints, Providers: last.PushProviders, Autodiscover: last.Autodiscover}
+	references := References{Endpoints: last.Endpoints, Providers: last.PushProviders, Autodiscover: last.Autodiscover, Tracing: last.Tracing}
 	if err := yaml.Unmarshal([]byte(data[mountsFile]), &references.Mounts); err != nil {
 		return References{}, fmt.Errorf("reading what was last rendered into %s: %w", mountsFile, err)
 	}

@@ -13,6 +13,7 @@ import (
 	"github.com/ens-operator/ens-operator/hack/process"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/server"
 	"github.com/ens-operator/ens-operator/runtime/step"
@@ -32,15 +33,19 @@ const Version = "1.2.3-test"
 // Launch starts a replica without waiting until it is ready.
 func (x *Tenant) Launch(t testing.TB) *Replica {
 	t.Helper()
-	handler := x.options.Log
-	if handler == nil {
-		handler = slog.DiscardHandler
-	}
-	s, err := server.New(t.Context(), server.Options{
+	options := server.Options{
 		ConfigPath: filepath.Join(x.Folder, config.FileName), Version: Version, Clock: x.options.Clock,
-		Logger:      slog.New(requestid.Handler{Handler: handler}),
+		Logger:      slog.New(slog.DiscardHandler),
 		DialContext: x.options.DialContext, LookupSRV: x.options.LookupSRV,
-	})
+	}
+	switch {
+	case x.options.Log != nil:
+		options.Logger = slog.New(requestid.Handler{Handler: x.options.Log})
+	case x.options.LogTo != nil:
+		output := enslog.New(x.options.LogTo)
+		options.Logger, options.Logging = slog.New(output), output.Use
+	}
+	s, err := server.New(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -61,8 +62,10 @@ type Options struct {
 	// DialContext and LookupSRV replace how in-process replicas reach out, see server.Options.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
-	// Log gets the logs of in-process replicas; nil discards them.
+	// Log gets what in-process replicas log; nil discards it.
 	Log slog.Handler
+	// LogTo gets it, if Log is nil, in the format and from the level that the configuration says.
+	LogTo io.Writer
 }
 
 // Tenant is a tenant without a running replica.

@@ -7,13 +7,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
 
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/wording"
 	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 // The notification policies (PolicyLimitNotificationText, N-01 to N-05): each shows less than the one before.
@@ -181,10 +185,13 @@ func (d *delivery) push(ctx context.Context, device store.Device, n push.Notific
 	}
 	p.metrics.pushing.WithLabelValues(device.Provider).Inc()
 	p.steps.Reached(step.PushDue)
+	d.logPush(ctx, device, n, provider)
+	ctx, span := tracing.StartCall(ctx, "push", tracing.Provider.String(device.Provider), tracing.Device.Int64(device.Ref))
 	err := provider.Push(ctx, push.Device{
 		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
 	}, n)
 	result := push.OutcomeOf(err)
+	tracing.EndAs(span, outcomeName(result))
 	if err != nil {
 		if result != push.Deferred { // that a provider is left alone is logged once
 			p.log.WarnContext(ctx, "A notification was not delivered", "device", device.Ref, "error", err)
@@ -196,10 +203,34 @@ func (d *delivery) push(ctx context.Context, device store.Device, n push.Notific
 		return result
 	}
 	p.steps.Reached(step.PushAccepted)
-	p.metrics.pushed.WithLabelValues(device.Provider, "accepted").Inc()
+	p.metrics.pushed.WithLabelValues(device.Provider, outcomeName(result)).Inc()
 	p.log.InfoContext(ctx, "Notification accepted by the push provider",
-		"userId", d.userID(), "device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
+		"device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
+	if provider.SNS != nil {
+		enslog.SNSSent.Log(ctx, p.log, strconv.FormatInt(device.Ref, 10))
+	}
 	return 0
+}
+
+// outcomeName is how metrics and traces show an outcome.
+func outcomeName(result push.Outcome) string {
+	if result == 0 {
+		return "accepted"
+	}
+	return result.String()
+}
+
+// logPush logs what is about to be pushed, in the original's words (N-09 to N-11).
+func (d *delivery) logPush(ctx context.Context, device store.Device, n push.Notification, provider *tenant.Provider) {
+	log, ref := d.processor.log, strconv.FormatInt(device.Ref, 10)
+	enslog.Posting.Log(ctx, log, ref)
+	if n.Unread != nil {
+		enslog.UnreadTold.Log(ctx, log, count(n.Unread))
+	}
+	enslog.Sending.Log(ctx, log, ref, device.DeviceLogID, n.MessageID)
+	if provider.SNS != nil {
+		enslog.SNSSending.Log(ctx, log)
+	}
 }
 
 func (d *delivery) retire(ctx context.Context, device store.Device, refusal *push.Error) {

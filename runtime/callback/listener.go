@@ -6,6 +6,7 @@ package callback
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
@@ -13,14 +14,17 @@ import (
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -82,7 +86,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.metrics.received.Inc()
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		l.fail(w, http.StatusMethodNotAllowed)
+		l.fail(r.Context(), w, http.StatusMethodNotAllowed)
 		return
 	}
 	select {
@@ -90,7 +94,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-l.inFlight }()
 	default:
 		w.Header().Set("Retry-After", shedRetryAfter)
-		l.fail(w, http.StatusServiceUnavailable)
+		l.fail(r.Context(), w, http.StatusServiceUnavailable)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
@@ -115,15 +119,28 @@ func (l *Listener) markAlive(ctx context.Context, userID int64) {
 	}
 }
 
+func (l *Listener) answered(ctx context.Context, answer string) {
+	l.metrics.answered(answer)
+	tracing.Conclude(ctx, answer)
+}
+
 // fail answers what Exchange counts as a failure and tries again.
-func (l *Listener) fail(w http.ResponseWriter, status int) {
-	l.metrics.answered(http.StatusText(status))
+func (l *Listener) fail(ctx context.Context, w http.ResponseWriter, status int) {
+	l.answered(ctx, http.StatusText(status))
 	http.Error(w, http.StatusText(status), status)
 }
 
-// The reasons for an answer that is not OK.
+// outdatedError says that a post is of a subscription that is not the user's current one.
+type outdatedError struct {
+	// subscriptionID is the one that posted, empty if it did not say.
+	subscriptionID string
+}
+
+// Error implements error.
+func (*outdatedError) Error() string { return "the subscription is not the user's current one" }
+
+// The reasons for an answer that is neither OK nor Unsubscribe.
 var (
-	errOutdated = errors.New("the subscription is not the user's current one")
 	errTooLarge = errors.New("the post is too large")
 	errOurFault = errors.New("the subscription cannot be opened")
 )
@@ -131,26 +148,33 @@ var (
 // answer turns the outcome of a post into what Exchange is told. Only what is forged or outdated ends a subscription;
 // a fault of ours never does (protocol.md, rules 1 and 2).
 func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error) {
+	outdated, isOutdated := errors.AsType[*outdatedError](err)
 	switch {
 	case err == nil:
-		l.metrics.answered("OK")
+		l.answered(ctx, "OK")
 		ews.WriteReply(w, ews.OK)
-	case errors.Is(err, credential.ErrForged), errors.Is(err, errOutdated):
+	case isOutdated:
+		enslog.SubscriptionOutdated.Log(ctx, l.log, outdated.subscriptionID)
+		l.answered(ctx, "Unsubscribe")
+		ews.WriteReply(w, ews.Unsubscribe)
+		enslog.UnsubscribeSent.Log(ctx, l.log, outdated.subscriptionID)
+		enslog.UnsubscribeProcessed.Log(ctx, l.log)
+	case errors.Is(err, credential.ErrForged):
 		l.log.InfoContext(ctx, "Sent Unsubscribe response to Exchange", "reason", err)
-		l.metrics.answered("Unsubscribe")
+		l.answered(ctx, "Unsubscribe")
 		ews.WriteReply(w, ews.Unsubscribe)
 	case errors.Is(err, ews.ErrMalformed):
 		l.log.WarnContext(ctx, "A post of a known subscription is malformed", "error", err)
-		l.fail(w, http.StatusBadRequest)
+		l.fail(ctx, w, http.StatusBadRequest)
 	case errors.Is(err, errTooLarge):
-		l.fail(w, http.StatusRequestEntityTooLarge)
+		l.fail(ctx, w, http.StatusRequestEntityTooLarge)
 	default:
 		if errors.Is(err, errOurFault) || errors.Is(err, credential.ErrUnknownKey) {
 			l.metrics.faults.Inc()
 		}
 		l.log.ErrorContext(ctx, "A post could not be taken; Exchange will try again", "error", err)
 		w.Header().Set("Retry-After", shedRetryAfter)
-		l.fail(w, http.StatusServiceUnavailable)
+		l.fail(ctx, w, http.StatusServiceUnavailable)
 	}
 }
 
@@ -176,8 +200,12 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err != nil {
 		return 0, err
 	}
+	if subscription.Found {
+		requestid.Identify(ctx, hex.EncodeToString(subscription.UserHash[:]))
+	}
 	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
-		return 0, errOutdated
+		unknown, _ := ews.ParseNotification(body) // only to say in the log which subscription it was
+		return 0, outdatedPost(unknown)
 	}
 	l.steps.Reached(step.PostLookedUp)
 	c, standing, newer, err := open(t, hook, subscription)
@@ -198,21 +226,25 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	}
 	in, lost := read(notification)
 	if outdated(subscription, notification, now) {
-		return 0, l.takeLast(ctx, in, brought)
+		if err := l.takeLast(ctx, in, brought); err != nil {
+			return 0, err
+		}
+		return 0, outdatedPost(notification)
 	}
+	l.logEvents(ctx, notification)
 	if err := l.take(ctx, in, lost, brought); err != nil || lost {
 		return 0, err
 	}
 	return brought.userID, nil
 }
 
-// takeLast takes the mails that an outdated subscription still tells of, and then says that it is outdated. They may have
-// come before the current one was made: nobody else tells of them.
+// takeLast takes the mails that an outdated subscription still tells of. They may have come before the current one was
+// made: nobody else tells of them.
 func (l *Listener) takeLast(ctx context.Context, in intents, w *work) error {
 	maps.DeleteFunc(in.keys, func(key store.Key, _ bool) bool { return key.Kind != store.NewMail })
 	if len(in.keys) == 0 {
 		w.credential.Wipe()
-		return errOutdated
+		return nil
 	}
 	if !w.standing.usable(l.clock.Now()) { // the current one's next post brings a better credential
 		w.credential.Wipe()
@@ -220,12 +252,37 @@ func (l *Listener) takeLast(ctx context.Context, in intents, w *work) error {
 			return err
 		}
 		l.metrics.leave(len(in.keys))
-		return errOutdated
+		return nil
 	}
-	if err := l.take(ctx, intents{keys: in.keys}, false, w); err != nil {
-		return err
+	return l.take(ctx, intents{keys: in.keys}, false, w)
+}
+
+// outdatedPost is the error of a post of an outdated subscription.
+func outdatedPost(n ews.Notification) error {
+	if len(n.Messages) == 0 {
+		return &outdatedError{}
 	}
-	return errOutdated
+	return &outdatedError{subscriptionID: n.Messages[0].SubscriptionID}
+}
+
+// logEvents logs the kinds of events in a post, each once (W-06).
+func (l *Listener) logEvents(ctx context.Context, n ews.Notification) {
+	if !l.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	for _, message := range n.Messages {
+		logged := map[ews.EventKind]bool{}
+		for _, event := range message.Events {
+			if logged[event.Kind] {
+				continue
+			}
+			logged[event.Kind] = true
+			enslog.EventReceived.Log(ctx, l.log, string(event.Kind), message.SubscriptionID)
+			if event.Kind == ews.Status {
+				enslog.StatusReceived.Log(ctx, l.log)
+			}
+		}
+	}
 }
 
 // outdated is the contract's rule for Unsubscribe.
@@ -255,6 +312,7 @@ func (l *Listener) take(ctx context.Context, in intents, lost bool, w *work) (er
 	l.metrics.intend(len(in.keys), len(w.claims))
 	l.metrics.claim(w.claims, fromPost)
 	w.changed, w.unread, w.lost, w.activity = in.changed, in.unread, lost, requestid.From(ctx)
+	w.span = trace.SpanFromContext(ctx)
 	l.processor.submit(w)
 	return nil
 }
@@ -276,7 +334,9 @@ func (l *Listener) write(ctx context.Context, in intents, w *work, lease time.Du
 		})
 	}
 	l.steps.Reached(step.JournalDue)
-	claims, err := l.store.Write(ctx, entries)
+	writing, span := tracing.Start(ctx, "journal write", tracing.Count.Int(len(entries)))
+	claims, err := l.store.Write(writing, entries)
+	tracing.End(span, err)
 	if err == nil {
 		l.steps.Reached(step.JournalWritten)
 	}

@@ -10,6 +10,7 @@ import (
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
@@ -18,6 +19,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -80,8 +82,12 @@ type work struct {
 	// nudge asks the user's devices to register again.
 	nudge bool
 	// noted says that the user's timeline has it already that mail could not be fetched.
-	noted    bool
+	noted bool
+	// activity is the id of the callback or the call that brought it.
 	activity string
+	// span is what brought it, and once it is worked on, that work. links are the spans of what was merged into it.
+	span  trace.Span
+	links []trace.Link
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time
 }
@@ -99,19 +105,25 @@ func NewProcessor(o Options, workers int) *Processor {
 }
 
 // Drain takes up what a user is owed after a registration. It implements registration.Drainer.
-func (p *Processor) Drain(t *tenant.Tenant, r registration.Registered) {
+func (p *Processor) Drain(ctx context.Context, t *tenant.Tenant, r registration.Registered) {
 	defer p.steps.Reached(step.Drained)
 	p.submit(&work{
 		tenant: t, userID: r.UserID, generation: r.Generation, userHash: r.UserHash, mailboxID: r.MailboxID,
-		endpoint: r.Endpoint, credential: r.Credential, owed: true,
+		endpoint: r.Endpoint, credential: r.Credential, owed: true, activity: requestid.From(ctx), span: trace.SpanFromContext(ctx),
 		standing: standing{used: store.Used{UserID: r.UserID, Generation: r.Generation, Sequence: r.Sequence}},
 	})
 }
 
 // Nudge asks a user's devices to register again, by a silent push that the journal keeps until it has been sent. It
 // implements protocol.Nudger.
-func (p *Processor) Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte) {
-	p.submit(&work{tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true})
+func (p *Processor) Nudge(ctx context.Context, t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte) {
+	if requestid.From(ctx) == "" { // no call led to it
+		ctx = requestid.New(ctx)
+	}
+	p.submit(&work{
+		tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true, activity: requestid.From(ctx),
+		span: trace.SpanFromContext(ctx),
+	})
 }
 
 // Close lets work under way finish until ctx ends, then ends it. What is not done stays owed.
@@ -138,6 +150,13 @@ func (p *Processor) submit(w *work) {
 	// The claims must be at an end before their lease is, or another replica tells the same once more.
 	lease := w.tenant.Config.Callback.Lease()
 	w.deadline = p.clock.Now().Add(min(credentialLife, lease-lease/leaseMargin))
+	if joined := p.enqueue(w); joined != "" && p.log.Enabled(p.closing, slog.LevelDebug) {
+		p.log.DebugContext(w.context(p.closing), "This is done together with what waits for the same user", "joined", joined)
+	}
+}
+
+// enqueue is submit; it returns the activity that the work was merged with, empty if with none.
+func (p *Processor) enqueue(w *work) (joined string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next, busy := p.users[w.userID]
@@ -149,6 +168,7 @@ func (p *Processor) submit(w *work) {
 	case !busy && lane.full():
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:
+		joined = next.activity
 		next.merge(w)
 	case busy:
 		p.users[w.userID] = w
@@ -157,11 +177,30 @@ func (p *Processor) submit(w *work) {
 		lane.users++
 		p.running.Go(func() { p.serve(w, lane) })
 	}
+	return joined
+}
+
+// context is ctx with the work's id, user and span.
+func (w *work) context(ctx context.Context) context.Context {
+	ctx = requestid.With(ctx, w.activity)
+	requestid.Identify(ctx, hex.EncodeToString(w.userHash[:]))
+	return trace.ContextWithSpan(ctx, w.span)
+}
+
+// maxLinks bounds the spans that a work is linked to.
+const maxLinks = 32
+
+// link has a work's span linked to another work's.
+func (w *work) link(other *work) {
+	if other.span.SpanContext().IsSampled() && len(w.links) < maxLinks {
+		w.links = append(w.links, trace.Link{SpanContext: other.span.SpanContext()})
+	}
 }
 
 // merge adds what a later callback of the same user brought, and goes on with the later credential.
 func (w *work) merge(later *work) {
 	if later.endpoint == "" || later.generation < w.generation { // it brought no credential, or an outdated one
+		w.link(later)
 		later.credential.Wipe()
 		w.claims, w.nudge = append(w.claims, later.claims...), w.nudge || later.nudge
 		return
@@ -178,7 +217,10 @@ func (w *work) merge(later *work) {
 	if w.deadline.Before(deadline) {
 		deadline = w.deadline
 	}
+	earlier := *w
 	*w = *later
+	w.links = earlier.links
+	w.link(&earlier)
 	w.claims, w.changed, w.unread = claims, changed, unread
 	w.owed, w.lost, w.nudge, w.deadline = owed, lost, nudge, deadline
 }
@@ -216,7 +258,13 @@ func (p *Processor) giveBack(w *work) {
 func (p *Processor) process(w *work) {
 	defer w.credential.Wipe()
 	p.steps.Reached(step.WorkBegun)
-	ctx, cancel := context.WithTimeout(requestid.With(p.closing, w.activity), w.deadline.Sub(p.clock.Now()))
+	ctx, span := tracing.Start(w.context(p.closing), "work")
+	defer span.End()
+	for _, link := range w.links {
+		span.AddLink(link)
+	}
+	w.span = span
+	ctx, cancel := context.WithTimeout(ctx, w.deadline.Sub(p.clock.Now()))
 	defer cancel()
 	if w.lost {
 		if _, err := p.store.Lost(ctx, w.userID, w.generation); err != nil {
@@ -280,7 +328,7 @@ func (p *Processor) settle(ctx context.Context, w *work) {
 		p.log.WarnContext(ctx, "What became of a newer credential could not be recorded; the next callback opens it again", "error", err)
 	case settled && w.newer.blob == nil:
 		p.log.WarnContext(ctx, "A newer credential does not open; if the device did not send it, somebody else did",
-			"audit", true, "userId", hex.EncodeToString(w.userHash[:]))
+			"audit", true)
 	case settled:
 		p.note(ctx, w, store.ActivityCredentialNewer, "")
 	}
@@ -348,14 +396,16 @@ func (p *Processor) complete(w *work, ended []outcome) {
 	if len(ended) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(requestid.With(context.Background(), w.activity), completionTimeout)
+	ctx, cancel := context.WithTimeout(w.context(context.Background()), completionTimeout)
 	defer cancel()
 	completions := make([]store.Completion, len(ended))
 	for i, o := range ended {
 		completions[i] = store.Completion{Claim: o.claim, Owner: p.owner, Finished: o.end >= told, Failed: o.end == failed, Now: p.clock.Now()}
 	}
 	p.steps.Reached(step.CompletionDue)
+	ctx, span := tracing.Start(ctx, "journal complete", tracing.Count.Int(len(ended)))
 	err := p.store.Complete(ctx, completions)
+	tracing.End(span, err)
 	p.metrics.release(ended, err)
 	if err != nil {
 		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)

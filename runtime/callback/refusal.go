@@ -91,7 +91,7 @@ func (d *delivery) unauthorized(ctx context.Context, certain bool) {
 		w.standing.refusedAt = now
 		w.nudge = true
 		p.metrics.refused.Inc()
-		p.log.WarnContext(ctx, "A credential counts as refused; the user's devices are asked to register again", "userId", d.userID())
+		p.log.WarnContext(ctx, "A credential counts as refused; the user's devices are asked to register again")
 		p.note(ctx, w, store.ActivityCredential, "")
 	}
 }

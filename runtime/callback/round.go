@@ -6,9 +6,11 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/step"
@@ -125,6 +127,7 @@ func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
 		case message.Err != nil:
 			d.unfetched(ctx, []store.Claim{claim}, message.Err)
 		case d.worthAnAlert(message):
+			enslog.NewMail.Log(ctx, d.processor.log, count(d.unread))
 			d.alerts = append(d.alerts, alert{claim, message})
 		default: // read, moved or deleted meanwhile, or a receipt: no alert
 			d.end(outcome{claim, nothing})
@@ -212,6 +215,7 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 	unread := d.unread
 	err := d.ask(ctx, func(session *ews.Session) error {
 		if unread == nil || len(d.work.mailboxID) == 0 {
+			enslog.Counting.Log(ctx, d.processor.log, d.ewsURL())
 			inbox, err := session.Inbox(ctx, "")
 			if err != nil {
 				return err
@@ -220,8 +224,10 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 			unread, d.work.mailboxID = &inbox.UnreadCount, id[:]
 		}
 		// Through a gateway this is asked for each device: what one of them is denied, another has been given.
+		enslog.Fetching.Log(ctx, d.processor.log, d.ewsURL())
 		fetched, err := session.Messages(ctx, items, d.fields())
 		if err == nil {
+			enslog.Fetched.Log(ctx, d.processor.log)
 			messages = fetched
 		}
 		return err
@@ -357,11 +363,12 @@ func (d *delivery) exhausted(c store.Claim) bool {
 // badge tells the unread count to the devices that were last told another one, or to all if the tenant wants that.
 func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	if d.unread == nil {
-		if err := d.count(ctx); err != nil {
+		if err := d.countUnread(ctx); err != nil {
 			d.unanswered(ctx, claim, fmt.Errorf("counting unread mail: %w", err))
 			return
 		}
 	}
+	enslog.BadgeUpdated.Log(ctx, d.processor.log, count(d.unread), count(d.target.Unread))
 	d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
 		unchanged := device.BadgeSent != nil && *device.BadgeSent == *d.unread
 		worth := !unchanged || d.work.tenant.Config.Notifications.UnchangedBadges == config.UnchangedSend
@@ -369,12 +376,29 @@ func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	})
 }
 
-// count asks Exchange for the unread count.
-func (d *delivery) count(ctx context.Context) error {
+// count is an unread count as the log shows it, nothing for one that is not known.
+func count(unread *int) string {
+	if unread == nil {
+		return ""
+	}
+	return strconv.Itoa(*unread)
+}
+
+// ewsURL is the address that Exchange is asked at; it has no query.
+func (d *delivery) ewsURL() string {
+	if endpoint := d.work.tenant.Endpoint(d.work.endpoint); endpoint != nil {
+		return endpoint.URL
+	}
+	return ""
+}
+
+// countUnread asks Exchange for the unread count.
+func (d *delivery) countUnread(ctx context.Context) error {
 	if !d.work.standing.usable(d.processor.clock.Now()) {
 		return errRefused
 	}
 	return d.ask(ctx, func(session *ews.Session) error {
+		enslog.Counting.Log(ctx, d.processor.log, d.ewsURL())
 		inbox, err := session.Inbox(ctx, "")
 		if err == nil {
 			d.unread = &inbox.UnreadCount

@@ -26,6 +26,8 @@ const (
 	EndpointsFolder = "endpoints"
 	// AutodiscoverFolder holds `ca.crt`, the authorities that Autodiscover's hosts are verified against.
 	AutodiscoverFolder = "autodiscover"
+	// TracingFolder holds `ca.crt`, the authorities that the collector of traces is verified against.
+	TracingFolder = "tracing"
 	// PushFolder holds `<provider>/<file>`, the credentials of the push providers.
 	PushFolder = "push"
 )
@@ -44,6 +46,9 @@ type Config struct {
 	Limits       Limits       `json:"limits"`
 	KeyPool      KeyPool      `json:"keyPool"`
 	Callback     Callback     `json:"callback"`
+	Logging      Logging      `json:"logging"`
+	// Tracing sends traces to a collector; none are made unless it is set.
+	Tracing *Tracing `json:"tracing,omitempty"`
 	// AllowLoopback lets outgoing connections reach loopback and link-local addresses. Only for tests and the demo:
 	// with it, a tenant could reach the administration port of its own pod.
 	AllowLoopback bool `json:"allowLoopback,omitempty"`

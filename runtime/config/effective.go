@@ -71,6 +71,12 @@ func (c Config) Effective() Config {
 	setDefault(&c.KeyPool.RefillIntervalSeconds, defaultKeyPoolRefillInterval)
 	setDefault(&c.Callback.Workers, defaultCallbackWorkers)
 	setDefault(&c.Callback.LeaseSeconds, defaultLeaseSeconds)
+	c.Logging = c.Logging.Effective()
+	if c.Tracing != nil {
+		tracing := *c.Tracing
+		setDefault(&tracing.SamplePerMille, defaultSamplePerMille)
+		c.Tracing = &tracing
+	}
 
 	c.Endpoints = slices.Clone(c.Endpoints)
 	for i := range c.Endpoints {

@@ -107,7 +107,19 @@ func cause(err error) error {
 	return err
 }
 
+// ErrAPITokens says that the file with the hashes of the API tokens could not be taken.
+var ErrAPITokens = errors.New("the API tokens cannot be loaded")
+
 func (f *files) tokens() APITokens {
+	before := len(f.faults)
+	tokens := f.readTokens()
+	for i, fault := range f.faults[before:] {
+		f.faults[before+i] = fmt.Errorf("%w: %w", ErrAPITokens, fault)
+	}
+	return tokens
+}
+
+func (f *files) readTokens() APITokens {
 	const remedy = "want one line `<hex SHA-256 of the token> [<RFC 3339 expiry>]` for each API token"
 	content := f.read(APITokenHashesFile, maxTokensFile, remedy)
 	if content == nil {

@@ -123,6 +123,8 @@ func (c Config) Validate() error {
 	f.within("keyPool.refillIntervalSeconds", c.KeyPool.RefillIntervalSeconds, 1, maxRefillInterval)
 	f.within("callback.workers", c.Callback.Workers, 1, maxConcurrency)
 	f.within("callback.leaseSeconds", c.Callback.LeaseSeconds, minLease, maxLease)
+	f.logging(c.Logging)
+	f.tracing(c.Tracing)
 	return errors.Join(f...)
 }
 

@@ -109,6 +109,10 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 			c.Notifications = config.Notifications{PolicyCeiling: 4, StatusFrequencyMinutes: 1440, UnchangedBadges: config.UnchangedSend}
 		},
 		"proof by first use": func(c *config.Config) { c.MailboxProof = config.ProofFirstUse },
+		"the log of the original": func(c *config.Config) {
+			c.Logging = config.Logging{Format: config.LogENS2, Level: config.LogDebug}
+		},
+		"traces":             func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "http://collector:4318"} },
 		"the shortest lease": func(c *config.Config) { c.Callback.LeaseSeconds = 5 },
 	}
 	for name, apply := range tests {
@@ -277,6 +281,14 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"negative workers":                            {func(c *config.Config) { c.Callback.Workers = -1 }, "callback.workers"},
 		"a lease too short for the work":              {func(c *config.Config) { c.Callback.LeaseSeconds = 4 }, "callback.leaseSeconds"},
 		"a lease that outlives a crash":               {func(c *config.Config) { c.Callback.LeaseSeconds = 601 }, "callback.leaseSeconds"},
+		"a log format that is not known":              {func(c *config.Config) { c.Logging.Format = "ENS2" }, "logging.format"},
+		"a log level that is not known":               {func(c *config.Config) { c.Logging.Level = "trace" }, "logging.level"},
+		"traces to nowhere":                           {func(c *config.Config) { c.Tracing = &config.Tracing{} }, "tracing.endpoint"},
+		"traces with a query":                         {func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "https://collector/?key=secret"} }, "tracing.endpoint"},
+		"more than all traces": {func(c *config.Config) {
+			c.Tracing = &config.Tracing{Endpoint: "https://collector", SamplePerMille: 1001}
+		}, "tracing.samplePerMille"},
+		"authorities for traces without https": {func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "http://collector", CABundle: true} }, "tracing.caBundle"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

@@ -20,6 +20,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -61,7 +62,7 @@ type Options struct {
 
 // Nudger asks a user's devices to register again, by a silent push.
 type Nudger interface {
-	Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
+	Nudge(ctx context.Context, t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
 }
 
 // call is one of Boxer's calls: it decodes its body and says what to answer.
@@ -103,6 +104,9 @@ func NewHandler(o Options) *Handler {
 	return h
 }
 
+// Serves reports whether there is a call of that name, other than alive.
+func (h *Handler) Serves(name string) bool { return h.calls[name] != nil }
+
 // ServeCall serves the call of that name (lower case, no slashes). One that there is not is answered in the envelope too,
 // since Boxer logs the JSON of every answer.
 func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) {
@@ -121,7 +125,7 @@ func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string)
 	default:
 		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 		defer cancel()
-		h.answer(w, r, name, h.guarded(ctx, r, serve))
+		h.answer(w, r, name, h.guarded(ctx, r, name, serve))
 	}
 }
 
@@ -139,7 +143,7 @@ var (
 )
 
 // guarded does what comes before every call: token, limit, body.
-func (h *Handler) guarded(ctx context.Context, r *http.Request, serve call) reply {
+func (h *Handler) guarded(ctx context.Context, r *http.Request, name string, serve call) reply {
 	t := h.tenant()
 	token := r.Header.Get("ApiToken")
 	if token == "" {
@@ -147,6 +151,7 @@ func (h *Handler) guarded(ctx context.Context, r *http.Request, serve call) repl
 	}
 	tokenID, accepted := t.Tokens.Accept(token, h.clock.Now())
 	if !accepted {
+		h.logRefusal(ctx, r, name, token, len(t.Tokens) > 0)
 		return reply{status: http.StatusUnauthorized, code: UnAuthorizedRequest, err: errToken}
 	}
 	if wait := h.limits.tenant(t.Config.Limits); wait > 0 {
@@ -225,8 +230,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string, a 
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // a device that has hung up asks again
 	}
+	tracing.Conclude(r.Context(), a.code.String())
 	h.answers.WithLabelValues(name, strings.ToLower(a.code.String())).Inc()
 	if name != "alive" {
+		h.logAnswer(r.Context(), name, a)
 		h.log.InfoContext(r.Context(), "Request processed", "call", name, "status", a.status, "responseCode", a.code.String(), "error", a.err)
 	}
 }

@@ -14,6 +14,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 	"github.com/ens-operator/ens-operator/runtime/step"
@@ -76,7 +77,7 @@ type Registered struct {
 
 // Drainer takes up what a user is owed, now that a credential is at hand. It owns the credential from then on.
 type Drainer interface {
-	Drain(t *tenant.Tenant, r Registered)
+	Drain(ctx context.Context, t *tenant.Tenant, r Registered)
 }
 
 // Service registers devices. It is safe for concurrent use.
@@ -109,6 +110,9 @@ func (s *Service) Register(ctx context.Context, t *tenant.Tenant, r Request) (Re
 	defer opened.wipe()
 	a := &attempt{Service: s, tenant: t, request: r, user: user, opened: opened}
 	result, err := a.enter(ctx)
+	if errors.Is(err, ErrExchange) && !a.undiscovered {
+		enslog.SubscribingFailed.Log(ctx, s.Logger, err.Error())
+	}
 	s.note(ctx, user.ID, r, result, err)
 	return result, err
 }
@@ -185,6 +189,8 @@ type attempt struct {
 	mailboxID []byte
 	// catchUp is as of store.Promotion.
 	catchUp time.Time
+	// undiscovered says that Autodiscover found no endpoint, which has been logged.
+	undiscovered bool
 }
 
 // enter finds the endpoint, proves the mailbox and subscribes, or adds the device to the subscription that is there.
@@ -269,12 +275,13 @@ func (a *attempt) subscribe(ctx context.Context, session *ews.Session) (Result, 
 	for try := 1; ; try++ {
 		generation, id, err := a.subscribeOnce(ctx, session)
 		if err == nil {
+			enslog.Subscribed.Log(ctx, a.Logger, id)
 			return a.promote(ctx, generation, id)
 		}
 		if !errors.Is(err, ErrExchange) || !ews.Transient(err) || try == attempts || a.Clock.Now().Add(pause).After(deadline) {
 			return Result{}, err
 		}
-		a.Logger.InfoContext(ctx, "Subscribing failed and is tried again", "attempt", try, "error", err)
+		enslog.SubscribingAgain.Log(ctx, a.Logger, err.Error())
 		select {
 		case <-a.Clock.After(pause):
 			pause *= 2
@@ -303,6 +310,8 @@ func (a *attempt) subscribeOnce(ctx context.Context, session *ews.Session) (gene
 		return 0, "", err
 	}
 	a.Steps.Reached(step.GenerationWritten)
+	enslog.Subscribing.Log(ctx, a.Logger, a.endpoint.URL)
+	enslog.SubscribingWith.Log(ctx, a.Logger, a.credential.AuthType.String())
 	subscriptionID, err = session.Subscribe(ctx, ews.SubscribeRequest{
 		URL: sealed.URL.RevealString(), StatusFrequency: a.tenant.Config.Notifications.StatusFrequency(),
 	})
@@ -350,7 +359,7 @@ func (a *attempt) promote(ctx context.Context, generation int64, subscriptionID 
 		return Result{DeviceRef: ref}, nil
 	}
 	a.Steps.Reached(step.Promoted)
-	a.Drainer.Drain(a.tenant, Registered{
+	a.Drainer.Drain(ctx, a.tenant, Registered{
 		UserID: a.user.ID, Generation: generation, Sequence: a.request.Payload.Binding.Sequence, UserHash: a.user.Hash,
 		MailboxID: a.mailboxID, Endpoint: a.endpoint.Name, Credential: a.credential.Clone(),
 	})

@@ -20,7 +20,9 @@ func TestAMailReachesBothPhonesOfItsUserThroughVMware(t *testing.T) {
 	proxy := proxytest.Start("ens", proxyPassword)
 	t.Cleanup(proxy.Close)
 	proxy.Permit(vmware.URL())
-	x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) {
+	logs := &buffer{}
+	x := runtimetest.New(t, runtimetest.Options{LogTo: logs, Configure: func(c *config.Config) {
+		ens2(c)
 		// iPhones by way of a proxy and with a client certificate of its own, Android phones with that which signs.
 		c.PushProviders = []config.PushProvider{
 			{Name: "iphones", CABundle: true, Proxy: &config.ForwardProxy{URL: proxy.URL(), Authenticate: true}, CNS: &config.CNS{
@@ -92,4 +94,12 @@ func TestAMailReachesBothPhonesOfItsUserThroughVMware(t *testing.T) {
 		}
 		return ""
 	})
+	const cns = business + "CNSHelper."
+	awaitLines(t, logs,
+		"Debug "+cns+"CreateWebRequest User Id:[no-user-id]    CNS Url : ["+vmware.URL()+"]",
+		"Debug "+business+"CertificateHelper.ComputeCmsSignature User Id:[no-user-id]    Signing URL [/nws/notify/apns] with Cert [CN=AW Cloud Notification - aTest]",
+		"Debug "+cns+`ReadResponse User Id:[no-user-id]    Response {"status":"success","errorReason":null}`,
+		"Info "+cns+"ReadResponse User Id:[no-user-id]    ResponseCode OK",
+		"Error "+cns+"ReadResponse User Id:[no-user-id]    Failed To Post to CNS ["+vmware.URL()+"] Error: [push provider iphones: dead_token (status 200): Unregistered] Response: [Unregistered]",
+	)
 }

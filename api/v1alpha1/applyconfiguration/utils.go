@@ -42,6 +42,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EffectiveAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveSettings"):
 		return &apiv1alpha1.EffectiveSettingsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveTracing"):
+		return &apiv1alpha1.EffectiveTracingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointLimits"):
 		return &apiv1alpha1.EndpointLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointPinning"):
@@ -106,6 +108,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):
 		return &apiv1alpha1.TenantLimitsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantLogging"):
+		return &apiv1alpha1.TenantLoggingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantNotifications"):
 		return &apiv1alpha1.TenantNotificationsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantRuntime"):
@@ -114,6 +118,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantSecretsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantTLS"):
 		return &apiv1alpha1.TenantTLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantTracing"):
+		return &apiv1alpha1.TenantTracingApplyConfiguration{}
 
 	}
 	return nil

@@ -10,6 +10,7 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
@@ -37,6 +38,8 @@ var deadReasons = map[string]bool{"Unregistered": true, "ExpiredToken": true, "U
 
 // send makes one request. It returns nil if the service accepted the push.
 func (p *Provider) send(ctx context.Context, body []byte) *push.Error {
+	enslog.CNSAddress.Log(ctx, p.log, p.url)
+	enslog.CNSSigning.Log(ctx, p.log, p.signer.path, p.signer.certificate.Leaf.Subject.CommonName)
 	authorization, err := p.signer.authorization()
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Misconfigured, Err: err}
@@ -57,7 +60,12 @@ func (p *Provider) send(ctx context.Context, body []byte) *push.Error {
 	if err != nil {
 		return p.unanswered(ctx, err)
 	}
-	return p.judge(response, content)
+	refusal := p.judge(response, content)
+	if refusal == nil {
+		enslog.CNSAnswered.Log(ctx, p.log, `{"status":"success","errorReason":null}`)
+		enslog.CNSAccepted.Log(ctx, p.log)
+	}
+	return refusal
 }
 
 // unanswered is the error of a request without an answer.

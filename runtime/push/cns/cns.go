@@ -13,6 +13,7 @@ package cns
 import (
 	"context"
 	"fmt"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
@@ -21,6 +22,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
@@ -51,6 +53,7 @@ type Provider struct {
 	signer *signer
 	bounds *outbound.Bounds
 	clock  clock.PassiveClock
+	log    *slog.Logger
 	// notAfter is when the first of the certificates expires.
 	notAfter time.Time
 }
@@ -84,7 +87,7 @@ func New(o Options) (*Provider, error) {
 		return nil, fmt.Errorf("push provider %s: the certificate that signs cannot sign: %w", o.Name, err)
 	}
 	return &Provider{
-		name: o.Name, config: o.Config, url: address.String(), signer: made, clock: o.Clock, notAfter: notAfter,
+		name: o.Name, config: o.Config, url: address.String(), signer: made, clock: o.Clock, log: o.Logger, notAfter: notAfter,
 		client: &http.Client{
 			Transport:     &outbound.Bounded{Base: base, Patience: min(outbound.AnswerTimeout, o.Timeout/2)},
 			CheckRedirect: outbound.KeepRedirect,
@@ -102,7 +105,13 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
 	}
-	return p.bounds.Push(ctx, func(ctx context.Context) *push.Error { return p.deliver(ctx, body) })
+	return p.bounds.Push(ctx, func(bounded context.Context) *push.Error {
+		refusal := p.deliver(bounded, body)
+		if refusal != nil && ctx.Err() == nil {
+			enslog.CNSFailed.Log(ctx, p.log, p.url, refusal.Error(), refusal.Reason)
+		}
+		return refusal
+	})
 }
 
 // objection returns why a push is not even tried.

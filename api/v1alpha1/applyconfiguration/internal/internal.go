@@ -151,6 +151,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sha256
       type:
         scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CollectorURL
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ConfigMapKeyReference
   map:
     fields:
@@ -214,6 +216,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
+    - name: logging
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
@@ -224,6 +229,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
     - name: replicas
+      type:
+        scalar: numeric
+    - name: tracing
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveTracing
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveTracing
+  map:
+    fields:
+    - name: endpoint
+      type:
+        scalar: string
+    - name: samplePerMille
       type:
         scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointLimits
@@ -333,6 +350,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
+    - name: logging
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
@@ -351,6 +371,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tls
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTLS
+    - name: tracing
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTracing
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
@@ -389,6 +412,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: selector
       type:
         scalar: string
+    - name: tracingCABundle
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
     - name: url
       type:
         scalar: string
@@ -524,6 +550,10 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.LogFormat
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.LogLevel
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
@@ -837,6 +867,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: userRequestsPerMinute
       type:
         scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
+  map:
+    fields:
+    - name: format
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LogFormat
+    - name: level
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LogLevel
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
   map:
     fields:
@@ -891,6 +930,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: terminatedElsewhere
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTracing
+  map:
+    fields:
+    - name: caBundle
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateBundle
+    - name: endpoint
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CollectorURL
+    - name: samplePerMille
+      type:
+        scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
   map:
     elementType:
