@@ -19,6 +19,16 @@ const (
 // ConditionAccepted of an EwsEndpoint or PushProvider says whether the operator may let tenants use what the spec says.
 const ConditionAccepted = "Accepted"
 
+// The conditions of an EwsEndpoint.
+const (
+	// ConditionReachable says whether the operator reaches the server and finds what answers like EWS. It is no part of
+	// Ready.
+	ConditionReachable = "Reachable"
+
+	// ConditionPinned says whether the certificate that the server shows is one that is accepted.
+	ConditionPinned = "Pinned"
+)
+
 // The conditions of an EnsTenant.
 const (
 	// ConditionProvisioned says whether everything is in place but the running pods: references, Secrets, database,
@@ -33,6 +43,10 @@ const (
 
 	// ConditionDatabaseReady says whether the tenant's schema and roles are there in the version that is needed.
 	ConditionDatabaseReady = "DatabaseReady"
+
+	// ConditionAPITokenRotated says whether the API token that was replaced last is out of use. It is absent until there was
+	// a rotation, and no part of Ready: everything serves meanwhile.
+	ConditionAPITokenRotated = "APITokenRotated"
 
 	// ConditionTLSReady says whether the tenant's certificate is there, holds the tenant's names and has not expired.
 	ConditionTLSReady = "TLSReady"
@@ -76,6 +90,25 @@ const (
 	ReasonExpired = "Expired"
 )
 
+// Reasons of Reachable.
+const (
+	// ReasonReachable: the server answers like EWS.
+	ReasonReachable = "Reachable"
+	// ReasonUnexpectedAnswer: something answers that does not look like EWS, e.g. because the path is wrong.
+	ReasonUnexpectedAnswer = "UnexpectedAnswer"
+	// ReasonMethodsNotOffered: the server offers none of the authentication methods that are allowed.
+	ReasonMethodsNotOffered = "MethodsNotOffered"
+)
+
+// Reasons of Pinned.
+const (
+	// ReasonPinned: the server's certificate is one that is accepted.
+	ReasonPinned = "Pinned"
+	// ReasonOtherCertificate: the server shows a certificate that is not accepted; compare it on the server itself and
+	// accept it, or find out who is in between.
+	ReasonOtherCertificate = "OtherCertificate"
+)
+
 // Reasons of SecretsReady.
 const (
 	// ReasonKeysLost: the Secret with the tenant's keys is gone while its data are there. Restore it from a backup;
@@ -84,6 +117,17 @@ const (
 	// ReasonTokenLost: the Secret with the API token is gone while phones use the token. Restore it from a backup, or
 	// have a new token made as the message says.
 	ReasonTokenLost = "TokenLost"
+)
+
+// Reasons of APITokenRotated.
+const (
+	// ReasonRotated: only the new token is valid.
+	ReasonRotated = "Rotated"
+	// ReasonPreviousTokenInUse: the token before is still valid, and devices use it; the message says how many and until
+	// when.
+	ReasonPreviousTokenInUse = "PreviousTokenInUse"
+	// ReasonPreviousTokenUnused: the token before is still valid, and no device uses it any more.
+	ReasonPreviousTokenUnused = "PreviousTokenUnused"
 )
 
 // Reasons of DatabaseReady.
@@ -118,6 +162,14 @@ const (
 	// ReasonScaledToZero: the spec asks for no pods, so nobody is notified.
 	ReasonScaledToZero = "ScaledToZero"
 )
+
+// AnnotationAcceptCertificate on an EwsEndpoint with trustOnFirstUse accepts the certificate with this SHA-256 fingerprint
+// when the server shows it.
+const AnnotationAcceptCertificate = GroupName + "/accept-certificate"
+
+// AnnotationRotateAPIToken on an EnsTenant has the operator make a new API token, once for each value: any text that names
+// the request, e.g. a date or a ticket. What was carried out stands in status.apiToken.request.
+const AnnotationRotateAPIToken = GroupName + "/rotate-api-token"
 
 // AnnotationAbandonDatabase on an EnsTenant that is being deleted, with the value "true", has the operator give up the
 // tenant's schema and roles, for a database that will not come back. They stay in the database, if that still exists.

@@ -10,8 +10,8 @@ type EnsTenantStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Ready, Provisioned, Available, ReferencesResolved, SecretsReady, DatabaseReady and TLSReady, and
-	// while they are true Reconciling and Stalled.
+	// conditions are Ready, Provisioned, Available, ReferencesResolved, SecretsReady, DatabaseReady and TLSReady, after a
+	// rotation of the API token APITokenRotated, and while they are true Reconciling and Stalled.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -39,6 +39,10 @@ type EnsTenantStatus struct {
 	// secrets names the Secrets that were made for the tenant.
 	// +optional
 	Secrets *TenantSecrets `json:"secrets,omitempty"`
+
+	// apiToken tells of the rotation of the API token.
+	// +optional
+	APIToken *APITokenStatus `json:"apiToken,omitempty"`
 
 	// database is where the tenant's data are.
 	// +optional
@@ -98,6 +102,10 @@ type EffectiveSettings struct {
 	// +optional
 	DrainDelaySeconds *int32 `json:"drainDelaySeconds,omitempty"`
 
+	// apiToken is how the API token is kept; nothing of it if the token is in a Secret of the administrator's.
+	// +optional
+	APIToken *TenantAPIToken `json:"apiToken,omitempty"`
+
 	// deletionPolicy is what becomes of the data when the tenant is deleted.
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
@@ -134,6 +142,27 @@ type TenantSecrets struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=253
 	Keys string `json:"keys,omitempty"`
+}
+
+// APITokenStatus tells of the rotation of an API token, and nothing of the token.
+type APITokenStatus struct {
+	// rotatedAt is when the token was made that is in force.
+	// +optional
+	RotatedAt *metav1.Time `json:"rotatedAt,omitempty"`
+
+	// request is the value of the annotation ens-operator.io/rotate-api-token that was last carried out.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	Request string `json:"request,omitempty"`
+
+	// previousExpires is when the token before ends; nothing if it has.
+	// +optional
+	PreviousExpires *metav1.Time `json:"previousExpires,omitempty"`
+
+	// previousDevices is how many devices have not called with the new token yet, looked up every few minutes while the
+	// token before is valid.
+	// +optional
+	PreviousDevices *int32 `json:"previousDevices,omitempty"`
 }
 
 // DatabaseStatus is where a tenant's data are.

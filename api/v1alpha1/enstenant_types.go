@@ -51,6 +51,10 @@ type EnsTenantSpec struct {
 	// +optional
 	Autodiscover *TenantAutodiscover `json:"autodiscover,omitempty"`
 
+	// apiToken is how the API token is kept that the phones carry. Unless set, a token is made once and stays.
+	// +optional
+	APIToken *TenantAPIToken `json:"apiToken,omitempty"`
+
 	// mailboxProof is how strictly a registration must prove whose mailbox it is: Required, or FirstUse, which takes
 	// the first mailbox that registers under a user id for its owner. In effect unless set: Required.
 	// +optional
@@ -77,6 +81,32 @@ type EnsTenantSpec struct {
 	// phone has to be set up anew. In effect unless set: Retain.
 	// +optional
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
+}
+
+// TenantAPIToken is how the phones' API token is kept.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.secretName) || (!has(self.rotateEveryDays) && !has(self.overlapDays))",message="rotateEveryDays and overlapDays are for a token that the operator makes; with secretName, rotate the token in that Secret"
+// +kubebuilder:validation:XValidation:rule="!has(self.rotateEveryDays) || self.rotateEveryDays > (has(self.overlapDays) ? self.overlapDays : 30)",message="rotateEveryDays must be more than overlapDays (in effect 30 unless set), so that no more than two tokens are valid at once"
+type TenantAPIToken struct {
+	// secretName names a Secret of yours that holds the token under the key token, as for phones that know it from
+	// another service. To replace it, keep the old one under previous-token and, under previous-token-expires, when it
+	// ends (RFC 3339).
+	// +optional
+	SecretName ResourceName `json:"secretName,omitempty"`
+
+	// rotateEveryDays has a new token made that often. Unless set, one is made on request only: whenever the annotation
+	// ens-operator.io/rotate-api-token gets another value.
+	// +optional
+	// +kubebuilder:validation:Minimum=1
+	// +kubebuilder:validation:Maximum=3650
+	RotateEveryDays int32 `json:"rotateEveryDays,omitempty"`
+
+	// overlapDays is how long the token before stays valid after a rotation, for the UEM console to reach all phones.
+	// With 0 it ends at once. In effect unless set: 30.
+	// +optional
+	// +kubebuilder:validation:Minimum=0
+	// +kubebuilder:validation:Maximum=365
+	OverlapDays *int32 `json:"overlapDays,omitempty"`
 }
 
 // TenantAutodiscover is what may be asked to find a user's endpoint.

@@ -140,3 +140,41 @@ func TestTenantTLSVersionRules(t *testing.T) {
 		"nothing else":            {serving(api.TenantTLS{}, api.TLS12), "tls needs exactly one of"},
 	})
 }
+
+func carrying(token api.TenantAPIToken) *api.EnsTenant {
+	return with(validTenant(), func(t *api.EnsTenant) { t.Spec.APIToken = &token })
+}
+
+func TestAPITokenRules(t *testing.T) {
+	t.Parallel()
+	const tooOften = "rotateEveryDays must be more than overlapDays"
+	checkRules(t, map[string]rule{
+		"nothing in particular":                    {carrying(api.TenantAPIToken{}), ""},
+		"a Secret of one's own":                    {carrying(api.TenantAPIToken{SecretName: "mine"}), ""},
+		"a Secret of one's own, by schedule":       {carrying(api.TenantAPIToken{SecretName: "mine", RotateEveryDays: 90}), "with secretName, rotate the token in that Secret"},
+		"a Secret of one's own, with an overlap":   {carrying(api.TenantAPIToken{SecretName: "mine", OverlapDays: new(int32(1))}), "with secretName, rotate the token in that Secret"},
+		"every 31 days":                            {carrying(api.TenantAPIToken{RotateEveryDays: 31}), ""},
+		"every 30 days":                            {carrying(api.TenantAPIToken{RotateEveryDays: 30}), tooOften},
+		"every day, the one before ending at once": {carrying(api.TenantAPIToken{RotateEveryDays: 1, OverlapDays: new(int32(0))}), ""},
+		"every week with a week's overlap":         {carrying(api.TenantAPIToken{RotateEveryDays: 7, OverlapDays: new(int32(7))}), tooOften},
+		"an overlap of two years":                  {carrying(api.TenantAPIToken{OverlapDays: new(int32(730))}), "less than or equal to 365"},
+	})
+}
+
+func TestPinningRules(t *testing.T) {
+	t.Parallel()
+	pinnedBy := func(pinning api.EndpointPinning) *api.EwsEndpoint {
+		return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning = pinning })
+	}
+	pin := api.Fingerprint(strings.Repeat("ab", 32))
+	const exactlyOne = "exactly one of pinned, certificateAuthority and trustOnFirstUse"
+	checkRules(t, map[string]rule{
+		"trust on first use":           {pinnedBy(api.EndpointPinning{TrustOnFirstUse: &api.TrustOnFirstUse{}}), ""},
+		"a certificate":                {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{SHA256: []api.Fingerprint{pin}}}), ""},
+		"a public key":                 {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{PublicKeySHA256: []api.Fingerprint{pin}}}), ""},
+		"a public key that is none":    {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{PublicKeySHA256: []api.Fingerprint{"x"}}}), "should be at least 64"},
+		"no fingerprint":               {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{}}), "pinned needs fingerprints"},
+		"nothing":                      {pinnedBy(api.EndpointPinning{}), exactlyOne},
+		"a pin and trust on first use": {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{SHA256: []api.Fingerprint{pin}}, TrustOnFirstUse: &api.TrustOnFirstUse{}}), exactlyOne},
+	})
+}

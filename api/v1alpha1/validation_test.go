@@ -30,7 +30,7 @@ func validAPNs() *api.PushProvider {
 		ObjectMeta: metav1.ObjectMeta{Name: "apple"},
 		Spec: api.PushProviderSpec{APNs: &api.APNsProvider{
 			TeamID: "TEAM123456", KeyID: "KEY1234567", Topics: []api.AppID{"com.example.mail"},
-			KeySecretRef: api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
+			KeySecretRef: &api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
 		}},
 	}
 }
@@ -86,7 +86,7 @@ func cns(change func(*api.CNSProvider)) *api.PushProvider {
 }
 
 func proxiedBy(url api.ProxyURL) *api.PushProvider {
-	return cns(func(c *api.CNSProvider) { c.Proxy = &api.ForwardProxy{URL: url} })
+	return with(validAPNs(), func(p *api.PushProvider) { p.Spec.Proxy = &api.ForwardProxy{URL: url} })
 }
 
 func validTenant() *api.EnsTenant {
@@ -122,6 +122,20 @@ func pinnedTo(pin api.Fingerprint) *api.EwsEndpoint {
 
 func calledEndpoint(name string) *api.EwsEndpoint {
 	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Name = name })
+}
+
+// certified has a provider sign in to Apple with a certificate instead of a key. Change may be nil.
+func certified(change func(*api.APNsProvider)) *api.PushProvider {
+	return with(validAPNs(), func(p *api.PushProvider) {
+		p.Spec.APNs.TeamID, p.Spec.APNs.KeyID, p.Spec.APNs.KeySecretRef = "", "", nil
+		p.Spec.APNs.Certificate = &api.PKCS12Certificate{
+			PFXSecretRef:      api.SecretKeyReference{Name: "apns", Key: "certificate.pfx"},
+			PasswordSecretRef: api.SecretKeyReference{Name: "apns", Key: "password"},
+		}
+		if change != nil {
+			change(p.Spec.APNs)
+		}
+	})
 }
 
 func calledProvider(name string) *api.PushProvider {
@@ -201,9 +215,9 @@ func TestEndpointRules(t *testing.T) {
 		"a user agent behind a space":  {namingItself(" ens"), "must be printable ASCII"},
 		"a user agent of 257 letters":  {namingItself(strings.Repeat("a", 257)), "Too long"},
 		"no pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning = api.EndpointPinning{} }),
-			"exactly one of pinned and certificateAuthority"},
+			"exactly one of pinned, certificateAuthority and trustOnFirstUse"},
 		"both kinds of pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning.CertificateAuthority = bundle }),
-			"exactly one of pinned and certificateAuthority"},
+			"exactly one of pinned, certificateAuthority and trustOnFirstUse"},
 		"a certificate authority": {with(validEndpoint(), func(e *api.EwsEndpoint) {
 			e.Spec.Pinning = api.EndpointPinning{CertificateAuthority: bundle}
 		}), ""},
@@ -227,6 +241,12 @@ func TestProviderRules(t *testing.T) {
 			"exactly one of apns, fcm, sns and cns"},
 		"a team id in small letters": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.TeamID = "team123456" }),
 			"10 upper-case letters and digits"},
+		"apns with a certificate":               {certified(nil), ""},
+		"apns with a certificate and a key":     {certified(func(a *api.APNsProvider) { a.KeySecretRef = validAPNs().Spec.APNs.KeySecretRef }), "either teamID, keyID and keySecretRef, or certificate"},
+		"apns with a certificate and a key id":  {certified(func(a *api.APNsProvider) { a.KeyID = "KEY1234567" }), "either teamID, keyID and keySecretRef, or certificate"},
+		"apns with a certificate and a team":    {certified(func(a *api.APNsProvider) { a.TeamID = "TEAM123456" }), "either teamID, keyID and keySecretRef, or certificate"},
+		"apns with neither certificate nor key": {certified(func(a *api.APNsProvider) { a.Certificate = nil }), "either teamID, keyID and keySecretRef, or certificate"},
+		"apns with a key and no team":           {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.TeamID = "" }), "either teamID, keyID and keySecretRef, or certificate"},
 		"no topic": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{} }),
 			"should have at least 1 items"},
 		"a topic with a space": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{"com. mail"} }),
@@ -393,6 +413,7 @@ func TestWhatCannotChange(t *testing.T) {
 		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns, fcm, sns and cns"},
 		"a provider's maker": {validCNS(), validSNS(), "cannot change between apns, fcm, sns and cns"},
 		"a provider's way":   {validFCM(), validSNS(), "cannot change between apns, fcm, sns and cns"},
+		"a provider's login": {validAPNs(), certified(nil), ""},
 		"a provider's key":   {validAPNs(), with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.KeyID = "KEY7654321" }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -12,8 +12,13 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/config"
 )
 
-// APITokenKey is the key of the API token in its Secret.
-const APITokenKey = "token"
+// Keys of the Secret with the API token.
+const (
+	APITokenKey = "token"
+	// PreviousTokenKey holds the token before, and PreviousTokenExpiresKey until when it is valid (RFC 3339).
+	PreviousTokenKey        = "previous-token"
+	PreviousTokenExpiresKey = "previous-token-expires"
+)
 
 // Keys of the Secret with the runtime's secrets.
 const (
@@ -68,9 +73,12 @@ func ConfigMap(t Tenant) (*applycore.ConfigMapApplyConfiguration, error) {
 		WithData(map[string]string{config.FileName: string(file), mountsFile: string(mounts)}), nil
 }
 
-// RuntimeSecret holds the runtime's secrets: the hash of the API token and the database URL.
+// RuntimeSecret holds the runtime's secrets: the hashes of the API tokens and the database URL.
 func RuntimeSecret(t Tenant) *applycore.SecretApplyConfiguration {
 	tokens := config.APITokens{{SHA256: sha256.Sum256(t.APIToken.Reveal())}}
+	if previous := t.PreviousToken; !previous.Expires.IsZero() {
+		tokens = append(tokens, config.APIToken{SHA256: sha256.Sum256(previous.Value.Reveal()), Expires: previous.Expires})
+	}
 	return applycore.Secret(RuntimeName(t.Object), t.Object.Namespace).
 		WithLabels(Labels(t.Object)).
 		WithOwnerReferences(ownerOf(t.Object)).

@@ -66,7 +66,7 @@ func apple() *api.PushProvider {
 		ObjectMeta: metav1.ObjectMeta{Name: "apple"},
 		Spec: api.PushProviderSpec{APNs: &api.APNsProvider{
 			TeamID: "TEAM000000", KeyID: "KEY0000000", Topics: []api.AppID{"com.example.mail"}, Environment: api.APNsSandbox,
-			KeySecretRef: api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
+			KeySecretRef: &api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
 		}},
 	}
 }
@@ -159,6 +159,9 @@ func TestObjectsAreAsBefore(t *testing.T) {
 	add(t, &throughVMware.References, vmware())
 	add(t, &throughVMware.References, vmwareForAndroid())
 	throughVMware.References.Sort()
+	withCertificate := build(t, minimal(), "exchange")
+	add(t, &withCertificate.References, certified())
+	withCertificate.References.Sort()
 	for name, tenant := range map[string]desired.Tenant{
 		"minimal":   build(t, minimal(), "exchange"),
 		"full":      build(t, full(), "exchange", "another"),
@@ -166,6 +169,7 @@ func TestObjectsAreAsBefore(t *testing.T) {
 		"gateway":   behindGateway,
 		"amazon":    throughAmazon,
 		"vmware":    throughVMware,
+		"certified": withCertificate,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()

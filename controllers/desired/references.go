@@ -50,14 +50,16 @@ func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
 			DeviceIDHeader: string(gateway.DeviceIDHeader), DevicesHeader: string(gateway.DevicesHeader),
 		}
 	}
-	if pinned := endpoint.Spec.Pinning.Pinned; pinned != nil {
-		for _, text := range pinned.SHA256 {
-			fingerprint, err := egress.ParseFingerprint(string(text))
-			if err != nil {
-				return fmt.Errorf("a fingerprint of EwsEndpoint %s: %w", endpoint.Name, err)
-			}
-			entry.Pinning.SHA256 = append(entry.Pinning.SHA256, fingerprint)
-		}
+	pinned := orZero(endpoint.Spec.Pinning.Pinned)
+	if endpoint.Spec.Pinning.TrustOnFirstUse != nil {
+		pinned.SHA256 = endpoint.Status.Trusted
+	}
+	var err error
+	if entry.Pinning.SHA256, err = fingerprints(endpoint.Name, pinned.SHA256); err != nil {
+		return err
+	}
+	if entry.Pinning.PublicKeySHA256, err = fingerprints(endpoint.Name, pinned.PublicKeySHA256); err != nil {
+		return err
 	}
 	if bundle := endpoint.Spec.Pinning.CertificateAuthority; bundle != nil {
 		entry.Pinning.CertificateAuthority = true
@@ -65,6 +67,19 @@ func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
 	}
 	r.Endpoints = append(r.Endpoints, entry)
 	return nil
+}
+
+// fingerprints are an endpoint's, in the form that the runtime takes.
+func fingerprints(endpoint string, texts []v1alpha1.Fingerprint) ([]string, error) {
+	var parsed []string
+	for _, text := range texts {
+		fingerprint, err := egress.ParseFingerprint(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("a fingerprint of EwsEndpoint %s: %w", endpoint, err)
+		}
+		parsed = append(parsed, fingerprint)
+	}
+	return parsed, nil
 }
 
 // AddAutodiscover adds what the tenant's Autodiscover may ask; nil is nothing.

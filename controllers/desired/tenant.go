@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"net/url"
 	"strconv"
+	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	applymeta "k8s.io/client-go/applyconfigurations/meta/v1"
@@ -20,6 +21,8 @@ const (
 	apiPath = "/MailNotificationService/api/ens"
 
 	defaultReplicas = 2
+	// defaultOverlapDays is how long an API token stays valid after it was replaced: consoles take weeks to reach all phones.
+	defaultOverlapDays = 30
 )
 
 // Labels of the objects that the operator makes.
@@ -49,8 +52,16 @@ type Tenant struct {
 	AllowLoopback bool
 	// APIToken is the phones' token, DatabaseURL the runtime's connection string.
 	APIToken, DatabaseURL secret.Value
+	// PreviousToken is the token before, the zero value if it has ended.
+	PreviousToken PreviousToken
 	// KeyFiles are the names in the Secret with the tenant's keys.
 	KeyFiles []string
+}
+
+// PreviousToken is a token that was replaced, and until when it is valid.
+type PreviousToken struct {
+	Value   secret.Value
+	Expires time.Time
 }
 
 // Names of the objects of a tenant.
@@ -169,6 +180,12 @@ func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettin
 		Replicas:          new(replicas),
 		DrainDelaySeconds: effective.Server.DrainDelaySeconds,
 		DeletionPolicy:    cmp.Or(tenant.Spec.DeletionPolicy, v1alpha1.DeletionRetain),
+	}
+	if token := orZero(tenant.Spec.APIToken); token.SecretName == "" {
+		settings.APIToken = &v1alpha1.TenantAPIToken{RotateEveryDays: token.RotateEveryDays, OverlapDays: new(int32(defaultOverlapDays))}
+		if token.OverlapDays != nil {
+			settings.APIToken.OverlapDays = new(*token.OverlapDays)
+		}
 	}
 	if effective.Server.TLS {
 		settings.MinTLSVersion = v1alpha1.TLSVersion(effective.Server.MinTLSVersion)

@@ -139,6 +139,7 @@ func (p *pass) provision(ctx context.Context) error {
 		p.ensureFinalizer,
 		p.ensureSecrets,
 		p.ensureDatabase,
+		p.observeToken,
 		p.ensureCertificate,
 		p.ensureWorkload,
 		p.observeWorkload,

@@ -1,10 +1,7 @@
 package enstenant
 
 import (
-	"bytes"
 	"context"
-	"crypto/rand"
-	"errors"
 	"fmt"
 	"maps"
 	"slices"
@@ -20,22 +17,12 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/runtime/config"
-	"github.com/ens-operator/ens-operator/runtime/secret"
-)
-
-const (
-	// tokenLength is the length of a token that we make: 200 random bits. Boxer takes any text (I-04).
-	tokenLength = 40
-	// A token that an administrator brings, to go on with that of another service, must not be easily guessed, and must
-	// fit into a header.
-	minTokenLength = 16
-	maxTokenLength = 256
 )
 
 // keptSecrets are the Secrets that outlive the tenant.
 type keptSecrets struct {
 	keyFiles []string
-	token    secret.Value
+	token    apiToken
 }
 
 // ensureFinalizer holds the tenant until finalize has run, before anything is made that outlives it.
@@ -91,7 +78,7 @@ func (p *pass) ensureKeys(ctx context.Context) (condition.Finding, error) {
 				"Secret %s is gone, and the data in schema %s are sealed with its keys: restore it from a backup, or drop the schema to begin anew",
 				name, p.names.Schema)), nil
 		}
-		if kept, err = p.createKept(ctx, name, config.NewKeyFiles()); err != nil {
+		if kept, err = p.createKept(ctx, name, nil, config.NewKeyFiles()); err != nil {
 			return condition.Finding{}, err
 		}
 	}
@@ -122,50 +109,6 @@ func opens(keys config.Keys, checks map[int]string) bool {
 	return true
 }
 
-func (p *pass) ensureToken(ctx context.Context) (condition.Finding, error) {
-	name := desired.APITokenName(p.tenant)
-	kept, err := p.readKept(ctx, name)
-	if err != nil {
-		return condition.Finding{}, err
-	}
-	if kept == nil {
-		inUse, err := p.readKept(ctx, desired.RuntimeName(p.tenant))
-		if err != nil {
-			return condition.Finding{}, err
-		}
-		if inUse != nil && desired.Owns(p.tenant)(inUse) {
-			return condition.Stuck(v1alpha1.ReasonTokenLost, fmt.Sprintf(
-				"Secret %s is gone, and phones use the API token in it: restore it from a backup, or delete Secret %s too to have a new token made, with which every phone must be set up anew",
-				name, desired.RuntimeName(p.tenant))), nil
-		}
-		if kept, err = p.createKept(ctx, name, map[string][]byte{desired.APITokenKey: newToken()}); err != nil {
-			return condition.Finding{}, err
-		}
-	}
-	if !desired.Keeps(p.tenant, kept) {
-		return p.notKept(name), nil
-	}
-	token := kept.Data[desired.APITokenKey]
-	if err := checkToken(token); err != nil {
-		return condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("The value %s of Secret %s cannot be used as an API token: %v", desired.APITokenKey, name, err)), nil
-	}
-	p.kept.token = secret.New(token)
-	return condition.OK(v1alpha1.ReasonReady, ""), nil
-}
-
-// newToken makes a token of upper-case letters and digits.
-func newToken() []byte { return []byte((rand.Text() + rand.Text())[:tokenLength]) }
-
-func checkToken(token []byte) error {
-	if len(token) < minTokenLength || len(token) > maxTokenLength {
-		return fmt.Errorf("it has %d characters, want %d to %d", len(token), minTokenLength, maxTokenLength)
-	}
-	if bytes.ContainsFunc(token, func(r rune) bool { return r <= ' ' || r > '~' }) {
-		return errors.New("it has spaces, line ends or characters beyond ASCII")
-	}
-	return nil
-}
-
 func (p *pass) notKept(name string) condition.Finding {
 	return condition.Stuck(v1alpha1.ReasonNotOwned, fmt.Sprintf(
 		"Secret %s exists and does not carry this tenant's labels: remove it, or label it %s=%s and %s=%s to have it used",
@@ -191,9 +134,9 @@ func (p *pass) readKept(ctx context.Context, name string) (*corev1.Secret, error
 }
 
 // createKept makes a Secret that has no owner, so that it outlives the tenant.
-func (p *pass) createKept(ctx context.Context, name string, data map[string][]byte) (*corev1.Secret, error) {
+func (p *pass) createKept(ctx context.Context, name string, annotations map[string]string, data map[string][]byte) (*corev1.Secret, error) {
 	kept := &corev1.Secret{
-		ObjectMeta: metav1.ObjectMeta{Namespace: p.tenant.Namespace, Name: name, Labels: desired.Labels(p.tenant)},
+		ObjectMeta: metav1.ObjectMeta{Namespace: p.tenant.Namespace, Name: name, Labels: desired.Labels(p.tenant), Annotations: annotations},
 		Data:       data,
 	}
 	if err := p.Client.Create(ctx, kept, client.FieldOwner(apply.FieldOwner)); err != nil {

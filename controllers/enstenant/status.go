@@ -18,10 +18,11 @@ type findings struct {
 	// before is the tenant as it was read, to which the status is compared.
 	before *v1alpha1.EnsTenant
 
-	references, secrets, database, tls, workload, available, rollout *condition.Finding
+	references, secrets, database, tls, workload, available, rollout, rotation *condition.Finding
 
 	certificate        *v1alpha1.CertificateStatus
 	autodiscoverBundle *v1alpha1.BundleStatus
+	apiToken           *v1alpha1.APITokenStatus
 	replicas           int32
 }
 
@@ -46,6 +47,7 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		{v1alpha1.ConditionDatabaseReady, p.findings.database},
 		{v1alpha1.ConditionTLSReady, p.findings.tls},
 		{v1alpha1.ConditionAvailable, p.findings.available},
+		{v1alpha1.ConditionAPITokenRotated, p.findings.rotation},
 	} {
 		if found.finding != nil {
 			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
@@ -83,6 +85,10 @@ func (p *pass) setFields() {
 		APIToken: desired.APITokenName(p.tenant),
 		Keys:     desired.KeysName(p.tenant),
 	}
+	if own := p.tenant.Spec.APIToken; own != nil && own.SecretName != "" {
+		status.Secrets.APIToken = string(own.SecretName)
+	}
+	status.APIToken = p.findings.apiToken
 	if p.login.version > 0 {
 		status.Database = &v1alpha1.DatabaseStatus{Schema: p.names.Schema, Version: int32(p.login.version)}
 	}

@@ -60,7 +60,8 @@ func (p *pass) objects() ([]object, error) {
 		Schema:        p.names.Schema,
 		References:    p.references,
 		AllowLoopback: p.AllowLoopback,
-		APIToken:      p.kept.token,
+		APIToken:      p.kept.token.current,
+		PreviousToken: desired.PreviousToken{Value: p.kept.token.previous, Expires: p.kept.token.expires},
 		DatabaseURL:   p.login.url,
 		KeyFiles:      p.kept.keyFiles,
 	}

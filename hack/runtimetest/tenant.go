@@ -181,12 +181,19 @@ func (x *Tenant) Phone(address string, platform push.Platform) *boxertest.Phone 
 	return phone
 }
 
-// MustRegister fetches the key and registers the phone, and fails the test unless it is answered code.
+// MustRegister fetches the key, again until there is one as a phone does, and registers the phone, and fails the test unless it is answered code.
 func MustRegister(t testing.TB, phone *boxertest.Phone, code int) boxertest.Answer {
 	t.Helper()
-	if answer, err := phone.PublicKey(t.Context()); err != nil || answer.Code != 3 {
-		t.Fatalf("getpublickey was answered %d/%d %s: %v", answer.Status, answer.Code, answer.Message, err)
-	}
+	Eventually(t, func() string {
+		answer, err := phone.PublicKey(t.Context())
+		if err == nil && answer.Status == http.StatusServiceUnavailable { // no pair is at hand, on a machine that is busy
+			return "getpublickey is answered 503: " + answer.Message
+		}
+		if err != nil || answer.Code != 3 {
+			t.Fatalf("getpublickey was answered %d/%d %s: %v", answer.Status, answer.Code, answer.Message, err)
+		}
+		return ""
+	})
 	answer, err := phone.Register(t.Context())
 	if err != nil || answer.Code != code {
 		t.Fatalf("registerdevicev2 was answered %d/%d %q, want code %d: %v", answer.Status, answer.Code, answer.Message, code, err)

@@ -6,7 +6,6 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -42,9 +41,9 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 		}
 		return ended, nil
 	}
-	mails, others := split(w.claims)
 	r := &delivery{processor: p, work: w, target: target, unread: w.unread}
 	defer r.close()
+	mails, others := split(r.tellable(w.claims))
 	if r.throughGateway() {
 		r.unread = nil // a count is told to those whose fetch the gateway permits, wherever it comes from
 	}
@@ -96,7 +95,6 @@ type delivery struct {
 	// newest is when the newest of the mails arrived that were fetched.
 	newest time.Time
 
-	mu        sync.Mutex
 	badged    []int64
 	delivered bool
 
@@ -350,7 +348,7 @@ func (d *delivery) tellGenerically(ctx context.Context, claim store.Claim) {
 
 // exhausted reports whether a claim has been tried often or long enough.
 func (d *delivery) exhausted(c store.Claim) bool {
-	return c.Attempts+1 >= maxAttempts || d.processor.clock.Since(c.CreatedAt) > maxAge
+	return c.Attempts+1 >= maxAttempts || d.outdated(c)
 }
 
 // badge tells the unread count to the devices that were last told another one, or to all if the tenant wants that.

@@ -16,19 +16,21 @@ func TestLoadReadsTheFilesThatVMwareNeedsAndNoOthers(t *testing.T) {
 	signing := []string{"signing.pfx", "signing-password"}
 	all := []string{"signing.pfx", "signing-password", "client.pfx", "client-password", "proxy-username", "proxy-password"}
 	tests := map[string]struct {
-		change func(*config.CNS)
+		client config.CNSClientCertificate
+		proxy  *config.ForwardProxy
 		want   []string
 	}{
-		"all":                   {func(*config.CNS) {}, all},
-		"the signature alone":   {func(v *config.CNS) { v.ClientCertificate, v.Proxy = "", nil }, signing},
-		"one for both purposes": {func(v *config.CNS) { v.ClientCertificate, v.Proxy = config.CNSClientSigning, nil }, signing},
-		"an anonymous proxy":    {func(v *config.CNS) { v.ClientCertificate, v.Proxy.Authenticate = "", false }, signing},
+		"all":                   {config.CNSClientOwn, &config.ForwardProxy{URL: "http://10.0.0.1:3128", Authenticate: true}, all},
+		"the signature alone":   {"", nil, signing},
+		"one for both purposes": {config.CNSClientSigning, nil, signing},
+		"an anonymous proxy":    {"", &config.ForwardProxy{URL: "http://10.0.0.1:3128"}, signing},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := sample()
-			vmware(test.change)(&c)
+			vmware(func(v *config.CNS) { v.ClientCertificate = test.client })(&c)
+			c.PushProviders[1].Proxy = test.proxy
 			set := sampleFiles(t).with(config.FileName, render(t, c))
 			for _, file := range test.want {
 				set = set.with(filepath.Join(config.PushFolder, "google", file), []byte("of "+file))

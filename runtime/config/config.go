@@ -103,11 +103,14 @@ type Endpoint struct {
 	UserAgent string `json:"userAgent,omitempty"`
 }
 
-// Pinning is how a server certificate is verified: exactly one of the two is set.
+// Pinning is how a server certificate is verified: by fingerprints, or by a certificate authority.
 type Pinning struct {
 	// SHA256 are fingerprints of the server's certificate, 64 lower-case hex digits each. The chain and the name are
 	// then not looked at: the fingerprint is the identity.
 	SHA256 []string `json:"sha256,omitempty"`
+	// PublicKeySHA256 are fingerprints of the server's public key (SHA-256 of its SubjectPublicKeyInfo), 64 lower-case hex
+	// digits each. They count beside SHA256: one of all must match.
+	PublicKeySHA256 []string `json:"publicKeySHA256,omitempty"`
 	// CertificateAuthority verifies chain and name against endpoints/<name>/ca.crt.
 	CertificateAuthority bool `json:"certificateAuthority,omitempty"`
 }
@@ -183,22 +186,12 @@ type PushProvider struct {
 	CNS  *CNS   `json:"cns,omitempty"`
 	// CABundle says that push/<name>/ca.crt holds the certificate authorities to trust instead of the system's.
 	CABundle bool `json:"caBundle,omitempty"`
+	// Proxy is the forward proxy to go through (C-10), nil for none.
+	Proxy *ForwardProxy `json:"proxy,omitempty"`
 	// TimeoutSeconds bounds one push, retries included.
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 	// MaxConcurrentPushes bounds the pushes of one replica to this provider.
 	MaxConcurrentPushes int32 `json:"maxConcurrentPushes,omitempty"`
-}
-
-// APNs is Apple's service with token authentication. The key is push/<name>/key.p8.
-type APNs struct {
-	TeamID string `json:"teamID"`
-	KeyID  string `json:"keyID"`
-	// Topics are the bundle ids that are served; a device's appId must be one of them, or empty if there is just one.
-	Topics []string `json:"topics"`
-	// Environment is production or sandbox.
-	Environment PushEnvironment `json:"environment"`
-	// URL replaces Apple's server, for tests and the demo.
-	URL string `json:"url,omitempty"`
 }
 
 // FCM is Firebase Cloud Messaging, HTTP v1. The service account is push/<name>/service-account.json.
@@ -215,10 +208,12 @@ type FCM struct {
 
 // The file names of the push credentials, under push/<provider>/.
 const (
-	APNsKeyFile            = "key.p8"
-	FCMServiceAccountFile  = "service-account.json"
-	SNSAccessKeyIDFile     = "access-key-id"
-	SNSSecretAccessKeyFile = "secret-access-key"
+	APNsKeyFile                 = "key.p8"
+	APNsCertificateFile         = "certificate.pfx"
+	APNsCertificatePasswordFile = "certificate-password"
+	FCMServiceAccountFile       = "service-account.json"
+	SNSAccessKeyIDFile          = "access-key-id"
+	SNSSecretAccessKeyFile      = "secret-access-key"
 	// SNSWebIdentityTokenFile is replaced while the runtime runs, so it is read whenever a token is needed.
 	SNSWebIdentityTokenFile = "web-identity-token"
 	CNSSigningFile          = "signing.pfx"

@@ -227,11 +227,15 @@ type credentialFile struct {
 	remedy string
 }
 
-// credentialFiles are the files with the provider's credentials that are read with the configuration.
+// credentialFiles are the files with the provider's and its proxy's credentials that are read with the configuration.
 func (p PushProvider) credentialFiles() []credentialFile {
+	return append(p.serviceFiles(), p.Proxy.credentialFiles("push provider "+p.Name)...)
+}
+
+func (p PushProvider) serviceFiles() []credentialFile {
 	switch {
 	case p.APNs != nil:
-		return []credentialFile{{APNsKeyFile, maxPrivateKeyFile, "want the APNs key (.p8) of push provider " + p.Name}}
+		return p.APNs.credentialFiles(p.Name)
 	case p.FCM != nil:
 		return []credentialFile{{FCMServiceAccountFile, maxServiceAccountFile, "want the service account (JSON) of push provider " + p.Name}}
 	case p.SNS != nil && p.SNS.RoleARN == "":

@@ -81,15 +81,33 @@ func (t APITokens) String() string {
 	return b.String()
 }
 
-// Accept reports whether token is one of t at the time now. All hashes are compared, each in constant time.
-func (t APITokens) Accept(token string, now time.Time) bool {
+// Accept returns the id of token if it is one of t at the time now, and whether it is. All hashes are compared, each in
+// constant time.
+func (t APITokens) Accept(token string, now time.Time) (id string, accepted bool) {
 	sum := sha256.Sum256([]byte(token))
-	accepted := false
 	for i := range t {
-		valid := t[i].Expires.IsZero() || now.Before(t[i].Expires)
-		if subtle.ConstantTimeCompare(sum[:], t[i].SHA256[:]) == 1 && valid {
-			accepted = true
+		if subtle.ConstantTimeCompare(sum[:], t[i].SHA256[:]) == 1 && t[i].valid(now) {
+			id, accepted = t[i].ID(), true
 		}
 	}
-	return accepted
+	return id, accepted
 }
+
+// Several reports whether more than one token is accepted at the time now, as during a rotation.
+func (t APITokens) Several(now time.Time) bool {
+	valid := 0
+	for _, token := range t {
+		if token.valid(now) {
+			valid++
+		}
+	}
+	return valid > 1
+}
+
+func (t APIToken) valid(now time.Time) bool { return t.Expires.IsZero() || now.Before(t.Expires) }
+
+// idBytes of a token's hash tell a tenant's tokens apart, and are of no use for anything else.
+const idBytes = 4
+
+// ID names the token in the database and in logs: the first 8 hex digits of its SHA-256.
+func (t APIToken) ID() string { return hex.EncodeToString(t.SHA256[:idBytes]) }

@@ -41,12 +41,12 @@ func TestAcceptFollowsTheRotation(t *testing.T) {
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			if got := tokens.Accept(test.token, test.now); got != test.want {
+			if _, got := tokens.Accept(test.token, test.now); got != test.want {
 				t.Errorf("accepted: %t, want %t", got, test.want)
 			}
 		})
 	}
-	if (config.APITokens{}).Accept("", expiry) {
+	if _, accepted := (config.APITokens{}).Accept("", expiry); accepted {
 		t.Error("no tokens accept the empty one")
 	}
 }

@@ -398,13 +398,15 @@ func (f *findings) item(list string, index int, name string, taken map[string]bo
 }
 
 func (f *findings) pinning(field string, p Pinning) {
-	if (len(p.SHA256) > 0) == p.CertificateAuthority {
-		f.add(field, "want exactly one of sha256 and certificateAuthority")
+	if (len(p.SHA256)+len(p.PublicKeySHA256) > 0) == p.CertificateAuthority {
+		f.add(field, "want either fingerprints, in sha256 or publicKeySHA256, or certificateAuthority")
 	}
-	if len(p.SHA256) > maxPinned {
-		f.add(field+".sha256", "want at most %d fingerprints, have %d", maxPinned, len(p.SHA256))
-	}
-	for i, pin := range p.SHA256 {
-		f.matches(fmt.Sprintf("%s.sha256[%d]", field, i), pin, fingerprint, "64 lower-case hex digits")
+	for list, pins := range map[string][]string{".sha256": p.SHA256, ".publicKeySHA256": p.PublicKeySHA256} {
+		if len(pins) > maxPinned {
+			f.add(field+list, "want at most %d fingerprints, have %d", maxPinned, len(pins))
+		}
+		for i, pin := range pins {
+			f.matches(fmt.Sprintf("%s%s[%d]", field, list, i), pin, fingerprint, "64 lower-case hex digits")
+		}
 	}
 }

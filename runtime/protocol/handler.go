@@ -15,6 +15,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/utils/clock"
 
+	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/keypool"
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/store"
@@ -144,7 +145,8 @@ func (h *Handler) guarded(ctx context.Context, r *http.Request, serve call) repl
 	if token == "" {
 		token = r.Header.Get("ApiKey") // P-21
 	}
-	if !t.Tokens.Accept(token, h.clock.Now()) {
+	tokenID, accepted := t.Tokens.Accept(token, h.clock.Now())
+	if !accepted {
 		return reply{status: http.StatusUnauthorized, code: UnAuthorizedRequest, err: errToken}
 	}
 	if wait := h.limits.tenant(t.Config.Limits); wait > 0 {
@@ -158,7 +160,27 @@ func (h *Handler) guarded(ctx context.Context, r *http.Request, serve call) repl
 	if err != nil {
 		return malformed(errors.New("the body could not be read"))
 	}
-	return serve(ctx, t, body)
+	answer := serve(ctx, t, body)
+	if answer.status == http.StatusOK && t.Tokens.Several(h.clock.Now()) {
+		h.noteToken(ctx, body, tokenID)
+	}
+	return answer
+}
+
+// noteToken records which of several valid API tokens a device has just used, so that it is known who would be locked out
+// when the older one ends. Best effort: the device comes again.
+func (h *Handler) noteToken(ctx context.Context, body []byte, tokenID string) {
+	var caller StatusRequest
+	if decode(body, &caller) != nil || caller.DeviceID == "" {
+		return // a call without a device
+	}
+	hash, err := credential.ParseUserID(caller.UserID)
+	if err == nil {
+		err = h.store.NoteAPIToken(ctx, hash, caller.DeviceID, tokenID)
+	}
+	if err != nil {
+		h.log.WarnContext(ctx, "Which API token a device uses could not be recorded", "error", err)
+	}
 }
 
 // malformed is 400/32. The error must not quote the body.

@@ -7,6 +7,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/egress/proxytest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/cns/cnstest"
 )
@@ -16,14 +17,15 @@ func TestAMailReachesBothPhonesOfItsUserThroughVMware(t *testing.T) {
 	const signingPassword, clientPassword, proxyPassword = "of-the-signing-key", "of-the-client-key", "of-the-proxy"
 	vmware := cnstest.Start(cnstest.Options{Logf: t.Logf, MutualTLS: true})
 	t.Cleanup(vmware.Close)
-	proxy := cnstest.StartProxy("ens", proxyPassword)
+	proxy := proxytest.Start("ens", proxyPassword)
 	t.Cleanup(proxy.Close)
+	proxy.Permit(vmware.URL())
 	x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) {
 		// iPhones by way of a proxy and with a client certificate of its own, Android phones with that which signs.
 		c.PushProviders = []config.PushProvider{
-			{Name: "iphones", CABundle: true, CNS: &config.CNS{
+			{Name: "iphones", CABundle: true, Proxy: &config.ForwardProxy{URL: proxy.URL(), Authenticate: true}, CNS: &config.CNS{
 				AppIDs: []string{runtimetest.Topic}, URL: vmware.URL(), PublicKeySHA256: []string{vmware.PublicKeySHA256()},
-				ClientCertificate: config.CNSClientOwn, Proxy: &config.ForwardProxy{URL: proxy.URL(), Authenticate: true},
+				ClientCertificate: config.CNSClientOwn,
 			}},
 			{Name: "androids", CABundle: true, CNS: &config.CNS{
 				Platform: config.CNSPlatformAndroid, URL: vmware.URL(), ClientCertificate: config.CNSClientSigning,

@@ -54,13 +54,13 @@ func TestAPhoneWhoseSubscriptionIsLostIsAskedToRegisterMoreAndMoreSeldom(t *test
 	}
 	pass(2 * time.Minute)
 	nudged(1)
-	pass(23 * time.Minute) // half an hour less a fifth has not passed
+	pass(22 * time.Minute) // half an hour less a fifth has not passed
 	nudged(1)
-	pass(14 * time.Minute)
+	pass(15 * time.Minute) // half an hour and a fifth have; it was after 32 minutes or after 37
 	nudged(2)
-	pass(47 * time.Minute) // now it is twice as long
+	pass(41 * time.Minute) // now it is twice as long: less a fifth has not passed
 	nudged(2)
-	pass(26 * time.Minute)
+	pass(32 * time.Minute)
 	nudged(3)
 	if got := silentPushes(x, living); got != 0 {
 		t.Errorf("the phone whose subscription lives got %d silent pushes", got)

@@ -25,8 +25,10 @@ import (
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
+	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
+	"github.com/ens-operator/ens-operator/runtime/store/storetest"
 )
 
 func TestAChangedTokenCountsWithoutARestart(t *testing.T) {
@@ -52,6 +54,53 @@ func TestAChangedTokenCountsWithoutARestart(t *testing.T) {
 	phone.APIToken = "the-next-token"
 	if answer, err := phone.PublicKey(t.Context()); err != nil || answer.Code != 3 {
 		t.Errorf("the next token is answered %d: %v", answer.Code, err)
+	}
+}
+
+func TestWhileTwoTokensAreValidItIsKnownWhoUsesWhich(t *testing.T) {
+	t.Parallel()
+	x := runtimetest.New(t, runtimetest.Options{})
+	x.Start(t)
+	used := func(phone *boxertest.Phone) string {
+		t.Helper()
+		return storetest.Value[string](t, x.Schema, `SELECT coalesce(api_token, '') FROM devices WHERE device_id = $1`, phone.DeviceID)
+	}
+	late, early := x.Phone(alice, push.IOS), x.Phone(alice, push.Android)
+	runtimetest.MustRegister(t, late, 7)
+	heard(t, x, "OK")
+	waitFresh(t, late)
+	if got := used(late); got != "" {
+		t.Errorf("while there is one token, that a phone uses %q is on record", got)
+	}
+	tokens := config.APITokens{{SHA256: sha256.Sum256([]byte("the-next-token"))}, {SHA256: sha256.Sum256([]byte(x.APIToken)), Expires: time.Now().Add(time.Hour)}}
+	x.Write(t, config.APITokenHashesFile, []byte(tokens.String()))
+	early.APIToken = "the-next-token"
+	runtimetest.Eventually(t, func() string {
+		answer, err := early.PublicKey(t.Context())
+		if err != nil {
+			return err.Error()
+		}
+		if answer.Status == http.StatusUnauthorized {
+			return "the next token is not accepted"
+		}
+		return ""
+	})
+	runtimetest.MustRegister(t, early, 6)
+	if answer, err := late.Status(t.Context()); err != nil || answer.Code != 17 {
+		t.Fatalf("status is answered %d: %v", answer.Code, err)
+	}
+	if got, want := used(early), tokens[0].ID(); got != want {
+		t.Errorf("the phone with the next token is on record with %q, want %q", got, want)
+	}
+	if got, want := used(late), tokens[1].ID(); got != want {
+		t.Errorf("the phone with the token before is on record with %q, want %q", got, want)
+	}
+	late.APIToken = "the-next-token"
+	if answer, err := late.Status(t.Context()); err != nil || answer.Code != 17 {
+		t.Fatalf("status is answered %d: %v", answer.Code, err)
+	}
+	if got, want := used(late), tokens[0].ID(); got != want {
+		t.Errorf("the phone that has changed is on record with %q, want %q", got, want)
 	}
 }
 

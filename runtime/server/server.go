@@ -170,6 +170,7 @@ func (s *Server) assemble(first *tenant.Tenant) {
 		Logger:       s.log,
 		Registry:     s.registry,
 	})
+	tenant.NewMetrics(s.registry, s.tenant.Load)
 	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ens_config_valid", Help: "1 if the mounted configuration is the one in force, 0 if it was refused.",
 	}, func() float64 {

@@ -18,6 +18,8 @@ import (
 func ForKind(kind schema.GroupVersionKind) interface{} {
 	switch kind {
 	// Group=ens-operator.io, Version=v1alpha1
+	case v1alpha1.SchemeGroupVersion.WithKind("APITokenStatus"):
+		return &apiv1alpha1.APITokenStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("APNsProvider"):
 		return &apiv1alpha1.APNsProviderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("BundleStatus"):
@@ -44,6 +46,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EndpointLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointPinning"):
 		return &apiv1alpha1.EndpointPinningApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointServer"):
+		return &apiv1alpha1.EndpointServerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnsTenant"):
 		return &apiv1alpha1.EnsTenantApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnsTenantSpec"):
@@ -86,6 +90,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecureEmailGateway"):
 		return &apiv1alpha1.SecureEmailGatewayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ShownCertificate"):
+		return &apiv1alpha1.ShownCertificateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SNSAccessKey"):
 		return &apiv1alpha1.SNSAccessKeyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SNSCredentials"):
@@ -94,6 +100,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SNSProviderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SNSWebIdentity"):
 		return &apiv1alpha1.SNSWebIdentityApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantAPIToken"):
+		return &apiv1alpha1.TenantAPITokenApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantAutodiscover"):
 		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
 
 const (
@@ -19,7 +20,6 @@ const (
 	codeSigner     = 2007
 	reasonSigner   = "SignerNotTrusted"
 	reasonPin      = "PublicKeyNotPinned"
-	reasonProxy    = "ProxyRefused"
 	reasonRedirect = "Redirected"
 	reasonNoAnswer = "UnreadableAnswer"
 )
@@ -73,12 +73,7 @@ func (p *Provider) unanswered(ctx context.Context, err error) *push.Error {
 	if pin, ok := errors.AsType[*PinError](err); ok {
 		refusal.Outcome, refusal.Reason, refusal.Err = push.Misconfigured, reasonPin, pin
 	}
-	if proxy, ok := errors.AsType[*ProxyError](err); ok {
-		refusal.Reason, refusal.Err = reasonProxy, proxy
-		if proxy.Status == http.StatusProxyAuthRequired || proxy.Status == http.StatusForbidden {
-			refusal.Outcome = push.Misconfigured
-		}
-	}
+	outbound.BlameProxy(refusal, err)
 	return refusal
 }
 

@@ -19,10 +19,10 @@ import (
 var scripts embed.FS
 
 // Version is the newest schema version this program knows: the number of the last script.
-const Version = 3
+const Version = 4
 
 // MinimumVersion is the oldest schema version the runtime of this program can work with.
-const MinimumVersion = 3
+const MinimumVersion = 4
 
 // compatibleSince is the oldest version that a runtime may know and still work with a schema of this Version: what came
 // later only added columns, so that the pods of a rollout serve side by side.

@@ -25,11 +25,29 @@ func Parser() *typed.Parser {
 var parserOnce sync.Once
 var parser *typed.Parser
 var schemaYAML = typed.YAMLObject(`types:
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.APITokenStatus
+  map:
+    fields:
+    - name: previousDevices
+      type:
+        scalar: numeric
+    - name: previousExpires
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: request
+      type:
+        scalar: string
+    - name: rotatedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.APNsEnvironment
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.APNsProvider
   map:
     fields:
+    - name: certificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
     - name: environment
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APNsEnvironment
@@ -92,9 +110,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: platform
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSPlatform
-    - name: proxy
-      type:
-        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
     - name: publicKeySHA256
       type:
         list:
@@ -175,6 +190,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveSettings
   map:
     fields:
+    - name: apiToken
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAPIToken
     - name: autodiscover
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveAutodiscover
@@ -226,6 +244,33 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: pinned
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PinnedCertificates
+    - name: trustOnFirstUse
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TrustOnFirstUse
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointServer
+  map:
+    fields:
+    - name: asksForCredentials
+      type:
+        scalar: boolean
+    - name: authenticationSchemes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: certificates
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ShownCertificate
+          elementRelationship: atomic
+    - name: tlsVersion
+      type:
+        scalar: string
+    - name: version
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenant
   map:
     fields:
@@ -255,6 +300,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantSpec
   map:
     fields:
+    - name: apiToken
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAPIToken
     - name: autodiscover
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutodiscover
@@ -306,6 +354,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
+    - name: apiToken
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APITokenStatus
     - name: autodiscoverCABundle
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
@@ -414,6 +465,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: server
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointServer
+    - name: trusted
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
+          elementRelationship: atomic
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.FCMProvider
   map:
     fields:
@@ -478,6 +538,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PinnedCertificates
   map:
     fields:
+    - name: publicKeySHA256
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
+          elementRelationship: associative
     - name: sha256
       type:
         list:
@@ -598,6 +664,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PushLimits
+    - name: proxy
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
     - name: sns
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSProvider
@@ -697,8 +766,38 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ServerVersion
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ShownCertificate
+  map:
+    fields:
+    - name: issuer
+      type:
+        scalar: string
+    - name: notAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: publicKeySHA256
+      type:
+        scalar: string
+    - name: sha256
+      type:
+        scalar: string
+    - name: subject
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAPIToken
+  map:
+    fields:
+    - name: overlapDays
+      type:
+        scalar: numeric
+    - name: rotateEveryDays
+      type:
+        scalar: numeric
+    - name: secretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutodiscover
   map:
     fields:
@@ -793,6 +892,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TrustOnFirstUse
   map:
     elementType:
       scalar: untyped

@@ -33,6 +33,8 @@ type EffectiveSettingsApplyConfiguration struct {
 	Replicas *int32 `json:"replicas,omitempty"`
 	// drainDelaySeconds is how long a stopping pod goes on serving.
 	DrainDelaySeconds *int32 `json:"drainDelaySeconds,omitempty"`
+	// apiToken is how the API token is kept; nothing of it if the token is in a Secret of the administrator's.
+	APIToken *TenantAPITokenApplyConfiguration `json:"apiToken,omitempty"`
 	// deletionPolicy is what becomes of the data when the tenant is deleted.
 	DeletionPolicy *apiv1alpha1.DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
@@ -120,6 +122,14 @@ func (b *EffectiveSettingsApplyConfiguration) WithReplicas(value int32) *Effecti
 // If called multiple times, the DrainDelaySeconds field is set to the value of the last call.
 func (b *EffectiveSettingsApplyConfiguration) WithDrainDelaySeconds(value int32) *EffectiveSettingsApplyConfiguration {
 	b.DrainDelaySeconds = &value
+	return b
+}
+
+// WithAPIToken sets the APIToken field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the APIToken field is set to the value of the last call.
+func (b *EffectiveSettingsApplyConfiguration) WithAPIToken(value *TenantAPITokenApplyConfiguration) *EffectiveSettingsApplyConfiguration {
+	b.APIToken = value
 	return b
 }
 

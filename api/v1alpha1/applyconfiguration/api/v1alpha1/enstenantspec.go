@@ -31,6 +31,8 @@ type EnsTenantSpecApplyConfiguration struct {
 	// autodiscover finds a user's endpoint by the e-mail address, among the endpoints, where the phone does not name
 	// one. Unless set, nothing is asked.
 	Autodiscover *TenantAutodiscoverApplyConfiguration `json:"autodiscover,omitempty"`
+	// apiToken is how the API token is kept that the phones carry. Unless set, a token is made once and stays.
+	APIToken *TenantAPITokenApplyConfiguration `json:"apiToken,omitempty"`
 	// mailboxProof is how strictly a registration must prove whose mailbox it is: Required, or FirstUse, which takes
 	// the first mailbox that registers under a user id for its owner. In effect unless set: Required.
 	MailboxProof *apiv1alpha1.MailboxProof `json:"mailboxProof,omitempty"`
@@ -113,6 +115,14 @@ func (b *EnsTenantSpecApplyConfiguration) WithPushProviders(values ...apiv1alpha
 // If called multiple times, the Autodiscover field is set to the value of the last call.
 func (b *EnsTenantSpecApplyConfiguration) WithAutodiscover(value *TenantAutodiscoverApplyConfiguration) *EnsTenantSpecApplyConfiguration {
 	b.Autodiscover = value
+	return b
+}
+
+// WithAPIToken sets the APIToken field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the APIToken field is set to the value of the last call.
+func (b *EnsTenantSpecApplyConfiguration) WithAPIToken(value *TenantAPITokenApplyConfiguration) *EnsTenantSpecApplyConfiguration {
+	b.APIToken = value
 	return b
 }
 

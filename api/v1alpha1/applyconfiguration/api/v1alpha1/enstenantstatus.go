@@ -15,8 +15,8 @@ import (
 type EnsTenantStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, Provisioned, Available, ReferencesResolved, SecretsReady, DatabaseReady and TLSReady, and
-	// while they are true Reconciling and Stalled.
+	// conditions are Ready, Provisioned, Available, ReferencesResolved, SecretsReady, DatabaseReady and TLSReady, after a
+	// rotation of the API token APITokenRotated, and while they are true Reconciling and Stalled.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// url is the address for the phones (ENSLinkAddress).
 	URL *string `json:"url,omitempty"`
@@ -28,6 +28,8 @@ type EnsTenantStatusApplyConfiguration struct {
 	Effective *EffectiveSettingsApplyConfiguration `json:"effective,omitempty"`
 	// secrets names the Secrets that were made for the tenant.
 	Secrets *TenantSecretsApplyConfiguration `json:"secrets,omitempty"`
+	// apiToken tells of the rotation of the API token.
+	APIToken *APITokenStatusApplyConfiguration `json:"apiToken,omitempty"`
 	// database is where the tenant's data are.
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
 	// certificate is the one that phones and Exchange see.
@@ -100,6 +102,14 @@ func (b *EnsTenantStatusApplyConfiguration) WithEffective(value *EffectiveSettin
 // If called multiple times, the Secrets field is set to the value of the last call.
 func (b *EnsTenantStatusApplyConfiguration) WithSecrets(value *TenantSecretsApplyConfiguration) *EnsTenantStatusApplyConfiguration {
 	b.Secrets = value
+	return b
+}
+
+// WithAPIToken sets the APIToken field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the APIToken field is set to the value of the last call.
+func (b *EnsTenantStatusApplyConfiguration) WithAPIToken(value *APITokenStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
+	b.APIToken = value
 	return b
 }
 
