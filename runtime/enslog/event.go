@@ -68,10 +68,11 @@ func (e *Event) In(method string) *Event {
 // Log logs e with its values, in the order of the message. Whose event it is, the context says (requestid.Identify). It
 // costs next to nothing where its level is not logged.
 func (e *Event) Log(ctx context.Context, log *slog.Logger, values ...string) {
-	if !log.Enabled(ctx, e.level) {
+	level := e.levelIn(log.Handler())
+	if !log.Enabled(ctx, level) {
 		return
 	}
-	record := slog.NewRecord(time.Now(), e.level, e.words, 0)
+	record := slog.NewRecord(time.Now(), level, e.words, 0)
 	record.AddAttrs(slog.Any(lineKey, line{event: e, values: slices.Clone(values)}))
 	for _, part := range e.parts {
 		if part.name != "" && part.name != userPlaceholder && len(values) > 0 {
@@ -80,6 +81,15 @@ func (e *Event) Log(ctx context.Context, log *slog.Logger, values ...string) {
 		}
 	}
 	_ = log.Handler().Handle(ctx, record) // there is nowhere to say that logging failed
+}
+
+// levelIn is the level at which a handler is given e. What the original tells of each mail at level info are details
+// beside the one line of our own that says that it was told, so in JSON they have the level of details.
+func (e *Event) levelIn(handler slog.Handler) slog.Level {
+	if output, ok := handler.(*Output); ok && e.level == slog.LevelInfo && !output.chosen.ens2.Load() {
+		return slog.LevelDebug
+	}
+	return e.level
 }
 
 // lineKey is the key of the attribute in which a line travels.

@@ -105,7 +105,7 @@ func TestInJSONAnEventOfTheOriginalIsInOurWordsWithItsValues(t *testing.T) {
 	}
 	delete(fields, "time")
 	want := map[string]any{
-		"level": "INFO", "msg": "The mailbox has changed", "unread": "7", "previous": "6", "activityId": activity, "userId": user,
+		"level": "DEBUG", "msg": "The mailbox has changed", "unread": "7", "previous": "6", "activityId": activity, "userId": user,
 	}
 	for key, value := range want {
 		if fields[key] != value {

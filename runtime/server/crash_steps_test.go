@@ -179,9 +179,9 @@ func (c *crash) round(t *testing.T, phones []*boxertest.Phone, forgetful *boxert
 			t.Fatal(err)
 		}
 	}
+	c.mail(t, bob) // the subscription that tells of it may be outdated by then
 	phones[2].Extra = map[string]any{"forceSubscription": true}
 	c.register(t, phones[2])
-	c.mail(t, bob)
 	c.refusing.Store(true)
 	if _, err := c.Exchange.Deliver(carol, ewstest.Mail{FromName: "Dave"}); err != nil {
 		t.Fatal(err)
