@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/step"
@@ -19,13 +18,13 @@ const maxCaughtUp = 100
 // told is recognised there, and what has not is owed from now on, whatever becomes of this work. It returns the mails to
 // work on.
 func (d *delivery) catchUp(ctx context.Context, claim store.Claim) []store.Claim {
-	since, err := time.Parse(time.RFC3339Nano, claim.Item)
+	gap, err := store.ParseGap(claim.Item)
 	if err != nil { // nobody but us writes it
 		d.processor.log.ErrorContext(ctx, "An entry of the journal is unreadable and is dropped", "kind", claim.Kind.String())
 		d.end(outcome{claim, nothing})
 		return nil
 	}
-	items, err := d.missed(ctx, since)
+	items, err := d.missed(ctx, gap)
 	if err != nil {
 		d.unanswered(ctx, claim, fmt.Errorf("looking up what came while there was no subscription: %w", err))
 		return nil
@@ -50,8 +49,8 @@ func (d *delivery) catchUp(ctx context.Context, claim store.Claim) []store.Claim
 	return claims
 }
 
-// missed lists the unread mails that arrived after a time.
-func (d *delivery) missed(ctx context.Context, since time.Time) ([]string, error) {
+// missed lists the unread mails of a gap.
+func (d *delivery) missed(ctx context.Context, gap store.Gap) ([]string, error) {
 	if !d.work.standing.usable(d.processor.clock.Now()) {
 		return nil, errRefused
 	}
@@ -65,11 +64,22 @@ func (d *delivery) missed(ctx context.Context, since time.Time) ([]string, error
 	}
 	var items []string
 	for _, message := range newest {
-		if !message.IsRead && message.ReceivedAt.After(since) {
+		if !message.IsRead && gap.Holds(message.ItemID, message.ReceivedAt) {
 			items = append(items, message.ItemID)
 		}
 	}
 	return items, nil
+}
+
+// see remembers a mail, so that no later gap begins before it.
+func (d *delivery) see(m ews.Message) {
+	switch {
+	case !m.Found || m.ReceivedAt.Before(d.newest.Since):
+	case m.ReceivedAt.Equal(d.newest.Since):
+		d.newest.Seen = append(d.newest.Seen, store.HashItem(m.ItemID))
+	default:
+		d.newest = store.Gap{Since: m.ReceivedAt, Seen: []store.ItemHash{store.HashItem(m.ItemID)}}
+	}
 }
 
 // journal writes new mails into the journal and returns those that nobody knew of.

@@ -96,8 +96,8 @@ type delivery struct {
 	unread *int
 	// alerts are the mails that are to be told.
 	alerts []alert
-	// newest is when the newest of the mails arrived that were fetched.
-	newest time.Time
+	// newest begins with the newest of the mails that were fetched.
+	newest store.Gap
 
 	badged    []int64
 	delivered bool
@@ -120,9 +120,7 @@ func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
 	d.processor.steps.Reached(step.MailFetched)
 	for i, claim := range claims {
 		message := messages[i]
-		if message.ReceivedAt.After(d.newest) {
-			d.newest = message.ReceivedAt
-		}
+		d.see(message)
 		switch {
 		case message.Err != nil:
 			d.unfetched(ctx, []store.Claim{claim}, message.Err)
@@ -421,7 +419,7 @@ func (d *delivery) record(ctx context.Context) {
 	if !d.delivered && known && d.newest.IsZero() {
 		return
 	}
-	told := store.Told{UserID: d.work.userID, Unread: d.unread, Badged: d.badged, Delivered: d.delivered, NewestMail: d.newest}
+	told := store.Told{UserID: d.work.userID, Unread: d.unread, Badged: d.badged, Delivered: d.delivered, Newest: d.newest}
 	if err := d.processor.store.RecordTold(ctx, told, d.processor.clock.Now()); err != nil {
 		d.processor.log.WarnContext(ctx, "What the devices were told could not be recorded", "error", err)
 		return

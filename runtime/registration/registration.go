@@ -188,7 +188,7 @@ type attempt struct {
 	endpoint  *tenant.Endpoint
 	mailboxID []byte
 	// catchUp is as of store.Promotion.
-	catchUp time.Time
+	catchUp store.Gap
 	// undiscovered says that Autodiscover found no endpoint, which has been logged.
 	undiscovered bool
 }
@@ -221,7 +221,7 @@ func (a *attempt) enter(ctx context.Context) (Result, error) {
 		}
 		return Result{DeviceRef: ref, SubscriptionID: standing.SubscriptionID}, err
 	}
-	a.catchUp = catchUpSince(standing, a.Clock.Now())
+	a.catchUp = gap(standing, a.Clock.Now())
 	return a.subscribe(ctx, session)
 }
 
@@ -232,20 +232,21 @@ const (
 	clockTolerance = 5 * time.Minute
 )
 
-// catchUpSince is since when mail may have come of which Exchange has told nobody, zero if none can: since it last posted,
-// but not before what has been told already. Whether the subscription before had died cannot be known for certain, so
-// each new one looks.
-func catchUpSince(standing store.Standing, now time.Time) time.Time {
+// gap is in which time mail may have come of which Exchange has told nobody, zero if none can: since it last posted, but not
+// before what has been seen already. Whether the subscription before had died cannot be known for certain, so each new one
+// looks.
+func gap(standing store.Standing, now time.Time) store.Gap {
 	if standing.LastCallback.IsZero() {
-		return time.Time{}
+		return store.Gap{}
 	}
 	since := standing.LastCallback.Add(-clockTolerance)
-	for _, later := range []time.Time{standing.NewestMail, now.Add(-catchUpWindow)} {
-		if later.After(since) {
-			since = later
-		}
+	if window := now.Add(-catchUpWindow); window.After(since) {
+		since = window
 	}
-	return since
+	if standing.Newest.Since.Before(since) {
+		return store.Gap{Since: since}
+	}
+	return standing.Newest
 }
 
 // reusable is the rule for 6 (protocol.md): a live subscription that would not be made any different.

@@ -55,6 +55,7 @@ func TestMailThatCameWhileThereWasNoSubscriptionIsToldAfterTheNextRegistration(t
 			x.Start(t)
 			phone := x.Phone(alice, push.IOS)
 			deliver(t, x, ewstest.Mail{FromName: "Before everything"})
+			clock.Advance(time.Minute)
 			runtimetest.MustRegister(t, phone, 7)
 			heard(t, x, "OK")
 			deliver(t, x, ewstest.Mail{FromName: "Before the gap"})

@@ -301,12 +301,16 @@ func TestHowFarAUserHasBeenToldOnlyRises(t *testing.T) {
 	t.Parallel()
 	schema := storetest.New(t)
 	user, _ := subscribed(t, schema.Store, "alice")
-	for _, step := range []struct {
+	for i, step := range []struct {
 		newest, want time.Duration
-	}{{2 * time.Hour, 2 * time.Hour}, {time.Hour, 2 * time.Hour}, {0, 2 * time.Hour}, {3 * time.Hour, 3 * time.Hour}} {
+		// seen is how many mails of that second have been.
+		seen int
+	}{
+		{2 * time.Hour, 2 * time.Hour, 1}, {time.Hour, 2 * time.Hour, 1}, {0, 2 * time.Hour, 1}, {2 * time.Hour, 2 * time.Hour, 2}, {3 * time.Hour, 3 * time.Hour, 1},
+	} {
 		told := store.Told{UserID: user.ID}
 		if step.newest > 0 {
-			told.NewestMail = at(step.newest)
+			told.Newest = store.Gap{Since: at(step.newest), Seen: []store.ItemHash{store.HashItem(fmt.Sprint(i))}}
 		}
 		if err := schema.Store.RecordTold(t.Context(), told, at(0)); err != nil {
 			t.Fatal(err)
@@ -315,8 +319,8 @@ func TestHowFarAUserHasBeenToldOnlyRises(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if want := at(step.want).Truncate(time.Microsecond); !standing.NewestMail.Equal(want) {
-			t.Errorf("after a mail of %v the newest is %v, want %v", step.newest, standing.NewestMail, want)
+		if want := at(step.want).Truncate(time.Microsecond); !standing.Newest.Since.Equal(want) || len(standing.Newest.Seen) != step.seen {
+			t.Errorf("after a mail of %v the newest is %v, want %v and %d mails", step.newest, standing.Newest, want, step.seen)
 		}
 	}
 }

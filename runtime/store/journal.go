@@ -21,7 +21,7 @@ const (
 	Badge EntryKind = 2
 	// Resubscribe: a silent push that asks the phones to register again.
 	Resubscribe EntryKind = 3
-	// CatchUp: look up what came while there was no subscription, since the time in Item.
+	// CatchUp: look up what came while there was no subscription.
 	CatchUp EntryKind = 4
 )
 
@@ -29,7 +29,7 @@ const (
 type Key struct {
 	UserID int64
 	Kind   EntryKind
-	// Item is the EWS item id of a new mail, the time of a CatchUp (RFC 3339), else empty.
+	// Item is the EWS item id of a new mail, the Gap of a CatchUp, else empty.
 	Item string
 }
 

@@ -77,9 +77,9 @@ type Promotion struct {
 	MailboxID          []byte
 	Device             Device
 	MaxDevices         int
-	// CatchUp is since when mail may have come of which Exchange told nobody, zero if none can. It becomes a row of the
+	// CatchUp is in which time mail may have come of which Exchange told nobody, zero if none can. It becomes a row of the
 	// journal.
-	CatchUp time.Time
+	CatchUp Gap
 }
 
 // Promote makes an attempt the active subscription unless a newer one is, retires the older ones, and attaches the
@@ -122,7 +122,7 @@ RETURNING state = 'active'`
 func oweCatchUp(ctx context.Context, tx pgx.Tx, p Promotion, now time.Time) error {
 	const insert = `INSERT INTO pending (user_id, kind, item, generation, created_at) VALUES ($1, $2, $3, $4, $5)
 ON CONFLICT (user_id, kind, item) DO NOTHING`
-	_, err := tx.Exec(ctx, insert, p.UserID, CatchUp, p.CatchUp.UTC().Format(time.RFC3339Nano), p.Generation, now)
+	_, err := tx.Exec(ctx, insert, p.UserID, CatchUp, p.CatchUp.String(), p.Generation, now)
 	return err
 }
 
@@ -153,9 +153,8 @@ type Standing struct {
 	Orphaned bool
 	// LastCallback is when Exchange last posted for the user, zero if never.
 	LastCallback time.Time
-	// NewestMail is when the newest mail arrived that was told to the user's devices, by Exchange's clock; zero if there was
-	// none.
-	NewestMail time.Time
+	// Newest begins with the newest mail that was seen here, by Exchange's clock; zero if there was none.
+	Newest Gap
 	// OtherDevices counts the user's living devices but the one asked about.
 	OtherDevices int
 	// DeviceKnown says that the device asked about is registered, and DeviceRef is its ref.
@@ -173,7 +172,7 @@ func (s *Store) Standing(ctx context.Context, hash [sha256.Size]byte, deviceID s
 	const query = `
 SELECT s.generation, s.subscription_id, s.device_id, s.endpoint, s.auth_type, s.promoted_at, s.refused_at IS NOT NULL,
     s.auth_type <> $3 AND NOT EXISTS (SELECT 1 FROM devices c WHERE c.user_id = u.id AND c.device_id = s.device_id AND c.retired_at IS NULL),
-    st.last_callback, st.newest_mail, d.ref,
+    st.last_callback, st.newest_mail, st.newest_items, d.ref,
     (SELECT count(*) FROM devices o WHERE o.user_id = u.id AND o.device_id <> $2 AND o.retired_at IS NULL)
 FROM users u
 LEFT JOIN subscriptions s ON s.user_id = u.id AND s.state = 'active'
@@ -186,8 +185,9 @@ WHERE u.user_hash = $1`
 	var authType *credential.AuthType
 	var promoted, callback, newest *time.Time
 	var refused, orphaned *bool
+	var seen []ItemHash
 	err := s.pool.QueryRow(ctx, query, hash[:], deviceID, credential.Basic).Scan(&generation, &subscriptionID, &subscriber,
-		&endpoint, &authType, &promoted, &refused, &orphaned, &callback, &newest, &ref, &others)
+		&endpoint, &authType, &promoted, &refused, &orphaned, &callback, &newest, &seen, &ref, &others)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Standing{}, fmt.Errorf("looking up how the user stands: %w", ErrNotFound)
 	}
@@ -195,7 +195,7 @@ WHERE u.user_hash = $1`
 		return Standing{}, fmt.Errorf("looking up how the user stands: %w", s.noting(err))
 	}
 	standing := Standing{
-		LastCallback: orZero(callback), NewestMail: orZero(newest), OtherDevices: others, DeviceKnown: ref != nil, DeviceRef: orZero(ref),
+		LastCallback: orZero(callback), Newest: Gap{Since: orZero(newest), Seen: seen}, OtherDevices: others, DeviceKnown: ref != nil, DeviceRef: orZero(ref),
 	}
 	if generation != nil {
 		standing.Subscribed = true

@@ -228,11 +228,11 @@ func TestStanding(t *testing.T) {
 		t.Fatalf("an unknown user: got error %v, want %v", err, store.ErrNotFound)
 	}
 	user := newUser(t, s, "alice")
-	if got := standing("phone"); got != (store.Standing{}) {
+	if got := standing("phone"); !reflect.DeepEqual(got, store.Standing{}) {
 		t.Errorf("a user who has a key only: got %+v", got)
 	}
 	attempt := begin(t, s, user.ID, "phone")
-	if got := standing("phone"); got != (store.Standing{}) {
+	if got := standing("phone"); !reflect.DeepEqual(got, store.Standing{}) {
 		t.Errorf("with a pending attempt: got %+v", got)
 	}
 	ref, _ := promote(t, s, attempt)
@@ -245,7 +245,7 @@ func TestStanding(t *testing.T) {
 		Subscribed: true, Generation: attempt.Generation, SubscriptionID: fmt.Sprint("subscription ", attempt.Generation),
 		DeviceID: "phone", Endpoint: "exchange", AuthType: credential.Basic, DeviceKnown: true, DeviceRef: ref,
 	}
-	if got != want {
+	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
 	if err := s.MarkAlive(t.Context(), user.ID, at(time.Minute)); err != nil {

@@ -60,8 +60,8 @@ type Told struct {
 	Badged []int64
 	// Delivered says that at least one notification was accepted by a provider.
 	Delivered bool
-	// NewestMail is when the newest of the mails arrived that were told, by Exchange's clock; zero if none was.
-	NewestMail time.Time
+	// Newest begins with the newest of the mails that were seen, by Exchange's clock; zero if none was.
+	Newest Gap
 }
 
 // ForgetTold takes off the record which unread count the user's devices were told: it is not known any more.
@@ -69,18 +69,23 @@ func (s *Store) ForgetTold(ctx context.Context, userID int64) error {
 	return s.exec(ctx, "forgetting what was told", `UPDATE devices SET badge_sent = NULL WHERE user_id = $1 AND badge_sent IS NOT NULL`, userID)
 }
 
+// maxSeen bounds the mails of one second that are remembered.
+const maxSeen = 200
+
 // RecordTold remembers the unread count for the next badge, and how far the user has been told.
 func (s *Store) RecordTold(ctx context.Context, told Told, now time.Time) error {
 	const record = `
 WITH badge AS (UPDATE devices SET badge_sent = $2 WHERE user_id = $1 AND ref = ANY($3))
 UPDATE user_state SET unread = coalesce($2, unread), last_delivery = CASE WHEN $4 THEN $5 ELSE last_delivery END,
-    newest_mail = greatest(newest_mail, $6)
+    newest_mail = greatest(newest_mail, $6),
+    newest_items = CASE WHEN $6 IS NULL OR $6 < newest_mail THEN newest_items WHEN $6 = newest_mail
+        THEN ARRAY(SELECT DISTINCT unnest(newest_items || $7::bigint[]) LIMIT $8) ELSE $7::bigint[] END
 WHERE user_id = $1`
 	var newest *time.Time
-	if !told.NewestMail.IsZero() {
-		newest = &told.NewestMail
+	if !told.Newest.IsZero() {
+		newest = &told.Newest.Since
 	}
-	err := s.exec(ctx, "recording what was told", record, told.UserID, told.Unread, told.Badged, told.Delivered, now, newest)
+	err := s.exec(ctx, "recording what was told", record, told.UserID, told.Unread, told.Badged, told.Delivered, now, newest, told.Newest.Seen, maxSeen)
 	if err != nil {
 		return fmt.Errorf("user %d: %w", told.UserID, err)
 	}
