@@ -53,6 +53,10 @@ generate: ## Generate deepcopy functions, apply configurations, CRDs and the ope
 chart: ## Package the Helm chart into bin/.
 	$(HELM) package --destination bin $(CHART)
 
+.PHONY: images
+images: ## Make the container images into bin/, for linux/amd64 and linux/arm64, as OCI archives with their bills of materials.
+	go run ./hack/images -out bin
+
 .PHONY: demo
 demo: ## Show the whole story on this machine: mail arrives, the phones show it. KEEP=1 leaves it running.
 	go run ./hack/demo
