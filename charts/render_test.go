@@ -14,6 +14,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	rbacv1 "k8s.io/api/rbac/v1"
+	apiextensions "k8s.io/apiextensions-apiserver/pkg/apis/apiextensions/v1"
 	"k8s.io/apimachinery/pkg/api/equality"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/yaml"
@@ -212,6 +213,77 @@ func TestObjectsCanBeLeftOut(t *testing.T) {
 	}
 }
 
+func TestCRDsAreKeptUnlessAskedOtherwise(t *testing.T) {
+	t.Parallel()
+	for values, want := range map[string]string{"": "keep", "crds: {keep: false}": ""} {
+		count := 0
+		for name, object := range render(t, values) {
+			if object.GetKind() != "CustomResourceDefinition" {
+				continue
+			}
+			count++
+			if got := object.GetAnnotations()["helm.sh/resource-policy"]; got != want {
+				t.Errorf("with %q, %s has the policy %q, want %q", values, name, got, want)
+			}
+		}
+		if count != 3 {
+			t.Errorf("with %q there are %d CRDs", values, count)
+		}
+	}
+}
+
+// PROJECT, by which kubebuilder knows the project, lists the kinds that there are.
+func TestProjectListsTheKinds(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "PROJECT"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	var project struct {
+		Version   string   `json:"version"`
+		Layout    []string `json:"layout"`
+		Domain    string   `json:"domain"`
+		Repo      string   `json:"repo"`
+		Resources []struct {
+			API struct {
+				CRDVersion string `json:"crdVersion"`
+				Namespaced bool   `json:"namespaced"`
+			} `json:"api"`
+			Controller bool   `json:"controller"`
+			Domain     string `json:"domain"`
+			Group      string `json:"group"`
+			Kind       string `json:"kind"`
+			Path       string `json:"path"`
+			Version    string `json:"version"`
+		} `json:"resources"`
+		Name string `json:"projectName"`
+	}
+	if err := yaml.UnmarshalStrict(text, &project); err != nil {
+		t.Fatal(err)
+	}
+	if project.Version != "3" || !slices.Equal(project.Layout, []string{"go.kubebuilder.io/v4"}) {
+		t.Errorf("it has version %s and layout %s", project.Version, project.Layout)
+	}
+	listed := map[string]bool{}
+	for _, r := range project.Resources {
+		group := strings.TrimPrefix(r.Group+"."+r.Domain, ".")
+		listed[group+"/"+r.Version+" "+r.Kind] = r.API.CRDVersion == "v1" && r.API.Namespaced && r.Controller
+		if _, err := os.Stat(filepath.Join("..", strings.TrimPrefix(r.Path, project.Repo+"/"))); err != nil {
+			t.Error(err)
+		}
+	}
+	kinds := map[string]bool{}
+	for _, object := range render(t, "") {
+		if object.GetKind() == "CustomResourceDefinition" {
+			crd := is(t, objects{"": object}, "", &apiextensions.CustomResourceDefinition{})
+			kinds[crd.Spec.Group+"/"+crd.Spec.Versions[0].Name+" "+crd.Spec.Names.Kind] = crd.Spec.Scope == apiextensions.NamespaceScoped
+		}
+	}
+	if !maps.Equal(listed, kinds) {
+		t.Errorf("it lists %v, and the CRDs are %v", listed, kinds)
+	}
+}
+
 const inNamespaces = `
 rbac: {scope: namespace, namespaces: [team-b, team-a]}
 clusterID: prod-1
@@ -330,6 +402,34 @@ func TestMonitoringReadsMetricsThatThereAre(t *testing.T) {
 				t.Errorf("%s reads %s, which docs/metrics.md does not have", file, name)
 			}
 		}
+	}
+}
+
+// The PodMonitor finds the pods that the operator makes.
+func TestPodMonitorFindsTenants(t *testing.T) {
+	t.Parallel()
+	text, err := os.ReadFile(filepath.Join("..", "controllers", "desired", "testdata", "minimal.yaml"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	pod := is(t, read(t, string(text)), "Deployment mail/acme", &appsv1.Deployment{}).Spec.Template
+	monitor := render(t, "monitoring: {podMonitor: true}")["PodMonitor ens-operator-system/ens-operator-tenants"]
+	selector, _, err := unstructured.NestedStringMap(monitor.Object, "spec", "selector", "matchLabels")
+	if err != nil || len(selector) == 0 {
+		t.Fatal("it selects nothing", err)
+	}
+	for name, value := range selector {
+		if pod.Labels[name] != value {
+			t.Errorf("tenants' pods have no label %s=%s", name, value)
+		}
+	}
+	endpoints, _, err := unstructured.NestedSlice(monitor.Object, "spec", "podMetricsEndpoints")
+	if err != nil || len(endpoints) != 1 {
+		t.Fatal(endpoints, err)
+	}
+	port := endpoints[0].(map[string]any)["port"]
+	if !slices.ContainsFunc(pod.Spec.Containers[0].Ports, func(p corev1.ContainerPort) bool { return p.Name == port }) {
+		t.Errorf("tenants' pods have no port %s", port)
 	}
 }
 

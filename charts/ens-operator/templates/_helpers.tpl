@@ -2,6 +2,7 @@
 {{ .Values.nameOverride | default .Chart.Name | trunc 63 | trimSuffix "-" }}
 {{- end }}
 
+{{- /* Short enough for what is put behind it: a label's value, and many a name, ends after 63 characters. */ -}}
 {{- define "ens-operator.fullname" -}}
 {{- if .Values.fullnameOverride -}}
 {{ .Values.fullnameOverride | trunc 40 | trimSuffix "-" }}
@@ -44,7 +45,7 @@ app.kubernetes.io/managed-by: {{ .Release.Service }}
 {{- if eq .Values.rbac.scope "namespace" }}{{ dict "list" (.Values.rbac.namespaces | uniq | sortAlpha) | toJson }}{{ else }}{"list": []}{{ end }}
 {{- end }}
 
-{{- define "ens-operator.ruleSubject" -}}
+{{- define "ens-operator.subject" -}}
 - kind: ServiceAccount
   name: {{ include "ens-operator.serviceAccountName" . }}
   namespace: {{ .Release.Namespace }}
