@@ -212,8 +212,8 @@ func (c *cluster) ownTheirObjects(team string) {
 					continue
 				}
 				others = append(others, entry.Manager)
-				if strings.Contains(string(entry.FieldsV1.Raw), `"f:spec"`) {
-					t.Errorf("%s owns %s of %s", entry.Manager, entry.FieldsV1.Raw, object.GetName())
+				if fields := entry.FieldsV1.GetRawString(); strings.Contains(fields, `"f:spec"`) {
+					t.Errorf("%s owns %s of %s", entry.Manager, fields, object.GetName())
 				}
 			}
 			if len(others) == 0 {

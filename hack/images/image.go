@@ -38,7 +38,7 @@ func (r release) make(ctx context.Context, folder string, p program, on []platfo
 	if err != nil {
 		return "", v1.Hash{}, err
 	}
-	defer os.RemoveAll(work)
+	defer func() { _ = os.RemoveAll(work) }() // what stays in the temporary folder harms nobody
 	index := mutate.IndexMediaType(empty.Index, types.OCIImageIndex)
 	var materials []v1.Image
 	for _, target := range on {

@@ -99,7 +99,7 @@ func unpack(t *testing.T, content io.Reader, into string) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer root.Close()
+	defer func() { _ = root.Close() }()
 	reader := tar.NewReader(content)
 	for {
 		header, err := reader.Next()
@@ -145,7 +145,7 @@ func TestImagesForAllPlatforms(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		defer program.Close()
+		defer func() { _ = program.Close() }()
 		if program.Machine != machine {
 			t.Errorf("the program for %s is for %s", on, program.Machine)
 		}
