@@ -6,6 +6,9 @@ MAKEFLAGS += --no-builtin-rules
 # The tools' versions are pinned by modules of their own; the go command builds them once and keeps them in its cache.
 CONTROLLER_GEN := go tool -modfile=hack/tools/generate/go.mod controller-gen
 GOLANGCI_LINT := go tool -modfile=hack/tools/lint/go.mod golangci-lint
+HELM := go tool -modfile=hack/tools/helm/go.mod helm
+
+CHART := charts/ens-operator
 
 # How many packages are tested at once: each may run a Postgres and an API server of its own.
 TEST_PACKAGES ?= 2
@@ -36,12 +39,23 @@ build: ## Build the programs into bin/.
 	CGO_ENABLED=0 go build -trimpath -o bin/ens-runtime ./cmd/runtime
 
 .PHONY: generate
-generate: ## Generate deepcopy functions, apply configurations, CRDs and the operator's role.
-	rm -rf api/v1alpha1/applyconfiguration config/crd/bases # what a removed type would leave behind
+generate: ## Generate deepcopy functions, apply configurations, CRDs and the operator's role, and copy the latter two to the chart.
+	rm -rf api/v1alpha1/applyconfiguration config/crd/bases $(CHART)/files/crds # what a removed type would leave behind
 	$(CONTROLLER_GEN) object:headerFile=hack/boilerplate.go.txt paths=./api/...
 	$(CONTROLLER_GEN) applyconfiguration:headerFile=hack/boilerplate.go.txt paths=./api/...
 	$(CONTROLLER_GEN) crd paths=./api/... output:crd:artifacts:config=config/crd/bases
 	$(CONTROLLER_GEN) rbac:roleName=ens-operator paths=./controllers/... output:rbac:artifacts:config=config/rbac
+	mkdir -p $(CHART)/files/crds
+	cp config/crd/bases/*.yaml $(CHART)/files/crds/
+	cp config/rbac/role.yaml $(CHART)/files/
+
+.PHONY: chart
+chart: ## Package the Helm chart into bin/.
+	$(HELM) package --destination bin $(CHART)
+
+.PHONY: images
+images: ## Make the container images into bin/, for linux/amd64 and linux/arm64, as OCI archives with their bills of materials.
+	go run ./hack/images -out bin
 
 .PHONY: demo
 demo: ## Show the whole story on this machine: mail arrives, the phones show it. KEEP=1 leaves it running.
@@ -50,7 +64,7 @@ demo: ## Show the whole story on this machine: mail arrives, the phones show it.
 ##@ Check
 
 .PHONY: env
-env: ## Get what tests and the demo run against: Postgres, kube-apiserver, etcd, openssl.
+env: ## Get what tests and the demo run against: Postgres, kube-apiserver, etcd, openssl, helm.
 	go run ./hack/testenv/prepare
 
 .PHONY: test

@@ -23,6 +23,14 @@ import (
 const leaderElectionID = "ens-operator.ens-operator.io"
 
 func main() {
+	if arguments := os.Args[1:]; len(arguments) == 2 && arguments[0] == probeCommand {
+		p := prober{token: tokenFile, patience: probePatience, interval: probeInterval}
+		if err := p.run(ctrl.SetupSignalHandler(), arguments[1], os.Stdout); err != nil {
+			fmt.Fprintln(os.Stderr, "ens-operator:", err)
+			os.Exit(1)
+		}
+		return
+	}
 	options, err := parseOptions(flag.CommandLine, os.Args[1:], os.Getenv)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "ens-operator:", err)

@@ -37,5 +37,10 @@ func prepare(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("Kubernetes:", kubernetes)
+	helm, err := testenv.Helm(ctx, os.Stderr)
+	if err != nil {
+		return err
+	}
+	fmt.Println("Helm:      ", helm)
 	return nil
 }
