@@ -196,6 +196,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: autodiscover
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveAutodiscover
+    - name: autoscaling
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutoscaling
     - name: callbackURL
       type:
         scalar: string
@@ -208,6 +211,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: environmentType
       type:
         scalar: string
+    - name: exposure
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ExposureKind
     - name: image
       type:
         scalar: string
@@ -294,6 +300,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: environmentType
       type:
         scalar: string
+    - name: exposure
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantExposure
     - name: hostname
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Hostname
@@ -309,6 +318,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
+    - name: networkPolicy
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNetworkPolicy
     - name: notifications
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
@@ -327,6 +339,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
+    - name: addresses
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: apiToken
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APITokenStatus
@@ -363,6 +381,15 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
     - name: url
+      type:
+        scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EnvironmentVariable
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: value
       type:
         scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EwsEndpoint
@@ -435,6 +462,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ExposureKind
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.FCMProvider
   map:
     fields:
@@ -467,12 +496,47 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyURL
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayExposure
+  map:
+    fields:
+    - name: parentRefs
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayReference
+          elementRelationship: atomic
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayReference
+  map:
+    fields:
+    - name: name
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+    - name: namespace
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.NamespaceName
+    - name: sectionName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.Hostname
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.IngressExposure
+  map:
+    fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: className
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+    - name: tlsSecretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.IssuerReference
   map:
     fields:
@@ -485,8 +549,41 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.LoadBalancerExposure
+  map:
+    fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: class
+      type:
+        scalar: string
+    - name: sourceRanges
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.NetworkRange
+          elementRelationship: associative
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.NamespaceName
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.NetworkRange
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.NoExposure
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
   map:
     fields:
@@ -510,11 +607,22 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PodTemplate
   map:
     fields:
+    - name: affinity
+      type:
+        namedType: __untyped_atomic_
     - name: annotations
       type:
         map:
           elementType:
             scalar: string
+    - name: extraEnv
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EnvironmentVariable
+          elementRelationship: associative
+          keys:
+          - name
     - name: imagePullSecrets
       type:
         list:
@@ -537,12 +645,25 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: resources
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceRequirements
+    - name: serviceAccountAnnotations
+      type:
+        map:
+          elementType:
+            scalar: string
     - name: tolerations
       type:
         list:
           elementType:
             namedType: io.k8s.api.core.v1.Toleration
           elementRelationship: atomic
+    - name: topologySpreadConstraints
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TopologySpread
+          elementRelationship: associative
+          keys:
+          - topologyKey
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyCredentials
   map:
     fields:
@@ -753,6 +874,33 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Domain
           elementRelationship: associative
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutoscaling
+  map:
+    fields:
+    - name: maxReplicas
+      type:
+        scalar: numeric
+    - name: minReplicas
+      type:
+        scalar: numeric
+    - name: targetCPUUtilizationPercentage
+      type:
+        scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantExposure
+  map:
+    fields:
+    - name: gateway
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayExposure
+    - name: ingress
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.IngressExposure
+    - name: loadBalancer
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LoadBalancerExposure
+    - name: none
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.NoExposure
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
   map:
     fields:
@@ -771,6 +919,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: userRequestsPerMinute
       type:
         scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNetworkPolicy
+  map:
+    fields:
+    - name: egressPorts
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
+    - name: enabled
+      type:
+        scalar: boolean
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
   map:
     fields:
@@ -783,6 +943,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantRuntime
   map:
     fields:
+    - name: autoscaling
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutoscaling
     - name: drainDelaySeconds
       type:
         scalar: numeric
@@ -834,6 +997,18 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TopologySpread
+  map:
+    fields:
+    - name: maxSkew
+      type:
+        scalar: numeric
+    - name: topologyKey
+      type:
+        scalar: string
+    - name: whenUnsatisfiable
+      type:
+        namedType: io.k8s.api.core.v1.UnsatisfiableConstraintAction
 - name: io.k8s.api.core.v1.ResourceList
   map:
     elementType:
@@ -859,6 +1034,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
 - name: io.k8s.api.core.v1.TolerationOperator
+  scalar: string
+- name: io.k8s.api.core.v1.UnsatisfiableConstraintAction
   scalar: string
 - name: io.k8s.apimachinery.pkg.api.resource.Quantity
   scalar: untyped
@@ -1018,6 +1195,18 @@ var schemaYAML = typed.YAMLObject(`types:
     elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Time
   scalar: untyped
+- name: io.k8s.apimachinery.pkg.runtime.RawExtension
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: io.k8s.apimachinery.pkg.types.UID
   scalar: string
 - name: __untyped_atomic_
