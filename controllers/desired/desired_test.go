@@ -159,6 +159,12 @@ func TestObjectsAreAsBefore(t *testing.T) {
 	add(t, &throughVMware.References, vmwareForAndroid())
 	throughVMware.References.Sort()
 	for name, tenant := range map[string]desired.Tenant{
+		"scaled": build(t, scaled(), "exchange"),
+		"route":  build(t, routed(), "exchange"),
+		"ingress": build(t, exposed(api.TenantExposure{Ingress: &api.IngressExposure{
+			ClassName: "traefik", Annotations: map[string]string{"note": "x", "argocd.argoproj.io/tracking-id": "y"}}}), "exchange"),
+		"balancer": build(t, exposed(api.TenantExposure{LoadBalancer: &api.LoadBalancerExposure{
+			Class: "example.com/external", Annotations: map[string]string{"note": "x"}, SourceRanges: []api.NetworkRange{"203.0.113.0/24"}}}), "exchange"),
 		"minimal":   build(t, minimal(), "exchange"),
 		"full":      build(t, full(), "exchange", "another"),
 		"elsewhere": build(t, elsewhere, "exchange"),
@@ -179,12 +185,25 @@ func render(t *testing.T, tenant desired.Tenant) []byte {
 	if err != nil {
 		t.Fatal(err)
 	}
+	deployment, err := desired.Deployment(tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
+	policy, err := desired.NetworkPolicy(tenant)
+	if err != nil {
+		t.Fatal(err)
+	}
 	objects := []any{
 		configMap, desired.RuntimeSecret(tenant), desired.BoxerSecret(tenant), desired.ServiceAccount(tenant.Object),
-		desired.Service(tenant.Object), desired.PodDisruptionBudget(tenant.Object), desired.Deployment(tenant),
+		desired.Service(tenant.Object), desired.PodDisruptionBudget(tenant.Object), deployment,
 	}
-	if certificate := desired.Certificate(tenant.Object); certificate != nil {
-		objects = append(objects, certificate)
+	for _, wanted := range []any{
+		desired.Certificate(tenant.Object), desired.Autoscaler(tenant), policy,
+		desired.HTTPRoute(tenant.Object), desired.Ingress(tenant.Object), desired.PublicService(tenant.Object),
+	} {
+		if !reflect.ValueOf(wanted).IsNil() {
+			objects = append(objects, wanted)
+		}
 	}
 	var documents [][]byte
 	for _, object := range objects {
