@@ -220,9 +220,9 @@ func TestFirstTenantHasTheHostname(t *testing.T) {
 	first := newStage(t)
 	tenant := first.provisioned()
 	second := newStage(t)
+	second.waitSecondAfter(tenant)
 	for _, object := range samples(t) {
 		if object.GetKind() == "EnsTenant" {
-			object = object.DeepCopy()
 			_ = unstructured.SetNestedField(object.Object, first.hostname(), "spec", "hostname")
 			_ = unstructured.SetNestedField(object.Object, map[string]any{"ingress": map[string]any{}}, "spec", "exposure")
 		}
@@ -262,6 +262,19 @@ func TestFirstTenantHasTheHostname(t *testing.T) {
 	first.remove(tenant, "acme")
 	second.waitCondition(loser, api.ConditionHostnamesAccepted, metav1.ConditionTrue, "")
 	second.gone(&networkingv1.Ingress{}, "acme")
+}
+
+// waitSecondAfter waits until what is made now is younger than object: their age counts in seconds.
+func (s *stage) waitSecondAfter(object client.Object) {
+	s.t.Helper()
+	s.eventually("waiting for the next second", func() error {
+		probe := &corev1.ConfigMap{ObjectMeta: metav1.ObjectMeta{GenerateName: "clock-"}}
+		s.create(probe)
+		if !probe.CreationTimestamp.After(object.GetCreationTimestamp().Time) {
+			return errNotYet("it is the same one")
+		}
+		return nil
+	})
 }
 
 func wantConflict(first, second *stage, loser *api.EnsTenant) {

@@ -9,6 +9,7 @@ import (
 	networkingv1 "k8s.io/api/networking/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -20,6 +21,9 @@ import (
 
 // gatewayPoll is how often the operator looks whether the Gateway API has been installed: nothing tells it.
 const gatewayPoll = time.Minute
+
+// routeKind is the kind of a gatewayv1.HTTPRoute.
+var routeKind = schema.GroupVersionKind{Group: gatewayv1.GroupVersion.Group, Version: gatewayv1.GroupVersion.Version, Kind: "HTTPRoute"}
 
 func (p *pass) exposure() v1alpha1.ExposureKind { return p.tenant.Spec.Exposure.Kind() }
 
@@ -115,7 +119,7 @@ func (p *pass) applyOwn(ctx context.Context, wanted apply.Configuration, current
 
 // routeFinding sums up what the controllers of all Gateways say of a route.
 func (p *pass) routeFinding(route *gatewayv1.HTTPRoute) condition.Finding {
-	generation := max(route.Generation, p.Applier.Generation(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"), client.ObjectKeyFromObject(route)))
+	generation := max(route.Generation, p.Applier.Generation(routeKind, client.ObjectKeyFromObject(route)))
 	var found []condition.Finding
 	for _, ref := range p.tenant.Spec.Exposure.Gateway.ParentRefs {
 		found = append(found, p.parentFinding(route, ref, generation))

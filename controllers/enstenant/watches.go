@@ -24,7 +24,6 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 	"sigs.k8s.io/controller-runtime/pkg/source"
-	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/desired"
@@ -72,7 +71,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		return err
 	}
 	r.certificates.prepare(certmanager.SchemeGroupVersion.WithKind(certmanager.CertificateKind), c, mgr.GetCache())
-	r.routes.prepare(gatewayv1.SchemeGroupVersion.WithKind("HTTPRoute"), c, mgr.GetCache())
+	r.routes.prepare(routeKind, c, mgr.GetCache())
 	for _, kind := range []*optionalWatch{&r.certificates, &r.routes} {
 		if _, err := kind.ensure(mgr.GetRESTMapper(), mgr.GetScheme()); err != nil {
 			return err
