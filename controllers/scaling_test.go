@@ -1,12 +1,15 @@
 package controllers_test
 
 import (
+	"context"
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
+	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
@@ -14,6 +17,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers"
 )
 
 func autoscaled(o *api.EnsTenant) {
@@ -141,6 +145,53 @@ func TestAutoscaledTenantBeginsWithTheLeastPods(t *testing.T) {
 	})
 	if got := s.replicas(); got != 3 {
 		t.Errorf("made anew, there are %d pods, want 3", got)
+	}
+}
+
+// An operator that starts, or is replaced by another that wants the same, changes nothing.
+func TestOperatorThatStartsChangesNothing(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	tenant := s.provisioned(func(o *unstructured.Unstructured) {
+		if o.GetKind() == "EnsTenant" {
+			_ = unstructured.SetNestedMap(o.Object, map[string]any{"autoscaling": map[string]any{"maxReplicas": int64(9)}}, "spec", "runtime")
+			_ = unstructured.SetNestedMap(o.Object, map[string]any{"loadBalancer": map[string]any{}}, "spec", "exposure")
+			_ = unstructured.SetNestedMap(o.Object, map[string]any{"enabled": true}, "spec", "networkPolicy")
+		}
+	})
+	s.waitReleased()
+	s.quiet()
+	objects := append(children(s), tenant, at(s, &corev1.Service{}, "acme-public"),
+		at(s, &autoscalingv2.HorizontalPodAutoscaler{}, "acme"), at(s, &networkingv1.NetworkPolicy{}, "acme"))
+	versions := s.versions(objects)
+
+	ctx, cancel := context.WithCancel(t.Context())
+	next, done, err := newOperator(ctx, s.kube, s.postgres, []string{s.namespace}, controllers.Options{RuntimeImage: runtimeImage, ClusterID: clusterID})
+	if err != nil {
+		cancel()
+		t.Fatal(err)
+	}
+	defer func() {
+		cancel()
+		<-done
+	}()
+	// It knows nothing of what is there, so it applies everything once; the autoscaler is the last but for what exposes.
+	s.eventually("waiting for the next operator", func() error {
+		for _, last := range []string{"/horizontalpodautoscalers/acme", "/services/acme-public"} {
+			applied := func(request string) bool {
+				return strings.HasPrefix(request, "PATCH ") && strings.Contains(request, last)
+			}
+			if !slices.ContainsFunc(next.writes.of(s.namespace), applied) {
+				return errNotYet("it has not applied " + last)
+			}
+		}
+		return nil
+	})
+	s.quiet()
+	for i, version := range s.versions(objects) {
+		if version != versions[i] {
+			t.Errorf("%T %s has changed", objects[i], objects[i].GetName())
+		}
 	}
 }
 

@@ -2,6 +2,7 @@ package desired_test
 
 import (
 	"errors"
+	"fmt"
 	"reflect"
 	"strings"
 	"testing"
@@ -137,6 +138,33 @@ func TestNoToolTakesWhatIsMadeForItsOwn(t *testing.T) {
 		}
 		if got := strings.Count(text, `kept: "yes"`); got != 4 {
 			t.Errorf("%s: what is harmless is there %d times, want 4", exposure.Kind(), got)
+		}
+	}
+}
+
+func TestPodsAreSpreadAsTheSpecSays(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		given []api.TopologySpread
+		want  []string
+	}{
+		"over nodes and zones by default": {nil, []string{"1 kubernetes.io/hostname ScheduleAnyway", "1 topology.kubernetes.io/zone ScheduleAnyway"}},
+		"not at all":                      {[]api.TopologySpread{}, nil},
+		"over racks": {[]api.TopologySpread{{TopologyKey: "rack", MaxSkew: 2, WhenUnsatisfiable: corev1.DoNotSchedule}},
+			[]string{"2 rack DoNotSchedule"}},
+	} {
+		tenant := minimal()
+		tenant.Spec.Runtime = &api.TenantRuntime{PodTemplate: &api.PodTemplate{TopologySpreadConstraints: c.given}}
+		deployment, err := desired.Deployment(build(t, tenant, "exchange"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		var got []string
+		for _, spread := range deployment.Spec.Template.Spec.TopologySpreadConstraints {
+			got = append(got, fmt.Sprint(*spread.MaxSkew, " ", *spread.TopologyKey, " ", *spread.WhenUnsatisfiable))
+		}
+		if !reflect.DeepEqual(got, c.want) {
+			t.Errorf("%s: pods are spread by %q, want %q", name, got, c.want)
 		}
 	}
 }
