@@ -159,12 +159,6 @@ func TestObjectsAreAsBefore(t *testing.T) {
 	add(t, &throughVMware.References, vmwareForAndroid())
 	throughVMware.References.Sort()
 	for name, tenant := range map[string]desired.Tenant{
-		"scaled": build(t, scaled(), "exchange"),
-		"route":  build(t, routed(), "exchange"),
-		"ingress": build(t, exposed(api.TenantExposure{Ingress: &api.IngressExposure{
-			ClassName: "traefik", Annotations: map[string]string{"note": "x", "argocd.argoproj.io/tracking-id": "y"}}}), "exchange"),
-		"balancer": build(t, exposed(api.TenantExposure{LoadBalancer: &api.LoadBalancerExposure{
-			Class: "example.com/external", Annotations: map[string]string{"note": "x"}, SourceRanges: []api.NetworkRange{"203.0.113.0/24"}}}), "exchange"),
 		"minimal":   build(t, minimal(), "exchange"),
 		"full":      build(t, full(), "exchange", "another"),
 		"elsewhere": build(t, elsewhere, "exchange"),

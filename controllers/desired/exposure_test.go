@@ -3,6 +3,7 @@ package desired_test
 import (
 	"errors"
 	"fmt"
+	"path/filepath"
 	"reflect"
 	"strings"
 	"testing"
@@ -29,6 +30,23 @@ func routed() *api.EnsTenant {
 	tenant.Spec.TLS = api.TenantTLS{TerminatedElsewhere: &api.TerminatedElsewhere{}}
 	tenant.Spec.CallbackURL = "https://ens.internal/Hooks/ens"
 	return tenant
+}
+
+func TestObjectsThatTheSpecAsksForAreAsBefore(t *testing.T) {
+	t.Parallel()
+	for name, tenant := range map[string]*api.EnsTenant{
+		"scaled": scaled(),
+		"route":  routed(),
+		"ingress": exposed(api.TenantExposure{Ingress: &api.IngressExposure{
+			ClassName: "traefik", Annotations: map[string]string{"note": "x", "argocd.argoproj.io/tracking-id": "y"}}}),
+		"balancer": exposed(api.TenantExposure{LoadBalancer: &api.LoadBalancerExposure{
+			Class: "example.com/external", Annotations: map[string]string{"note": "x"}, SourceRanges: []api.NetworkRange{"203.0.113.0/24"}}}),
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			compare(t, filepath.Join("testdata", name+".yaml"), render(t, build(t, tenant, "exchange")))
+		})
+	}
 }
 
 // scaled is a tenant with everything that concerns its pods.
