@@ -104,7 +104,7 @@ func TestWhatTheRuntimeGetsWorks(t *testing.T) {
 		"ENSAPIToken":                 string(token),
 		"AccountNotifyPush":           "true",
 		"EWSUrl":                      "https://mail.example.com/EWS/Exchange.asmx",
-		"PolicyLimitNotificationText": "0",
+		"PolicyLimitNotificationText": "1",
 	} {
 		if string(boxer[key]) != want {
 			t.Errorf("%s for the UEM console is %q", key, boxer[key])

@@ -18,7 +18,8 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/config"
 )
 
-// newTimedStage is a stage with an operator, an API server and a database of its own, whose clock stands still.
+// newTimedStage is a stage with an operator, an API server and a database of its own, whose clock stands still. It may reach
+// this machine.
 func newTimedStage(t *testing.T) (*stage, *clocktesting.FakePassiveClock) {
 	t.Helper()
 	ctx, cancel := context.WithCancel(t.Context())
@@ -38,7 +39,7 @@ func newTimedStage(t *testing.T) (*stage, *clocktesting.FakePassiveClock) {
 	now := clocktesting.NewFakePassiveClock(time.Now().Truncate(time.Second))
 	namespace := kube.NewNamespace(t)
 	o, done, err := newOperator(ctx, kube, postgres, []string{namespace},
-		controllers.Options{RuntimeImage: runtimeImage, ClusterID: clusterID, Clock: now})
+		controllers.Options{RuntimeImage: runtimeImage, ClusterID: clusterID, Clock: now, AllowLoopback: true})
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -35,8 +35,7 @@ func TestTheCertificatesOfVMwareAreJudgedAndTheirExpiryIsTold(t *testing.T) {
 		ObjectMeta: metav1.ObjectMeta{Name: "vmware"},
 		Spec: api.PushProviderSpec{CNS: &api.CNSProvider{
 			SigningCertificate: certificate("signing"), MutualTLS: &api.CNSMutualTLS{Certificate: new(certificate("client"))},
-			Proxy: &api.ForwardProxy{URL: "http://proxy.example.com:3128"},
-		}},
+		}, Proxy: &api.ForwardProxy{URL: "http://proxy.example.com:3128"}},
 	}
 	s.create(provider)
 	expect := func(status metav1.ConditionStatus, reason, says string) {
@@ -61,7 +60,7 @@ func TestTheCertificatesOfVMwareAreJudgedAndTheirExpiryIsTold(t *testing.T) {
 	change(s, tenant, "acme", func(o *api.EnsTenant) { o.Spec.PushProviders = []api.ResourceName{"google", "vmware"} })
 	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
 	s.wantRendered("exchange", "google vmware")
-	if got := s.configuration().PushProviders[1].CNS; got == nil || got.ClientCertificate != config.CNSClientOwn || got.Proxy == nil {
+	if got := s.configuration().PushProviders[1]; got.CNS == nil || got.CNS.ClientCertificate != config.CNSClientOwn || got.Proxy == nil {
 		t.Errorf("the configuration has %+v", got)
 	}
 	if mounts := s.mounts(); !strings.Contains(mounts, "push/vmware/client.pfx") {
@@ -72,6 +71,6 @@ func TestTheCertificatesOfVMwareAreJudgedAndTheirExpiryIsTold(t *testing.T) {
 		o.Data["signing.pfx"] = authority.PFX("AW Cloud Notification - aTest", "s3cret", time.Now().Add(-time.Hour))
 	})
 	expect(metav1.ConditionFalse, api.ReasonExpired, "has expired: replace it")
-	change(s, provider, "vmware", func(o *api.PushProvider) { o.Spec.CNS.Proxy.URL = "http://localhost:3128" })
-	expect(metav1.ConditionFalse, api.ReasonLoopbackRefused, "spec.cns.proxy.url")
+	change(s, provider, "vmware", func(o *api.PushProvider) { o.Spec.Proxy.URL = "http://localhost:3128" })
+	expect(metav1.ConditionFalse, api.ReasonLoopbackRefused, "spec.proxy.url")
 }

@@ -19,6 +19,16 @@ const (
 // ConditionAccepted of an EwsEndpoint or PushProvider says whether the operator may let tenants use what the spec says.
 const ConditionAccepted = "Accepted"
 
+// The conditions of an EwsEndpoint.
+const (
+	// ConditionReachable says whether the operator reaches the server and finds what answers like EWS. It is no part of
+	// Ready.
+	ConditionReachable = "Reachable"
+
+	// ConditionPinned says whether the certificate that the server shows is one that is accepted.
+	ConditionPinned = "Pinned"
+)
+
 // The conditions of an EnsTenant.
 const (
 	// ConditionProvisioned says whether everything is in place but the running pods: references, Secrets, database,
@@ -91,6 +101,25 @@ const (
 	ReasonExpired = "Expired"
 )
 
+// Reasons of Reachable.
+const (
+	// ReasonReachable: the server answers like EWS.
+	ReasonReachable = "Reachable"
+	// ReasonUnexpectedAnswer: something answers that does not look like EWS, e.g. because the path is wrong.
+	ReasonUnexpectedAnswer = "UnexpectedAnswer"
+	// ReasonMethodsNotOffered: the server offers none of the authentication methods that are allowed.
+	ReasonMethodsNotOffered = "MethodsNotOffered"
+)
+
+// Reasons of Pinned.
+const (
+	// ReasonPinned: the server's certificate is one that is accepted.
+	ReasonPinned = "Pinned"
+	// ReasonOtherCertificate: the server shows a certificate that is not accepted; compare it on the server itself and
+	// accept it, or find out who is in between.
+	ReasonOtherCertificate = "OtherCertificate"
+)
+
 // Reasons of SecretsReady.
 const (
 	// ReasonKeysLost: the Secret with the tenant's keys is gone while its data are there. Restore it from a backup;
@@ -161,6 +190,10 @@ const (
 	// ReasonScaledToZero: the spec asks for no pods, so nobody is notified.
 	ReasonScaledToZero = "ScaledToZero"
 )
+
+// AnnotationAcceptCertificate on an EwsEndpoint with trustOnFirstUse accepts the certificate with this SHA-256 fingerprint
+// when the server shows it.
+const AnnotationAcceptCertificate = GroupName + "/accept-certificate"
 
 // AnnotationRotateAPIToken on an EnsTenant has the operator make a new API token, once for each value: any text that names
 // the request, e.g. a date or a ticket. What was carried out stands in status.apiToken.request.

@@ -62,6 +62,10 @@ type EnsTenantStatus struct {
 	// autodiscoverCABundle describes the bundle that Autodiscover's hosts are verified against.
 	// +optional
 	AutodiscoverCABundle *BundleStatus `json:"autodiscoverCABundle,omitempty"`
+
+	// tracingCABundle describes the bundle that the collector of traces is verified against.
+	// +optional
+	TracingCABundle *BundleStatus `json:"tracingCABundle,omitempty"`
 }
 
 // EffectiveSettings are values in effect, given or not.
@@ -95,6 +99,14 @@ type EffectiveSettings struct {
 	// limits bound what the phones may do.
 	// +optional
 	Limits *TenantLimits `json:"limits,omitempty"`
+
+	// logging is what the pods log, and how.
+	// +optional
+	Logging *TenantLogging `json:"logging,omitempty"`
+
+	// tracing is where traces go; nothing if none are made.
+	// +optional
+	Tracing *EffectiveTracing `json:"tracing,omitempty"`
 
 	// image is the runtime's container image.
 	// +optional
@@ -138,6 +150,18 @@ type EffectiveAutodiscover struct {
 	// cacheSeconds is how long an answer holds for its domain.
 	// +optional
 	CacheSeconds int32 `json:"cacheSeconds,omitempty"`
+}
+
+// EffectiveTracing are values in effect, given or not, of where traces go.
+type EffectiveTracing struct {
+	// endpoint is where they are posted to.
+	// +optional
+	// +kubebuilder:validation:MaxLength=600
+	Endpoint string `json:"endpoint,omitempty"`
+
+	// samplePerMille is how many of a thousand calls and posts are traced.
+	// +optional
+	SamplePerMille int32 `json:"samplePerMille,omitempty"`
 }
 
 // TenantSecrets are the names of Secrets that the operator made.

@@ -46,6 +46,14 @@ type EwsEndpointSpec struct {
 	// +optional
 	ServerVersion ServerVersion `json:"serverVersion,omitempty"`
 
+	// userAgent is how requests name themselves to the server, for client access rules that look at it. In effect unless
+	// set: that of ENS2, MailNotificationService/v2 (ExchangeServicesClient/15.00.0913.015).
+	// +optional
+	// +kubebuilder:validation:MinLength=1
+	// +kubebuilder:validation:MaxLength=256
+	// +kubebuilder:validation:XValidation:rule="self.matches('^[!-~]([ -~]*[!-~])?$')",message="must be printable ASCII without spaces around it"
+	UserAgent string `json:"userAgent,omitempty"`
+
 	// limits bound what is asked of the server.
 	// +optional
 	Limits *EndpointLimits `json:"limits,omitempty"`
@@ -113,9 +121,10 @@ const (
 	Exchange2013    ServerVersion = "Exchange2013"
 )
 
-// EndpointPinning is how a server's certificate is verified: exactly one of pinned and certificateAuthority.
+// EndpointPinning is how a server's certificate is verified: exactly one of pinned, certificateAuthority and
+// trustOnFirstUse.
 //
-// +kubebuilder:validation:XValidation:rule="[has(self.pinned), has(self.certificateAuthority)].filter(x, x).size() == 1",message="pinning needs exactly one of pinned and certificateAuthority"
+// +kubebuilder:validation:XValidation:rule="[has(self.pinned), has(self.certificateAuthority), has(self.trustOnFirstUse)].filter(x, x).size() == 1",message="pinning needs exactly one of pinned, certificateAuthority and trustOnFirstUse"
 type EndpointPinning struct {
 	// pinned accepts the certificates with these fingerprints and no other. Names and chain are not looked at: the
 	// fingerprint is the identity.
@@ -125,17 +134,36 @@ type EndpointPinning struct {
 	// certificateAuthority accepts certificates for the host of the url that these certificate authorities issued.
 	// +optional
 	CertificateAuthority *CertificateBundle `json:"certificateAuthority,omitempty"`
+
+	// trustOnFirstUse accepts the certificate that the server shows the operator first, and no other from then on: its
+	// fingerprint stands in status.trusted. Compare it on the server itself. When the server has another certificate,
+	// accept it by the annotation ens-operator.io/accept-certificate with the new fingerprint. Write it as {}.
+	// +optional
+	TrustOnFirstUse *TrustOnFirstUse `json:"trustOnFirstUse,omitempty"`
 }
 
-// PinnedCertificates are fingerprints of certificates.
+// TrustOnFirstUse has no settings; write it as {}.
+type TrustOnFirstUse struct{}
+
+// PinnedCertificates are fingerprints of certificates and of public keys; one of all must match.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.sha256) || has(self.publicKeySHA256)",message="pinned needs fingerprints: in sha256 those of certificates, in publicKeySHA256 those of public keys"
 type PinnedCertificates struct {
 	// sha256 are SHA-256 fingerprints of the server's certificate: 64 hex digits, with or without colons, as
 	// `openssl x509 -noout -fingerprint -sha256` prints them. Add the next certificate's before the server changes it.
-	// +required
+	// +optional
 	// +listType=set
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=16
-	SHA256 []Fingerprint `json:"sha256"`
+	SHA256 []Fingerprint `json:"sha256,omitempty"`
+
+	// publicKeySHA256 are SHA-256 fingerprints of the server's public key (its SubjectPublicKeyInfo), which stay when the
+	// certificate is renewed with the same key.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MinItems=1
+	// +kubebuilder:validation:MaxItems=16
+	PublicKeySHA256 []Fingerprint `json:"publicKeySHA256,omitempty"`
 }
 
 // Fingerprint is a SHA-256 fingerprint in hex, with or without colons.
@@ -168,16 +196,70 @@ type EwsEndpointStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Ready, Accepted and ReferencesResolved.
+	// conditions are Ready, Accepted, ReferencesResolved, Pinned and Reachable. Reachable is no part of Ready: what the
+	// operator reaches is not what the tenants' pods reach.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
 	// +kubebuilder:validation:MaxItems=16
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
+	// server is what the server showed when the operator last reached it, without a credential.
+	// +optional
+	Server *EndpointServer `json:"server,omitempty"`
+
+	// trusted are the fingerprints of the certificates that are accepted with trustOnFirstUse: the last one that was
+	// accepted and the one before.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=2
+	Trusted []Fingerprint `json:"trusted,omitempty"`
+
 	// certificateAuthority describes the bundle that the server is verified against.
 	// +optional
 	CertificateAuthority *BundleStatus `json:"certificateAuthority,omitempty"`
+}
+
+// EndpointServer is what a server shows to everybody.
+type EndpointServer struct {
+	// certificates are those that the server showed, its own first.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	Certificates []ShownCertificate `json:"certificates,omitempty"`
+
+	// tlsVersion is the version of TLS that was spoken, e.g. TLS 1.2.
+	// +optional
+	// +kubebuilder:validation:MaxLength=16
+	TLSVersion string `json:"tlsVersion,omitempty"`
+
+	// authenticationSchemes are those that the server offers at the url, e.g. Negotiate, NTLM, Basic.
+	// +optional
+	// +listType=atomic
+	// +kubebuilder:validation:MaxItems=8
+	AuthenticationSchemes []string `json:"authenticationSchemes,omitempty"`
+
+	// asksForCredentials says whether the server asks for credentials at the url, as EWS does.
+	// +optional
+	AsksForCredentials *bool `json:"asksForCredentials,omitempty"`
+
+	// version is the build of Exchange, where the server tells it to everybody.
+	// +optional
+	// +kubebuilder:validation:MaxLength=32
+	Version string `json:"version,omitempty"`
+}
+
+// ShownCertificate describes a certificate of a server.
+type ShownCertificate struct {
+	// subject and issuer are common names.
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Subject string `json:"subject,omitempty"`
+	// +optional
+	// +kubebuilder:validation:MaxLength=128
+	Issuer string `json:"issuer,omitempty"`
+
+	CertificateStatus `json:",inline"`
 }
 
 // BundleStatus describes the certificates that were read from a bundle.

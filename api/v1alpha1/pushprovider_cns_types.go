@@ -37,10 +37,6 @@ type CNSProvider struct {
 	// +kubebuilder:validation:MaxItems=32
 	PublicKeySHA256 []Fingerprint `json:"publicKeySHA256,omitempty"`
 
-	// proxy is the forward proxy to go through.
-	// +optional
-	Proxy *ForwardProxy `json:"proxy,omitempty"`
-
 	// url replaces the address of the service; its path is what is signed. In effect unless set:
 	// https://cns.awmdm.com/nws/notify/apns.
 	// +optional
@@ -73,36 +69,6 @@ type PKCS12Certificate struct {
 	PFXSecretRef SecretKeyReference `json:"pfxSecretRef"`
 
 	// passwordSecretRef names its password.
-	// +required
-	PasswordSecretRef SecretKeyReference `json:"passwordSecretRef"`
-}
-
-// ForwardProxy is an HTTP proxy that connections are tunnelled through (CONNECT).
-type ForwardProxy struct {
-	// url is http:// with host and port.
-	// +required
-	URL ProxyURL `json:"url"`
-
-	// credentials are the user name and the password (Basic). In effect unless set: none are sent.
-	// +optional
-	Credentials *ProxyCredentials `json:"credentials,omitempty"`
-}
-
-// ProxyURL is the address of a proxy: http, a host name or IPv4 address, and a port.
-//
-// +kubebuilder:validation:MinLength=1
-// +kubebuilder:validation:MaxLength=512
-// +kubebuilder:validation:XValidation:rule="self.matches(r'^http://[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?(\\.[A-Za-z0-9]([-A-Za-z0-9]{0,61}[A-Za-z0-9])?)*:([1-9][0-9]{0,3}|[1-5][0-9]{4}|6[0-4][0-9]{3}|65[0-4][0-9]{2}|655[0-2][0-9]|6553[0-5])/?$')",message="must be http:// with host and port, e.g. http://proxy.example.com:3128"
-// +kubebuilder:validation:XValidation:rule="!self.matches('^http://[^/:]{254}')",message="must hold a host name of at most 253 characters"
-type ProxyURL string
-
-// ProxyCredentials are what a proxy is signed in to with.
-type ProxyCredentials struct {
-	// usernameSecretRef names the user name.
-	// +required
-	UsernameSecretRef SecretKeyReference `json:"usernameSecretRef"`
-
-	// passwordSecretRef names the password.
 	// +required
 	PasswordSecretRef SecretKeyReference `json:"passwordSecretRef"`
 }

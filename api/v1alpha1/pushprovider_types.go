@@ -30,24 +30,36 @@ type PushProviderSpec struct {
 	// +optional
 	CABundle *CertificateBundle `json:"caBundle,omitempty"`
 
+	// proxy is the forward proxy that all connections for the provider go through. In effect unless set: none.
+	// +optional
+	Proxy *ForwardProxy `json:"proxy,omitempty"`
+
 	// limits bound what is asked of the provider.
 	// +optional
 	Limits *PushLimits `json:"limits,omitempty"`
 }
 
-// APNsProvider is the Apple Push Notification service with token authentication.
+// APNsProvider is the Apple Push Notification service, signed in to with tokens, for which teamID, keyID and keySecretRef
+// stand together, or with a certificate.
+//
+// +kubebuilder:validation:XValidation:rule="has(self.certificate) ? !has(self.teamID) && !has(self.keyID) && !has(self.keySecretRef) : has(self.teamID) && has(self.keyID) && has(self.keySecretRef)",message="APNs needs either teamID, keyID and keySecretRef, or certificate"
 type APNsProvider struct {
 	// teamID is the Apple developer team, 10 letters and digits.
-	// +required
-	TeamID AppleID `json:"teamID"`
+	// +optional
+	TeamID AppleID `json:"teamID,omitempty"`
 
 	// keyID is the id of the signing key, 10 letters and digits.
-	// +required
-	KeyID AppleID `json:"keyID"`
+	// +optional
+	KeyID AppleID `json:"keyID,omitempty"`
 
 	// keySecretRef names the signing key as Apple gives it out (.p8).
-	// +required
-	KeySecretRef SecretKeyReference `json:"keySecretRef"`
+	// +optional
+	KeySecretRef *SecretKeyReference `json:"keySecretRef,omitempty"`
+
+	// certificate is a push certificate of Apple, which expires every year. A signing key does not: prefer one. The
+	// certificate must be for the topics and the environment.
+	// +optional
+	Certificate *PKCS12Certificate `json:"certificate,omitempty"`
 
 	// topics are the bundle ids of the apps that are served.
 	// +required
@@ -164,7 +176,7 @@ type PushProviderStatus struct {
 // PushCredential identifies a credential without revealing it.
 type PushCredential struct {
 	// identity is whom the provider knows the credential by: the key id, the service account's address, the role, or the
-	// name in the certificate that signs.
+	// name in the certificate.
 	// +optional
 	// +kubebuilder:validation:MaxLength=320
 	Identity string `json:"identity,omitempty"`

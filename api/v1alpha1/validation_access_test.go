@@ -160,3 +160,21 @@ func TestAPITokenRules(t *testing.T) {
 		"an overlap of two years":                  {carrying(api.TenantAPIToken{OverlapDays: new(int32(730))}), "less than or equal to 365"},
 	})
 }
+
+func TestPinningRules(t *testing.T) {
+	t.Parallel()
+	pinnedBy := func(pinning api.EndpointPinning) *api.EwsEndpoint {
+		return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning = pinning })
+	}
+	pin := api.Fingerprint(strings.Repeat("ab", 32))
+	const exactlyOne = "exactly one of pinned, certificateAuthority and trustOnFirstUse"
+	checkRules(t, map[string]rule{
+		"trust on first use":           {pinnedBy(api.EndpointPinning{TrustOnFirstUse: &api.TrustOnFirstUse{}}), ""},
+		"a certificate":                {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{SHA256: []api.Fingerprint{pin}}}), ""},
+		"a public key":                 {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{PublicKeySHA256: []api.Fingerprint{pin}}}), ""},
+		"a public key that is none":    {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{PublicKeySHA256: []api.Fingerprint{"x"}}}), "should be at least 64"},
+		"no fingerprint":               {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{}}), "pinned needs fingerprints"},
+		"nothing":                      {pinnedBy(api.EndpointPinning{}), exactlyOne},
+		"a pin and trust on first use": {pinnedBy(api.EndpointPinning{Pinned: &api.PinnedCertificates{SHA256: []api.Fingerprint{pin}}, TrustOnFirstUse: &api.TrustOnFirstUse{}}), exactlyOne},
+	})
+}

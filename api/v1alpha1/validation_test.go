@@ -30,7 +30,7 @@ func validAPNs() *api.PushProvider {
 		ObjectMeta: metav1.ObjectMeta{Name: "apple"},
 		Spec: api.PushProviderSpec{APNs: &api.APNsProvider{
 			TeamID: "TEAM123456", KeyID: "KEY1234567", Topics: []api.AppID{"com.example.mail"},
-			KeySecretRef: api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
+			KeySecretRef: &api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
 		}},
 	}
 }
@@ -86,7 +86,7 @@ func cns(change func(*api.CNSProvider)) *api.PushProvider {
 }
 
 func proxiedBy(url api.ProxyURL) *api.PushProvider {
-	return cns(func(c *api.CNSProvider) { c.Proxy = &api.ForwardProxy{URL: url} })
+	return with(validAPNs(), func(p *api.PushProvider) { p.Spec.Proxy = &api.ForwardProxy{URL: url} })
 }
 
 func validTenant() *api.EnsTenant {
@@ -99,6 +99,10 @@ func validTenant() *api.EnsTenant {
 			TLS:           api.TenantTLS{SecretName: "acme-tls"},
 		},
 	}
+}
+
+func tracedTo(url api.CollectorURL) *api.EnsTenant {
+	return with(validTenant(), func(t *api.EnsTenant) { t.Spec.Tracing = &api.TenantTracing{Endpoint: url} })
 }
 
 // A rule is an object and what the API server's refusal must say; empty is accepted.
@@ -124,12 +128,30 @@ func calledEndpoint(name string) *api.EwsEndpoint {
 	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Name = name })
 }
 
+// certified has a provider sign in to Apple with a certificate instead of a key. Change may be nil.
+func certified(change func(*api.APNsProvider)) *api.PushProvider {
+	return with(validAPNs(), func(p *api.PushProvider) {
+		p.Spec.APNs.TeamID, p.Spec.APNs.KeyID, p.Spec.APNs.KeySecretRef = "", "", nil
+		p.Spec.APNs.Certificate = &api.PKCS12Certificate{
+			PFXSecretRef:      api.SecretKeyReference{Name: "apns", Key: "certificate.pfx"},
+			PasswordSecretRef: api.SecretKeyReference{Name: "apns", Key: "password"},
+		}
+		if change != nil {
+			change(p.Spec.APNs)
+		}
+	})
+}
+
 func calledProvider(name string) *api.PushProvider {
 	return with(validAPNs(), func(p *api.PushProvider) { p.Name = name })
 }
 
 func endpointWithin(seconds int32) *api.EwsEndpoint {
 	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Limits = &api.EndpointLimits{TimeoutSeconds: seconds} })
+}
+
+func namingItself(userAgent string) *api.EwsEndpoint {
+	return with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.UserAgent = userAgent })
 }
 
 func providerWithin(seconds int32) *api.PushProvider {
@@ -191,10 +213,15 @@ func TestEndpointRules(t *testing.T) {
 		"a host of 253 letters":        {endpointAt(api.HTTPSURL("https://" + strings.Repeat("a.", 126) + "a:443/EWS")), ""},
 		"a path with half an escape":   {endpointAt("https://mail.example.com/EWS%4"), "must hold a valid path"},
 		"a path with an escape":        {endpointAt("https://mail.example.com/EWS%41"), ""},
+		"a user agent":                 {namingItself("ens/1 (mail)"), ""},
+		"a user agent of two lines":    {namingItself("ens\r\nX-Other: 1"), "must be printable ASCII"},
+		"a user agent in Cyrillic":     {namingItself("почта"), "must be printable ASCII"},
+		"a user agent behind a space":  {namingItself(" ens"), "must be printable ASCII"},
+		"a user agent of 257 letters":  {namingItself(strings.Repeat("a", 257)), "Too long"},
 		"no pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning = api.EndpointPinning{} }),
-			"exactly one of pinned and certificateAuthority"},
+			"exactly one of pinned, certificateAuthority and trustOnFirstUse"},
 		"both kinds of pinning": {with(validEndpoint(), func(e *api.EwsEndpoint) { e.Spec.Pinning.CertificateAuthority = bundle }),
-			"exactly one of pinned and certificateAuthority"},
+			"exactly one of pinned, certificateAuthority and trustOnFirstUse"},
 		"a certificate authority": {with(validEndpoint(), func(e *api.EwsEndpoint) {
 			e.Spec.Pinning = api.EndpointPinning{CertificateAuthority: bundle}
 		}), ""},
@@ -218,6 +245,12 @@ func TestProviderRules(t *testing.T) {
 			"exactly one of apns, fcm, sns and cns"},
 		"a team id in small letters": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.TeamID = "team123456" }),
 			"10 upper-case letters and digits"},
+		"apns with a certificate":               {certified(nil), ""},
+		"apns with a certificate and a key":     {certified(func(a *api.APNsProvider) { a.KeySecretRef = validAPNs().Spec.APNs.KeySecretRef }), "either teamID, keyID and keySecretRef, or certificate"},
+		"apns with a certificate and a key id":  {certified(func(a *api.APNsProvider) { a.KeyID = "KEY1234567" }), "either teamID, keyID and keySecretRef, or certificate"},
+		"apns with a certificate and a team":    {certified(func(a *api.APNsProvider) { a.TeamID = "TEAM123456" }), "either teamID, keyID and keySecretRef, or certificate"},
+		"apns with neither certificate nor key": {certified(func(a *api.APNsProvider) { a.Certificate = nil }), "either teamID, keyID and keySecretRef, or certificate"},
+		"apns with a key and no team":           {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.TeamID = "" }), "either teamID, keyID and keySecretRef, or certificate"},
 		"no topic": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{} }),
 			"should have at least 1 items"},
 		"a topic with a space": {with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.Topics = []api.AppID{"com. mail"} }),
@@ -338,6 +371,24 @@ func TestTenantRules(t *testing.T) {
 		"less than no pods": {with(validTenant(), func(t *api.EnsTenant) {
 			t.Spec.Runtime = &api.TenantRuntime{Replicas: new(int32(-1))}
 		}), "should be greater than or equal to 0"},
+		"the log of the original, in detail": {with(validTenant(), func(t *api.EnsTenant) {
+			t.Spec.Logging = &api.TenantLogging{Format: api.LogENS2, Level: api.LogDebug}
+		}), ""},
+		"an unknown log format": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Logging = &api.TenantLogging{Format: "ENS2"} }),
+			"Unsupported value"},
+		"an unknown log level": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.Logging = &api.TenantLogging{Level: "trace"} }),
+			"Unsupported value"},
+		"traces to a collector with http": {tracedTo("http://collector.monitoring:4318"), ""},
+		"traces to a collector's path":    {tracedTo("https://collector.example.com/otlp/v1/traces"), ""},
+		"traces with a query":             {tracedTo("https://collector.example.com/?key=1"), "without user information, query and fragment"},
+		"traces with a password":          {tracedTo("https://me:secret@collector.example.com"), "without user information, query and fragment"},
+		"traces by gRPC":                  {tracedTo("grpc://collector.example.com:4317"), "must be http:// or https://"},
+		"more than all traces": {with(tracedTo("https://collector.example.com"), func(t *api.EnsTenant) {
+			t.Spec.Tracing.SamplePerMille = 1001
+		}), "should be less than or equal to 1000"},
+		"authorities without https": {with(tracedTo("http://collector.example.com"), func(t *api.EnsTenant) {
+			t.Spec.Tracing.CABundle = &api.CertificateBundle{ConfigMap: &api.ConfigMapKeyReference{Name: "a", Key: "b"}}
+		}), "caBundle has no effect"},
 		"an unknown deletion policy": {with(validTenant(), func(t *api.EnsTenant) { t.Spec.DeletionPolicy = "Orphan" }),
 			"Unsupported value"},
 	})
@@ -384,6 +435,7 @@ func TestWhatCannotChange(t *testing.T) {
 		"a provider's kind":  {validAPNs(), with(validFCM(), func(p *api.PushProvider) { p.Name = validAPNs().Name }), "cannot change between apns, fcm, sns and cns"},
 		"a provider's maker": {validCNS(), validSNS(), "cannot change between apns, fcm, sns and cns"},
 		"a provider's way":   {validFCM(), validSNS(), "cannot change between apns, fcm, sns and cns"},
+		"a provider's login": {validAPNs(), certified(nil), ""},
 		"a provider's key":   {validAPNs(), with(validAPNs(), func(p *api.PushProvider) { p.Spec.APNs.KeyID = "KEY7654321" }), ""},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -2,6 +2,7 @@
 package main
 
 import (
+	"cmp"
 	"context"
 	"flag"
 	"fmt"
@@ -10,7 +11,8 @@ import (
 	"os/signal"
 	"syscall"
 
-	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/server"
 )
 
@@ -23,11 +25,21 @@ func main() {
 	flag.StringVar(&options.Listen, "listen", "", "address for phones and Exchange, instead of the configuration's")
 	flag.StringVar(&options.Metrics, "metrics", "", "address for metrics and probes, instead of the configuration's")
 	flag.StringVar(&options.Admin, "admin", "", "loopback address for administration, instead of the configuration's")
-	level := slog.LevelInfo
-	flag.TextVar(&level, "log-level", level, "debug, info, warn or error")
+	var logging config.Logging
+	flag.StringVar((*string)(&logging.Format), "log-format", "", "json or ens2, instead of the configuration's")
+	flag.StringVar((*string)(&logging.Level), "log-level", "", "debug, info, warn or error, instead of the configuration's")
 	flag.Parse()
+	if err := logging.Validate(); err != nil {
+		fmt.Fprintln(os.Stderr, "ens-runtime:", err)
+		os.Exit(2)
+	}
 
-	options.Logger = slog.New(requestid.Handler{Handler: slog.NewJSONHandler(os.Stdout, &slog.HandlerOptions{Level: level})})
+	output := enslog.New(os.Stdout)
+	output.Use(logging) // until the configuration has been read
+	options.Logger = slog.New(output)
+	options.Logging = func(c config.Logging) {
+		output.Use(config.Logging{Format: cmp.Or(logging.Format, c.Format), Level: cmp.Or(logging.Level, c.Level)})
+	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
 	if err := run(ctx, options); err != nil {

@@ -3,10 +3,12 @@ package credentials
 import (
 	"crypto/ecdsa"
 	"crypto/rsa"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"time"
 
+	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
@@ -18,6 +20,17 @@ type ClientCertificate struct {
 	// PublicKeySHA256 is the fingerprint of its key, 64 hex digits.
 	PublicKeySHA256 string
 	NotAfter        time.Time
+
+	leaf *x509.Certificate
+}
+
+// ServesAPNs says why the certificate is not good for pushes to Apple, nil if it is as far as it says.
+func (c ClientCertificate) ServesAPNs(topics []string, environment config.PushEnvironment) error {
+	said, err := config.ReadPushCertificate(c.leaf)
+	if err != nil {
+		return err
+	}
+	return said.Serves(topics, environment)
 }
 
 // ParsePKCS12 reads a PKCS #12 file with one private key, RSA or elliptic, its certificate, and the chain of that.
@@ -37,6 +50,6 @@ func ParsePKCS12(file []byte, password secret.Value) (ClientCertificate, error) 
 	}
 	fingerprint, err := fingerprintOf(opened.Leaf.PublicKey)
 	return ClientCertificate{
-		CommonName: opened.Leaf.Subject.CommonName, PublicKeySHA256: fingerprint, NotAfter: opened.Leaf.NotAfter,
+		CommonName: opened.Leaf.Subject.CommonName, PublicKeySHA256: fingerprint, NotAfter: opened.Leaf.NotAfter, leaf: opened.Leaf,
 	}, err
 }

@@ -34,6 +34,7 @@ func Config(t Tenant) config.Config {
 	result.Endpoints = t.References.Endpoints
 	result.Autodiscover = t.References.Autodiscover
 	result.PushProviders = t.References.Providers
+	result.Tracing = t.References.Tracing
 	result.AllowLoopback = t.AllowLoopback
 	return result.Effective()
 }
@@ -91,6 +92,10 @@ func RuntimeSecret(t Tenant) *applycore.SecretApplyConfiguration {
 // DatabaseURL reads the runtime's database URL out of the data of RuntimeSecret.
 func DatabaseURL(data map[string][]byte) []byte { return data[databaseURLKey] }
 
+// consolePolicy is the original's PolicyLimitNotificationText: sender and subject, no preview on a lock screen. Who wants
+// the preview shown enters 0 in the console.
+const consolePolicy = 1
+
 // BoxerSecret holds what the administrator enters in the UEM console (I-03). EWSUrl is what a phone registers with; with
 // several endpoints there is one EWSUrl.<endpoint> for each instead.
 func BoxerSecret(t Tenant) *applycore.SecretApplyConfiguration {
@@ -98,7 +103,7 @@ func BoxerSecret(t Tenant) *applycore.SecretApplyConfiguration {
 		"ENSLinkAddress":              []byte(URL(t.Object)),
 		"ENSAPIToken":                 t.APIToken.Reveal(),
 		"AccountNotifyPush":           []byte("true"),
-		"PolicyLimitNotificationText": []byte(number(*t.Settings.Notifications.PolicyCeiling)),
+		"PolicyLimitNotificationText": []byte(number(max(*t.Settings.Notifications.PolicyCeiling, consolePolicy))),
 	}
 	for _, endpoint := range t.References.Endpoints {
 		key := "EWSUrl"

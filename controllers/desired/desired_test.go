@@ -43,6 +43,7 @@ func gateway() *api.EwsEndpoint {
 	gateway.Spec.SecureEmailGateway = &api.SecureEmailGateway{DevicesHeader: "X-Devices"}
 	gateway.Spec.MinTLSVersion = api.TLS13
 	gateway.Spec.ServerVersion = api.Exchange2010SP2
+	gateway.Spec.UserAgent = "ens/1 (mail)"
 	return gateway
 }
 
@@ -65,7 +66,7 @@ func apple() *api.PushProvider {
 		ObjectMeta: metav1.ObjectMeta{Name: "apple"},
 		Spec: api.PushProviderSpec{APNs: &api.APNsProvider{
 			TeamID: "TEAM000000", KeyID: "KEY0000000", Topics: []api.AppID{"com.example.mail"}, Environment: api.APNsSandbox,
-			KeySecretRef: api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
+			KeySecretRef: &api.SecretKeyReference{Name: "apns-key", Key: "key.p8"},
 		}},
 	}
 }
@@ -97,13 +98,18 @@ func full() *api.EnsTenant {
 	tenant.Spec.CallbackURL = "https://ens.internal:8443/hooks/ens"
 	tenant.Spec.EnvironmentType = "Test"
 	tenant.Spec.MailboxProof = api.MailboxProofFirstUse
-	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30}
+	tenant.Spec.Notifications = &api.TenantNotifications{PolicyCeiling: new(int32(2)), StatusFrequencyMinutes: 30, UnchangedBadges: api.UnchangedBadgesSend}
 	tenant.Spec.Limits = &api.TenantLimits{MaxUsers: 10}
+	tenant.Spec.Logging = &api.TenantLogging{Format: api.LogENS2, Level: api.LogDebug}
 	tenant.Spec.TLS = api.TenantTLS{
 		CertManager:   &api.CertManagerTLS{IssuerRef: api.IssuerReference{Name: "company", Kind: "ClusterIssuer"}},
 		MinTLSVersion: api.TLS13,
 	}
 	tenant.Spec.Autodiscover = discovery()
+	tenant.Spec.Tracing = &api.TenantTracing{
+		Endpoint: "https://collector.example.com:4318", SamplePerMille: 50,
+		CABundle: &api.CertificateBundle{ConfigMap: &api.ConfigMapKeyReference{Name: "authorities", Key: "collector.crt"}},
+	}
 	tenant.Spec.DeletionPolicy = api.DeletionDelete
 	tenant.Spec.Runtime = &api.TenantRuntime{
 		Image: "registry.example.com/other:1", Replicas: new(int32(5)), DrainDelaySeconds: new(int32(0)),
@@ -133,6 +139,7 @@ func build(t *testing.T, object *api.EnsTenant, endpoints ...string) desired.Ten
 		}
 	}
 	tenant.References.AddAutodiscover(object.Spec.Autodiscover)
+	tenant.References.AddTracing(object.Spec.Tracing)
 	add(t, &tenant.References, google())
 	add(t, &tenant.References, apple())
 	tenant.References.Sort()
@@ -158,6 +165,9 @@ func TestObjectsAreAsBefore(t *testing.T) {
 	add(t, &throughVMware.References, vmware())
 	add(t, &throughVMware.References, vmwareForAndroid())
 	throughVMware.References.Sort()
+	withCertificate := build(t, minimal(), "exchange")
+	add(t, &withCertificate.References, certified())
+	withCertificate.References.Sort()
 	for name, tenant := range map[string]desired.Tenant{
 		"minimal":   build(t, minimal(), "exchange"),
 		"full":      build(t, full(), "exchange", "another"),
@@ -165,6 +175,7 @@ func TestObjectsAreAsBefore(t *testing.T) {
 		"gateway":   behindGateway,
 		"amazon":    throughAmazon,
 		"vmware":    throughVMware,
+		"certified": withCertificate,
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
@@ -258,6 +269,7 @@ func TestWhatWasRenderedIsFoundAgain(t *testing.T) {
 	carried.CarryEndpoints(last)
 	carried.CarryProviders(last)
 	carried.CarryAutodiscover(last)
+	carried.CarryTracing(last)
 	carried.Sort()
 	if !reflect.DeepEqual(carried.Mounts, tenant.References.Mounts) {
 		t.Errorf("mounts are %+v, want %+v", carried.Mounts, tenant.References.Mounts)
@@ -396,6 +408,17 @@ func TestWhatTheRuntimeRefusesIsNotRendered(t *testing.T) {
 	}
 }
 
+func TestUnchangedCountsAreSuppressedUnlessAskedFor(t *testing.T) {
+	t.Parallel()
+	for want, tenant := range map[api.UnchangedBadges]*api.EnsTenant{
+		api.UnchangedBadgesSuppress: minimal(), api.UnchangedBadgesSend: full(),
+	} {
+		if got := desired.Settings(tenant, "image:1").Notifications.UnchangedBadges; got != want {
+			t.Errorf("in effect is %q, want %q", got, want)
+		}
+	}
+}
+
 func TestSettingsInEffect(t *testing.T) {
 	t.Parallel()
 	settings := desired.Settings(minimal(), "image:1")
@@ -413,6 +436,39 @@ func TestSettingsInEffect(t *testing.T) {
 	// The documentation of the API tells the defaults in words.
 	if got := desired.GracePeriod(settings); got <= 0 {
 		t.Errorf("a pod has %v to end", got)
+	}
+}
+
+func TestLoggingInEffect(t *testing.T) {
+	t.Parallel()
+	if got, want := *desired.Settings(minimal(), "image:1").Logging, (api.TenantLogging{Format: api.LogJSON, Level: api.LogInfo}); got != want {
+		t.Errorf("by default %+v, want %+v", got, want)
+	}
+	if got, want := *desired.Settings(full(), "image:1").Logging, *full().Spec.Logging; got != want {
+		t.Errorf("as asked for %+v, want %+v", got, want)
+	}
+}
+
+func TestTracingInEffect(t *testing.T) {
+	t.Parallel()
+	if got := desired.TracingSettings(build(t, minimal(), "exchange").References); got != nil {
+		t.Errorf("although none are asked for there are traces: %+v", got)
+	}
+	given := build(t, full(), "exchange").References
+	want := api.EffectiveTracing{Endpoint: "https://collector.example.com:4318/v1/traces", SamplePerMille: 50}
+	if got := desired.TracingSettings(given); got == nil || *got != want {
+		t.Errorf("as asked for %+v, want %+v", got, want)
+	}
+	var carried desired.References
+	carried.CarryTracing(given)
+	if carried.Tracing == nil || len(carried.Mounts) != 1 || carried.Mounts[0].Path != "tracing/ca.crt" {
+		t.Errorf("what was rendered last is carried as %+v", carried)
+	}
+	tenant := build(t, minimal(), "exchange")
+	tenant.References.AddTracing(&api.TenantTracing{Endpoint: "http://collector.monitoring:4318/otlp/v1/traces"})
+	want = api.EffectiveTracing{Endpoint: "http://collector.monitoring:4318/otlp/v1/traces", SamplePerMille: 10}
+	if got := desired.TracingSettings(tenant.References); got == nil || *got != want {
+		t.Errorf("by default %+v, want %+v", got, want)
 	}
 }
 

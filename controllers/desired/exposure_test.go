@@ -195,7 +195,7 @@ func TestNetworkPolicyOpensWhatTheTenantNeeds(t *testing.T) {
 	built.DatabasePorts = []int32{5432, 5433}
 	built.References.Endpoints[0].URL = "https://mail.example.com:8443/EWS/Exchange.asmx"
 	built.References.Providers = append(built.References.Providers, config.PushProvider{
-		Name: "vmware", CNS: &config.CNS{Proxy: &config.ForwardProxy{URL: "http://proxy.example.com:3128"}}})
+		Name: "vmware", CNS: &config.CNS{}, Proxy: &config.ForwardProxy{URL: "http://proxy.example.com:3128"}})
 	ports := func() (found []int) {
 		t.Helper()
 		policy, err := desired.NetworkPolicy(built)

@@ -14,10 +14,15 @@ func (r *References) AddProvider(provider *v1alpha1.PushProvider) error {
 	entry.TimeoutSeconds, entry.MaxConcurrentPushes = limits.TimeoutSeconds, limits.MaxConcurrentPushes
 	if apns := provider.Spec.APNs; apns != nil {
 		entry.APNs = &config.APNs{
-			TeamID: string(apns.TeamID), KeyID: string(apns.KeyID), Topics: appIDs(apns.Topics),
+			TeamID: string(apns.TeamID), KeyID: string(apns.KeyID), Certificate: apns.Certificate != nil, Topics: appIDs(apns.Topics),
 			Environment: environment(apns.Environment), URL: string(apns.URL),
 		}
-		r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.APNsKeyFile), apns.KeySecretRef))
+		if apns.KeySecretRef != nil {
+			r.Mounts = append(r.Mounts, secretMount(providerFile(provider.Name, config.APNsKeyFile), *apns.KeySecretRef))
+		}
+		if apns.Certificate != nil {
+			r.mountPKCS12(provider.Name, config.APNsCertificateFile, config.APNsCertificatePasswordFile, *apns.Certificate)
+		}
 	}
 	if fcm := provider.Spec.FCM; fcm != nil {
 		entry.FCM = &config.FCM{
@@ -38,6 +43,7 @@ func (r *References) AddProvider(provider *v1alpha1.PushProvider) error {
 		entry.CABundle = true
 		r.Mounts = append(r.Mounts, bundleMount(providerFile(provider.Name, config.CABundleFile), *bundle))
 	}
+	entry.Proxy = r.addProxy(provider.Name, provider.Spec.Proxy)
 	r.Providers = append(r.Providers, entry)
 	return nil
 }
@@ -81,15 +87,20 @@ func (r *References) addCNS(name string, cns v1alpha1.CNSProvider) (*config.CNS,
 			r.mountPKCS12(name, config.CNSClientFile, config.CNSClientPasswordFile, *mutual.Certificate)
 		}
 	}
-	if proxy := cns.Proxy; proxy != nil {
-		entry.Proxy = &config.ForwardProxy{URL: string(proxy.URL), Authenticate: proxy.Credentials != nil}
-		if credentials := proxy.Credentials; credentials != nil {
-			r.Mounts = append(r.Mounts,
-				secretMount(providerFile(name, config.ProxyUsernameFile), credentials.UsernameSecretRef),
-				secretMount(providerFile(name, config.ProxyPasswordFile), credentials.PasswordSecretRef))
-		}
-	}
 	return entry, nil
+}
+
+// addProxy adds the proxy of a provider, nil for none.
+func (r *References) addProxy(name string, proxy *v1alpha1.ForwardProxy) *config.ForwardProxy {
+	if proxy == nil {
+		return nil
+	}
+	if credentials := proxy.Credentials; credentials != nil {
+		r.Mounts = append(r.Mounts,
+			secretMount(providerFile(name, config.ProxyUsernameFile), credentials.UsernameSecretRef),
+			secretMount(providerFile(name, config.ProxyPasswordFile), credentials.PasswordSecretRef))
+	}
+	return &config.ForwardProxy{URL: string(proxy.URL), Authenticate: proxy.Credentials != nil}
 }
 
 func (r *References) mountPKCS12(provider, file, passwordFile string, certificate v1alpha1.PKCS12Certificate) {

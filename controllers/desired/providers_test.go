@@ -35,11 +35,21 @@ func vmware() *api.PushProvider {
 			PublicKeySHA256:    []api.Fingerprint{api.Fingerprint(strings.Repeat("AB:", 31) + "CD")},
 			SigningCertificate: pkcs12("signing"),
 			MutualTLS:          &api.CNSMutualTLS{Certificate: new(pkcs12("client"))},
-			Proxy: &api.ForwardProxy{URL: "http://proxy.example.com:3128", Credentials: &api.ProxyCredentials{
-				UsernameSecretRef: api.SecretKeyReference{Name: "proxy", Key: "username"},
-				PasswordSecretRef: api.SecretKeyReference{Name: "proxy", Key: "password"},
-			}},
-		}},
+		}, Proxy: &api.ForwardProxy{URL: "http://proxy.example.com:3128", Credentials: &api.ProxyCredentials{
+			UsernameSecretRef: api.SecretKeyReference{Name: "proxy", Key: "username"},
+			PasswordSecretRef: api.SecretKeyReference{Name: "proxy", Key: "password"},
+		}}},
+	}
+}
+
+// certified is Apple with a certificate.
+func certified() *api.PushProvider {
+	return &api.PushProvider{
+		ObjectMeta: metav1.ObjectMeta{Name: "certified"},
+		Spec: api.PushProviderSpec{
+			APNs:  &api.APNsProvider{Certificate: new(pkcs12("apns")), Topics: []api.AppID{"com.example.mail"}},
+			Proxy: &api.ForwardProxy{URL: "http://proxy.example.com:3128"},
+		},
 	}
 }
 

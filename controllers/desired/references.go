@@ -21,6 +21,8 @@ type References struct {
 	Providers []config.PushProvider
 	// Autodiscover is nil where nothing may be asked.
 	Autodiscover *config.Autodiscover
+	// Tracing is nil where no traces are made.
+	Tracing *config.Tracing
 	// Mounts are values of users' Secrets and ConfigMaps that are mounted, never copied.
 	Mounts []Mount
 }
@@ -44,19 +46,22 @@ func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
 	entry.AuthenticationMethods = authenticationMethods(endpoint.Spec.AuthenticationMethods)
 	entry.MinTLSVersion = config.TLSVersion(endpoint.Spec.MinTLSVersion)
 	entry.ServerVersion = config.ServerVersion(endpoint.Spec.ServerVersion)
+	entry.UserAgent = endpoint.Spec.UserAgent
 	if gateway := endpoint.Spec.SecureEmailGateway; gateway != nil {
 		entry.SecureEmailGateway = &config.SecureEmailGateway{
 			DeviceIDHeader: string(gateway.DeviceIDHeader), DevicesHeader: string(gateway.DevicesHeader),
 		}
 	}
-	if pinned := endpoint.Spec.Pinning.Pinned; pinned != nil {
-		for _, text := range pinned.SHA256 {
-			fingerprint, err := egress.ParseFingerprint(string(text))
-			if err != nil {
-				return fmt.Errorf("a fingerprint of EwsEndpoint %s: %w", endpoint.Name, err)
-			}
-			entry.Pinning.SHA256 = append(entry.Pinning.SHA256, fingerprint)
-		}
+	pinned := orZero(endpoint.Spec.Pinning.Pinned)
+	if endpoint.Spec.Pinning.TrustOnFirstUse != nil {
+		pinned.SHA256 = endpoint.Status.Trusted
+	}
+	var err error
+	if entry.Pinning.SHA256, err = fingerprints(endpoint.Name, pinned.SHA256); err != nil {
+		return err
+	}
+	if entry.Pinning.PublicKeySHA256, err = fingerprints(endpoint.Name, pinned.PublicKeySHA256); err != nil {
+		return err
 	}
 	if bundle := endpoint.Spec.Pinning.CertificateAuthority; bundle != nil {
 		entry.Pinning.CertificateAuthority = true
@@ -64,6 +69,19 @@ func (r *References) AddEndpoint(endpoint *v1alpha1.EwsEndpoint) error {
 	}
 	r.Endpoints = append(r.Endpoints, entry)
 	return nil
+}
+
+// fingerprints are an endpoint's, in the form that the runtime takes.
+func fingerprints(endpoint string, texts []v1alpha1.Fingerprint) ([]string, error) {
+	var parsed []string
+	for _, text := range texts {
+		fingerprint, err := egress.ParseFingerprint(string(text))
+		if err != nil {
+			return nil, fmt.Errorf("a fingerprint of EwsEndpoint %s: %w", endpoint, err)
+		}
+		parsed = append(parsed, fingerprint)
+	}
+	return parsed, nil
 }
 
 // AddAutodiscover adds what the tenant's Autodiscover may ask; nil is nothing.
@@ -81,6 +99,18 @@ func (r *References) AddAutodiscover(autodiscover *v1alpha1.TenantAutodiscover) 
 	if bundle := autodiscover.CABundle; bundle != nil {
 		r.Autodiscover.CABundle = true
 		r.Mounts = append(r.Mounts, bundleMount(path.Join(config.AutodiscoverFolder, config.CABundleFile), *bundle))
+	}
+}
+
+// AddTracing adds where the tenant's traces go; nil is nowhere.
+func (r *References) AddTracing(tracing *v1alpha1.TenantTracing) {
+	if tracing == nil {
+		return
+	}
+	r.Tracing = &config.Tracing{Endpoint: string(tracing.Endpoint), SamplePerMille: tracing.SamplePerMille}
+	if bundle := tracing.CABundle; bundle != nil {
+		r.Tracing.CABundle = true
+		r.Mounts = append(r.Mounts, bundleMount(path.Join(config.TracingFolder, config.CABundleFile), *bundle))
 	}
 }
 
@@ -141,6 +171,14 @@ func (r *References) CarryAutodiscover(last References) {
 	}
 }
 
+// CarryTracing adds where traces last went, unless something is here.
+func (r *References) CarryTracing(last References) {
+	if r.Tracing == nil && last.Tracing != nil {
+		r.Tracing = last.Tracing
+		r.carryMounts(last, config.TracingFolder)
+	}
+}
+
 // Sort brings everything into the order of names, so that nothing is rendered anew because of where it came from.
 func (r *References) Sort() {
 	slices.SortFunc(r.Endpoints, func(a, b config.Endpoint) int { return strings.Compare(a.Name, b.Name) })
@@ -166,7 +204,7 @@ func LastRendered(data map[string]string) (References, error) {
 	if err := yaml.Unmarshal([]byte(data[config.FileName]), &last); err != nil {
 		return References{}, fmt.Errorf("reading what was last rendered into %s: %w", config.FileName, err)
 	}
-	references := References{Endpoints: last.Endpoints, Providers: last.PushProviders, Autodiscover: last.Autodiscover}
+	references := References{Endpoints: last.Endpoints, Providers: last.PushProviders, Autodiscover: last.Autodiscover, Tracing: last.Tracing}
 	if err := yaml.Unmarshal([]byte(data[mountsFile]), &references.Mounts); err != nil {
 		return References{}, fmt.Errorf("reading what was last rendered into %s: %w", mountsFile, err)
 	}

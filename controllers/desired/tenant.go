@@ -168,6 +168,7 @@ func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettin
 		Notifications: &v1alpha1.TenantNotifications{
 			PolicyCeiling:          new(effective.Notifications.PolicyCeiling),
 			StatusFrequencyMinutes: effective.Notifications.StatusFrequencyMinutes,
+			UnchangedBadges:        v1alpha1.UnchangedBadges(effective.Notifications.UnchangedBadges),
 		},
 		Limits: &v1alpha1.TenantLimits{
 			MaxUsers:              effective.Limits.MaxUsers,
@@ -175,6 +176,10 @@ func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettin
 			RequestsPerSecond:     effective.Limits.RequestsPerSecond,
 			UserRequestsPerMinute: effective.Limits.UserRequestsPerMinute,
 			NewUsersPerMinute:     effective.Limits.NewUsersPerMinute,
+		},
+		Logging: &v1alpha1.TenantLogging{
+			Format: v1alpha1.LogFormat(effective.Logging.Format),
+			Level:  v1alpha1.LogLevel(effective.Logging.Level),
 		},
 		Image:             cmp.Or(runtime.Image, image),
 		Replicas:          fixedReplicas(runtime),
@@ -220,10 +225,20 @@ func AutodiscoverSettings(references References) *v1alpha1.EffectiveAutodiscover
 	return settings
 }
 
+// TracingSettings are the settings in effect of where traces go; nil if none are made.
+func TracingSettings(references References) *v1alpha1.EffectiveTracing {
+	effective := config.Config{Tracing: references.Tracing}.Effective().Tracing
+	if effective == nil {
+		return nil
+	}
+	return &v1alpha1.EffectiveTracing{Endpoint: effective.URL(), SamplePerMille: effective.SamplePerMille}
+}
+
 // given is what the spec says, in the runtime's words, without references.
 func given(tenant *v1alpha1.EnsTenant) config.Config {
 	spec := tenant.Spec
 	notifications, limits, runtime := orZero(spec.Notifications), orZero(spec.Limits), orZero(spec.Runtime)
+	logging := orZero(spec.Logging)
 	result := config.Config{
 		Tenant: config.Tenant{Namespace: tenant.Namespace, Name: tenant.Name},
 		Server: config.Server{
@@ -237,6 +252,7 @@ func given(tenant *v1alpha1.EnsTenant) config.Config {
 		Notifications: config.Notifications{
 			PolicyCeiling:          orZero(notifications.PolicyCeiling),
 			StatusFrequencyMinutes: notifications.StatusFrequencyMinutes,
+			UnchangedBadges:        config.UnchangedBadges(notifications.UnchangedBadges),
 		},
 		Limits: config.Limits{
 			MaxUsers:              limits.MaxUsers,
@@ -245,6 +261,7 @@ func given(tenant *v1alpha1.EnsTenant) config.Config {
 			UserRequestsPerMinute: limits.UserRequestsPerMinute,
 			NewUsersPerMinute:     limits.NewUsersPerMinute,
 		},
+		Logging: config.Logging{Format: config.LogFormat(logging.Format), Level: config.LogLevel(logging.Level)},
 	}
 	if callback, err := url.Parse(result.Server.CallbackURL); err == nil && callback.Path != "" {
 		result.Server.BasePaths = []string{callback.Path}

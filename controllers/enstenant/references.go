@@ -51,7 +51,11 @@ func (p *pass) resolveReferences(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	found = append(found, autodiscover)
+	tracing, err := p.resolveTracing(ctx)
+	if err != nil {
+		return err
+	}
+	found = append(found, autodiscover, tracing)
 	if !endpoints.Good() {
 		p.references.CarryEndpoints(last)
 	}
@@ -61,8 +65,12 @@ func (p *pass) resolveReferences(ctx context.Context) error {
 	if !autodiscover.Good() {
 		p.references.CarryAutodiscover(last)
 	}
+	if !tracing.Good() {
+		p.references.CarryTracing(last)
+	}
 	p.references.Sort()
 	p.settings.Autodiscover = desired.AutodiscoverSettings(p.references)
+	p.settings.Tracing = desired.TracingSettings(p.references)
 	p.findings.references = summarizeReferences(found)
 	p.renderable = rendered || p.findings.references.Good()
 	return nil
@@ -133,6 +141,26 @@ func (p *pass) resolveAutodiscover(ctx context.Context) (condition.Finding, erro
 		return bundle.Finding, nil
 	}
 	bundle.Message = "spec.autodiscover.caBundle: " + bundle.Message
+	return bundle.Finding, nil
+}
+
+// resolveTracing judges the bundle that the collector of traces is verified against.
+func (p *pass) resolveTracing(ctx context.Context) (condition.Finding, error) {
+	tracing := p.tenant.Spec.Tracing
+	if tracing == nil {
+		return condition.OK(v1alpha1.ReasonResolved, ""), nil
+	}
+	bundle, err := p.Foreign.JudgeBundle(ctx, p.tenant.Namespace, tracing.CABundle, p.Clock.Now())
+	if err != nil {
+		return condition.Finding{}, err
+	}
+	p.findings.tracingBundle = bundle.Status
+	p.lookAgain(bundle.LookAgain)
+	if bundle.Good() {
+		p.references.AddTracing(tracing)
+		return bundle.Finding, nil
+	}
+	bundle.Message = "spec.tracing.caBundle: " + bundle.Message
 	return bundle.Finding, nil
 }
 

@@ -29,6 +29,7 @@ type findings struct {
 	certificate        *v1alpha1.CertificateStatus
 	autodiscoverBundle *v1alpha1.BundleStatus
 	apiToken           *v1alpha1.APITokenStatus
+	tracingBundle      *v1alpha1.BundleStatus
 	replicas           int32
 }
 
@@ -109,6 +110,7 @@ func (p *pass) setFields() {
 	}
 	status.Certificate = p.findings.certificate
 	status.AutodiscoverCABundle = p.findings.autodiscoverBundle
+	status.TracingCABundle = p.findings.tracingBundle
 }
 
 // provisionedFinding sums up everything but the running pods.

@@ -106,6 +106,9 @@ func fileReferences(tenant *v1alpha1.EnsTenant) []string {
 	if autodiscover := tenant.Spec.Autodiscover; autodiscover != nil && autodiscover.CABundle != nil {
 		found = append(found, foreign.BundleIndex(*autodiscover.CABundle))
 	}
+	if tracing := tenant.Spec.Tracing; tracing != nil && tracing.CABundle != nil {
+		found = append(found, foreign.BundleIndex(*tracing.CABundle))
+	}
 	return found
 }
 

@@ -1,11 +1,13 @@
 // Package ewsendpoint reconciles EwsEndpoints: it judges what the API server cannot, the address and the certificate
-// authorities, and says so in the status. It makes no objects.
+// authorities, looks at the server now and then, and says so in the status. It makes no objects.
 package ewsendpoint
 
 import (
 	"context"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -14,12 +16,15 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	"sigs.k8s.io/controller-runtime/pkg/source"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
+	"github.com/ens-operator/ens-operator/controllers/probe"
 	"github.com/ens-operator/ens-operator/runtime/egress"
 )
 
@@ -42,6 +47,8 @@ type Reconciler struct {
 	Clock    clock.PassiveClock
 	// Guard says which addresses may be reached.
 	Guard egress.Guard
+
+	looks *looks
 }
 
 // Register adds the reconciler to the manager. Changes of users' Secrets and ConfigMaps are watched through others.
@@ -56,10 +63,16 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	if err != nil {
 		return err
 	}
+	r.looks = newLooks(probe.Prober{Guard: r.Guard}, r.Clock)
+	if err := mgr.Add(r.looks); err != nil {
+		return err
+	}
+	changes := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	wake := foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.EwsEndpointList{} }, indexBundle)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
-		For(&v1alpha1.EwsEndpoint{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.EwsEndpoint{}, builder.WithPredicates(changes)).
+		WatchesRawSource(source.Channel(r.looks.woken, &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(foreign.Secrets(others, wake.On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake.On(foreign.ConfigMapIndex))).
 		WithOptions(options).
@@ -69,18 +82,37 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 // Reconcile judges one endpoint.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	endpoint := &v1alpha1.EwsEndpoint{}
-	if err := r.Client.Get(ctx, request.NamespacedName, endpoint); err != nil {
-		return reconcile.Result{}, client.IgnoreNotFound(err)
-	}
-	if !endpoint.DeletionTimestamp.IsZero() {
+	err := r.Client.Get(ctx, request.NamespacedName, endpoint)
+	if apierrors.IsNotFound(err) || err == nil && !endpoint.DeletionTimestamp.IsZero() {
+		r.looks.forget(request.NamespacedName)
+		unmeasure(request.NamespacedName)
 		return reconcile.Result{}, nil
+	}
+	if err != nil {
+		return reconcile.Result{}, err
 	}
 	bundle, err := r.gather(ctx, endpoint)
 	if err != nil {
 		return reconcile.Result{}, err
 	}
 	before := endpoint.DeepCopy()
-	again := r.report(endpoint, bundle)
+	accepted := acceptedFinding(endpoint, r.Guard)
+	var shown *probe.Result
+	again := bundle.LookAgain
+	if accepted.Good() && bundle.Good() {
+		q, err := r.question(ctx, endpoint)
+		if err != nil {
+			return reconcile.Result{}, err
+		}
+		reachable := meta.FindStatusCondition(endpoint.Status.Conditions, v1alpha1.ConditionReachable)
+		var next time.Duration
+		shown, next = r.looks.at(request.NamespacedName, q, reachable != nil && reachable.ObservedGeneration == endpoint.Generation)
+		if again == 0 || next < again {
+			again = next
+		}
+	}
+	r.report(endpoint, accepted, bundle, shown)
+	measure(endpoint)
 	if err := condition.PatchStatus(ctx, r.Client, before, endpoint); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
@@ -93,20 +125,30 @@ func (r *Reconciler) gather(ctx context.Context, endpoint *v1alpha1.EwsEndpoint)
 	return r.Foreign.JudgeBundle(ctx, endpoint.Namespace, endpoint.Spec.Pinning.CertificateAuthority, r.Clock.Now())
 }
 
-// report writes what was found into the endpoint's status. It returns when to look again, 0 for never: certificates
-// expire without anybody's doing.
-func (r *Reconciler) report(endpoint *v1alpha1.EwsEndpoint, bundle foreign.BundleFinding) time.Duration {
-	accepted := acceptedFinding(endpoint, r.Guard)
-	ready := condition.Summarize(v1alpha1.ReasonReady, "Tenants may use the endpoint", accepted, bundle.Finding)
-	now := metav1.NewTime(r.Clock.Now())
+// report writes what was found into the endpoint's status. shown is what the server showed, nil if it has not been looked
+// at.
+func (r *Reconciler) report(endpoint *v1alpha1.EwsEndpoint, accepted condition.Finding, bundle foreign.BundleFinding, shown *probe.Result) {
+	pinned := r.pinnedFinding(endpoint, shown)
+	parts := []condition.Finding{accepted, bundle.Finding}
+	// A server that has never been reached is no failure: the tenants' pods may reach it, and they verify it, too.
+	if pinned.Status == metav1.ConditionFalse || endpoint.Spec.Pinning.TrustOnFirstUse != nil && len(endpoint.Status.Trusted) == 0 {
+		parts = append(parts, pinned)
+	}
+	found := []condition.Typed{
+		{Type: v1alpha1.ConditionReady, Finding: condition.Summarize(v1alpha1.ReasonReady, "Tenants may use the endpoint", parts...)},
+		{Type: v1alpha1.ConditionAccepted, Finding: accepted},
+		{Type: v1alpha1.ConditionReferencesResolved, Finding: bundle.Finding},
+		{Type: v1alpha1.ConditionPinned, Finding: pinned},
+	}
+	if shown != nil {
+		found = append(found, condition.Typed{Type: v1alpha1.ConditionReachable, Finding: reachableFinding(endpoint, *shown)})
+		if len(shown.Certificates) > 0 {
+			endpoint.Status.Server = describe(*shown)
+		}
+	}
 	endpoint.Status.ObservedGeneration = endpoint.Generation
 	endpoint.Status.CertificateAuthority = bundle.Status
-	endpoint.Status.Conditions = condition.Set(endpoint.Status.Conditions, endpoint.Generation, now,
-		condition.Typed{Type: v1alpha1.ConditionReady, Finding: ready},
-		condition.Typed{Type: v1alpha1.ConditionAccepted, Finding: accepted},
-		condition.Typed{Type: v1alpha1.ConditionReferencesResolved, Finding: bundle.Finding},
-	)
-	return bundle.LookAgain
+	endpoint.Status.Conditions = condition.Set(endpoint.Status.Conditions, endpoint.Generation, metav1.NewTime(r.Clock.Now()), found...)
 }
 
 // acceptedFinding judges the address.

@@ -158,9 +158,9 @@ func acceptedFinding(spec v1alpha1.PushProviderSpec, guard egress.Guard) conditi
 	}
 	if spec.CNS != nil {
 		findings = append(findings, condition.Address("cns.url", string(spec.CNS.URL), guard))
-		if spec.CNS.Proxy != nil {
-			findings = append(findings, condition.Address("cns.proxy.url", string(spec.CNS.Proxy.URL), guard))
-		}
+	}
+	if spec.Proxy != nil {
+		findings = append(findings, condition.Address("proxy.url", string(spec.Proxy.URL), guard))
 	}
 	return condition.Summarize(v1alpha1.ReasonAccepted, "Tenants may connect to its addresses", findings...)
 }

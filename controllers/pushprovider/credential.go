@@ -12,6 +12,7 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/credentials"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
+	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
@@ -22,14 +23,25 @@ type value struct {
 	judge func(data []byte) error
 }
 
-// credentialOf returns what may be told of the provider's credential, and the values that it consists of. To judge a
-// value completes the former.
+// credentialOf returns what may be told of the provider's credential, and the values that it and what the proxy wants
+// consist of. To judge a value completes the former.
 func credentialOf(spec v1alpha1.PushProviderSpec) (*v1alpha1.PushCredential, []value) {
+	told, values := ofService(spec)
+	if spec.Proxy != nil && spec.Proxy.Credentials != nil {
+		values = append(values,
+			value{spec.Proxy.Credentials.UsernameSecretRef, notEmpty}, value{spec.Proxy.Credentials.PasswordSecretRef, notEmpty})
+	}
+	return told, values
+}
+
+func ofService(spec v1alpha1.PushProviderSpec) (*v1alpha1.PushCredential, []value) {
 	told := &v1alpha1.PushCredential{}
 	switch {
-	case spec.APNs != nil:
+	case spec.APNs != nil && spec.APNs.Certificate != nil:
+		return told, pkcs12Values(*spec.APNs.Certificate, judgeAPNsCertificate(told, *spec.APNs))
+	case spec.APNs != nil && spec.APNs.KeySecretRef != nil:
 		told.Identity = string(spec.APNs.KeyID)
-		return told, []value{{spec.APNs.KeySecretRef, judgeAPNsKey(told)}}
+		return told, []value{{*spec.APNs.KeySecretRef, judgeAPNsKey(told)}}
 	case spec.FCM != nil:
 		return told, []value{{spec.FCM.ServiceAccountSecretRef, judgeServiceAccount(told, spec.FCM.ProjectID)}}
 	case spec.SNS != nil && spec.SNS.Credentials.AccessKey != nil:
@@ -46,28 +58,47 @@ func credentialOf(spec v1alpha1.PushProviderSpec) (*v1alpha1.PushCredential, []v
 	return told, nil
 }
 
-// cnsValues are the certificate that signs, the one for mutual TLS, and what the proxy wants.
+// cnsValues are the certificate that signs and the one for mutual TLS.
 func cnsValues(told *v1alpha1.PushCredential, cns v1alpha1.CNSProvider) []value {
-	values := pkcs12Values(cns.SigningCertificate, func(signing credentials.ClientCertificate) {
-		told.Identity, told.PublicKeySHA256 = truncate(signing.CommonName), signing.PublicKeySHA256
-		told.NotAfter = new(metav1.NewTime(signing.NotAfter))
+	values := pkcs12Values(cns.SigningCertificate, func(signing credentials.ClientCertificate) error {
+		tell(told, signing)
+		return nil
 	})
 	if cns.MutualTLS != nil && cns.MutualTLS.Certificate != nil {
-		values = append(values, pkcs12Values(*cns.MutualTLS.Certificate, func(client credentials.ClientCertificate) {
+		values = append(values, pkcs12Values(*cns.MutualTLS.Certificate, func(client credentials.ClientCertificate) error {
 			if client.NotAfter.Before(told.NotAfter.Time) {
 				told.NotAfter = new(metav1.NewTime(client.NotAfter))
 			}
+			return nil
 		})...)
-	}
-	if cns.Proxy != nil && cns.Proxy.Credentials != nil {
-		values = append(values,
-			value{cns.Proxy.Credentials.UsernameSecretRef, notEmpty}, value{cns.Proxy.Credentials.PasswordSecretRef, notEmpty})
 	}
 	return values
 }
 
-// pkcs12Values are a PKCS #12 file's password and the file, of which note is told what may be told.
-func pkcs12Values(certificate v1alpha1.PKCS12Certificate, note func(credentials.ClientCertificate)) []value {
+// tell tells of a certificate what may be told.
+func tell(told *v1alpha1.PushCredential, certificate credentials.ClientCertificate) {
+	told.Identity, told.PublicKeySHA256 = truncate(certificate.CommonName), certificate.PublicKeySHA256
+	told.NotAfter = new(metav1.NewTime(certificate.NotAfter))
+}
+
+// judgeAPNsCertificate judges whether a certificate is good for what is to be served.
+func judgeAPNsCertificate(told *v1alpha1.PushCredential, apns v1alpha1.APNsProvider) func(credentials.ClientCertificate) error {
+	return func(certificate credentials.ClientCertificate) error {
+		topics := make([]string, len(apns.Topics))
+		for i, topic := range apns.Topics {
+			topics[i] = string(topic)
+		}
+		environment := config.PushProduction
+		if apns.Environment == v1alpha1.APNsSandbox {
+			environment = config.PushSandbox
+		}
+		tell(told, certificate)
+		return certificate.ServesAPNs(topics, environment)
+	}
+}
+
+// pkcs12Values are a PKCS #12 file's password and the file, which is judged further once it is open.
+func pkcs12Values(certificate v1alpha1.PKCS12Certificate, judge func(credentials.ClientCertificate) error) []value {
 	var password secret.Value
 	return []value{
 		{certificate.PasswordSecretRef, func(data []byte) error {
@@ -81,8 +112,7 @@ func pkcs12Values(certificate v1alpha1.PKCS12Certificate, note func(credentials.
 			if err != nil {
 				return fmt.Errorf("want a PKCS #12 file (.pfx) with one private key and its certificate: %w", err)
 			}
-			note(opened)
-			return nil
+			return judge(opened)
 		}},
 	}
 }

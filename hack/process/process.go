@@ -17,15 +17,20 @@ import (
 
 // Build builds cmd/<name> into folder and returns the program's path.
 func Build(ctx context.Context, folder, name string) (string, error) {
+	return BuildFrom(ctx, folder, "cmd/"+name)
+}
+
+// BuildFrom builds the program whose source is in a folder of the repository, and returns its path.
+func BuildFrom(ctx context.Context, folder, source string) (string, error) {
 	root, err := testenv.RepositoryRoot()
 	if err != nil {
 		return "", err
 	}
-	path := filepath.Join(folder, "ens-"+name)
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, "./cmd/"+name)
+	path := filepath.Join(folder, "ens-"+filepath.Base(source))
+	build := exec.CommandContext(ctx, "go", "build", "-o", path, "./"+source)
 	build.Dir = root
 	if output, err := build.CombinedOutput(); err != nil {
-		return "", fmt.Errorf("building cmd/%s: %w\n%s", name, err, output)
+		return "", fmt.Errorf("building %s: %w\n%s", source, err, output)
 	}
 	return path, nil
 }

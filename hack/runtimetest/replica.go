@@ -6,14 +6,17 @@ import (
 	"net/http"
 	"os/exec"
 	"path/filepath"
+	"strconv"
 	"sync"
 	"testing"
 
 	"github.com/ens-operator/ens-operator/hack/process"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/server"
+	"github.com/ens-operator/ens-operator/runtime/step"
 )
 
 // Replica is a running runtime in this process.
@@ -24,18 +27,25 @@ type Replica struct {
 	stop func() error
 }
 
+// Version is the build's version that replicas in this process are told.
+const Version = "1.2.3-test"
+
 // Launch starts a replica without waiting until it is ready.
 func (x *Tenant) Launch(t testing.TB) *Replica {
 	t.Helper()
-	handler := x.options.Log
-	if handler == nil {
-		handler = slog.DiscardHandler
-	}
-	s, err := server.New(t.Context(), server.Options{
-		ConfigPath: filepath.Join(x.Folder, config.FileName), Version: "test", Clock: x.options.Clock,
-		Logger:      slog.New(requestid.Handler{Handler: handler}),
+	options := server.Options{
+		ConfigPath: filepath.Join(x.Folder, config.FileName), Version: Version, Clock: x.options.Clock,
+		Logger:      slog.New(slog.DiscardHandler),
 		DialContext: x.options.DialContext, LookupSRV: x.options.LookupSRV,
-	})
+	}
+	switch {
+	case x.options.Log != nil:
+		options.Logger = slog.New(requestid.Handler{Handler: x.options.Log})
+	case x.options.LogTo != nil:
+		output := enslog.New(x.options.LogTo)
+		options.Logger, options.Logging = slog.New(output), output.Use
+	}
+	s, err := server.New(t.Context(), options)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -90,23 +100,42 @@ type Process struct {
 	Address, Metrics string
 }
 
-// program builds cmd/runtime once for the test process, where `make clean` finds it.
-var program = sync.OnceValues(func() (string, error) {
-	root, err := testenv.RepositoryRoot()
-	if err != nil {
-		return "", err
-	}
-	return process.Build(context.Background(), filepath.Join(root, "bin", "test"), "runtime")
-})
+// program builds a program once for the test process, where `make clean` finds it.
+func program(source string) func() (string, error) {
+	return sync.OnceValues(func() (string, error) {
+		root, err := testenv.RepositoryRoot()
+		if err != nil {
+			return "", err
+		}
+		return process.BuildFrom(context.Background(), filepath.Join(root, "bin", "test"), source)
+	})
+}
+
+var (
+	sound    = program("cmd/runtime")
+	crashing = program("hack/runtimetest/crashing")
+)
 
 // Spawn starts a replica in a process of its own and waits until it is ready.
 func (x *Tenant) Spawn(t testing.TB) *Process {
+	t.Helper()
+	return x.spawn(t, sound)
+}
+
+// SpawnCrashing starts a replica that kills itself when it has reached a step for the arrival-th time.
+func (x *Tenant) SpawnCrashing(t testing.TB, at step.Step, arrival int) *Process {
+	t.Helper()
+	return x.spawn(t, crashing, "--step", string(at), "--arrival", strconv.Itoa(arrival))
+}
+
+func (x *Tenant) spawn(t testing.TB, program func() (string, error), arguments ...string) *Process {
 	t.Helper()
 	path, err := program()
 	if err != nil {
 		t.Fatal(err)
 	}
-	started, err := process.Start(exec.Command(path, "--config", filepath.Join(x.Folder, config.FileName)))
+	arguments = append([]string{"--config", filepath.Join(x.Folder, config.FileName)}, arguments...)
+	started, err := process.Start(exec.Command(path, arguments...))
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -11,6 +11,7 @@ import (
 	"crypto/rand"
 	"crypto/sha256"
 	"encoding/hex"
+	"io"
 	"log/slog"
 	"net"
 	"net/http"
@@ -23,6 +24,7 @@ import (
 	"k8s.io/utils/clock"
 	"sigs.k8s.io/yaml"
 
+	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
@@ -51,6 +53,8 @@ const (
 type Options struct {
 	// Configure changes the configuration before it is written.
 	Configure func(*config.Config)
+	// Postgres is a server of the test's own; nil is the one that the tests of the process share.
+	Postgres *testenv.PostgresServer
 	// Exchange are the fake's options.
 	Exchange ewstest.Options
 	// Clock drives in-process replicas and the fakes; nil is the real one.
@@ -58,8 +62,10 @@ type Options struct {
 	// DialContext and LookupSRV replace how in-process replicas reach out, see server.Options.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
-	// Log gets the logs of in-process replicas; nil discards them.
+	// Log gets what in-process replicas log; nil discards it.
 	Log slog.Handler
+	// LogTo gets it, if Log is nil, in the format and from the level that the configuration says.
+	LogTo io.Writer
 }
 
 // Tenant is a tenant without a running replica.
@@ -90,8 +96,11 @@ func New(t testing.TB, o Options) *Tenant {
 			o.Exchange.Clock = o.Clock
 		}
 	}
+	if o.Postgres == nil {
+		o.Postgres = testenv.Postgres(t)
+	}
 	tenant := &Tenant{
-		options: o, Schema: storetest.New(t), Front: newFront(t), Folder: t.TempDir(), APIToken: rand.Text(),
+		options: o, Schema: storetest.On(t, o.Postgres.NewDatabase(t), "tenant"), Front: newFront(t), Folder: t.TempDir(), APIToken: rand.Text(),
 		Exchange: ewstest.StartT(t, o.Exchange),
 		APNs:     apnstest.Start(apnstest.Options{Logf: t.Logf, Clock: passive}),
 		FCM:      fcmtest.Start(fcmtest.Options{Logf: t.Logf, Clock: passive}),

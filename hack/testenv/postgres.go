@@ -31,6 +31,8 @@ const (
 	startPoll = 20 * time.Millisecond
 	// stopLimit is how long an immediate shutdown may take before the server is killed.
 	stopLimit = 10 * time.Second
+	// againPause is the time between two tries to start a server again at its port.
+	againPause = 500 * time.Millisecond
 	// logTail is how much of a server's log an error about it shows, in bytes.
 	logTail = 2000
 )
@@ -43,6 +45,10 @@ type PostgresServer struct {
 	programs string
 	password string
 	port     int
+	// peer is the other server of a pair, which connection strings name too; nil if the server is alone.
+	peer     *PostgresServer
+	account  account
+	settings postgresSettings
 	box      *sandbox
 	process  *exec.Cmd
 	exited   chan struct{}
@@ -54,13 +60,22 @@ type PostgresServer struct {
 // PostgresOption changes how StartPostgres sets a server up.
 type PostgresOption func(*postgresSettings)
 
-type postgresSettings struct{ fsync bool }
+type postgresSettings struct {
+	fsync, commit bool
+	// fenced lets nobody write.
+	fenced bool
+}
 
 // WithFsync makes commits durable. It is in effect for StartPostgres and not for the server shared by tests.
 func WithFsync() PostgresOption { return func(s *postgresSettings) { s.fsync = true } }
 
 // WithoutFsync makes commits fast and not durable: enough for every test that does not pull the plug of the machine.
 func WithoutFsync() PostgresOption { return func(s *postgresSettings) { s.fsync = false } }
+
+// WithCommit makes commits survive the end of the server, though not of the machine: in effect for tests that stop it.
+func WithCommit() PostgresOption {
+	return func(s *postgresSettings) { s.fsync, s.commit = false, true }
+}
 
 // StartPostgres starts a server and waits until it answers; ctx bounds the start, not the server's life. If Postgres
 // is not installed it tries to install it, see PostgresPrograms. As root it runs the server as another user, because
@@ -72,6 +87,21 @@ func StartPostgres(ctx context.Context, options ...PostgresOption) (*PostgresSer
 	for _, option := range options {
 		option(&settings)
 	}
+	server, err := newPostgres(ctx, settings)
+	if err != nil {
+		return nil, err
+	}
+	if err = server.initialize(ctx); err == nil {
+		err = server.runAnywhere(ctx)
+	}
+	if err != nil {
+		return nil, errors.Join(err, server.box.close())
+	}
+	return server, nil
+}
+
+// newPostgres makes the sandbox of a server.
+func newPostgres(ctx context.Context, settings postgresSettings) (*PostgresServer, error) {
 	programs, err := PostgresPrograms(ctx, os.Stderr)
 	if err != nil {
 		return nil, err
@@ -84,35 +114,23 @@ func StartPostgres(ctx context.Context, options ...PostgresOption) (*PostgresSer
 	if err != nil {
 		return nil, err
 	}
-	server := &PostgresServer{programs: programs, password: rand.Text(), box: box}
-	if err := server.initialize(ctx, account); err != nil {
-		return nil, errors.Join(err, box.close())
-	}
-	for range portAttempts {
-		if err = server.run(ctx, account, settings); !errors.Is(err, errPortTaken) {
-			break
-		}
-	}
-	if err != nil {
-		return nil, errors.Join(err, box.close())
-	}
-	return server, nil
+	return &PostgresServer{programs: programs, password: rand.Text(), account: account, settings: settings, box: box}, nil
 }
 
 // dataFolder belongs to the account the server runs as; the sandbox around it belongs to us.
 func (s *PostgresServer) dataFolder() string { return s.box.path("data") }
 
 // initialize makes the data folder.
-func (s *PostgresServer) initialize(ctx context.Context, account account) error {
-	if err := account.own(s.box.folder, s.dataFolder()); err != nil {
+func (s *PostgresServer) initialize(ctx context.Context) error {
+	if err := s.account.own(s.box.folder, s.dataFolder()); err != nil {
 		return err
 	}
 	passwords := filepath.Join(s.dataFolder(), "password")
-	if err := account.write(passwords, s.password); err != nil {
+	if err := s.account.write(passwords, s.password); err != nil {
 		return err
 	}
 	// The data folder proper is one level down: initdb wants it empty.
-	initdb := account.command(ctx, filepath.Join(s.programs, "initdb"), "--pgdata=cluster", "--username="+superuser,
+	initdb := s.account.command(ctx, filepath.Join(s.programs, "initdb"), "--pgdata=cluster", "--username="+superuser,
 		"--auth=scram-sha-256", "--pwfile="+passwords, "--encoding=UTF8", "--locale=C", "--no-sync")
 	initdb.Dir = s.dataFolder()
 	if output, err := initdb.CombinedOutput(); err != nil {
@@ -124,21 +142,30 @@ func (s *PostgresServer) initialize(ctx context.Context, account account) error 
 	return nil
 }
 
-// run starts the server on a port that is free now and waits until it answers.
-func (s *PostgresServer) run(ctx context.Context, account account, settings postgresSettings) error {
-	var err error
-	if s.port, err = freePort(ctx); err != nil {
-		return err
+// runAnywhere starts the server on a port that is free now and waits until it answers.
+func (s *PostgresServer) runAnywhere(ctx context.Context) (err error) {
+	for range portAttempts {
+		if s.port, err = freePort(ctx); err != nil {
+			return err
+		}
+		if err = s.run(ctx); !errors.Is(err, errPortTaken) {
+			break
+		}
 	}
+	return err
+}
+
+// run starts the server on its port and waits until it answers.
+func (s *PostgresServer) run(ctx context.Context) error {
 	log, err := os.Create(s.box.path("log"))
 	if err != nil {
 		return fmt.Errorf("making the log of Postgres: %w", err)
 	}
 	defer log.Close() // the server has its own handle
 	// Not tied to ctx: the server outlives its start.
-	s.process = account.command(context.WithoutCancel(ctx), filepath.Join(s.programs, "postgres"),
+	s.process = s.account.command(context.WithoutCancel(ctx), filepath.Join(s.programs, "postgres"),
 		"-D", filepath.Join(s.dataFolder(), "cluster"))
-	for name, value := range settings.parameters(s.port) {
+	for name, value := range s.settings.parameters(s.port) {
 		s.process.Args = append(s.process.Args, "-c", name+"="+value)
 	}
 	s.process.Dir, s.process.Stdout, s.process.Stderr = s.dataFolder(), log, log
@@ -160,17 +187,15 @@ func (s *PostgresServer) run(ctx context.Context, account account, settings post
 }
 
 func (settings postgresSettings) parameters(port int) map[string]string {
-	durable := "off"
-	if settings.fsync {
-		durable = "on"
-	}
-	return map[string]string{
+	onOff := map[bool]string{true: "on", false: "off"}
+	durable := onOff[settings.fsync]
+	parameters := map[string]string{
 		"listen_addresses":        "127.0.0.1",
 		"port":                    strconv.Itoa(port),
 		"unix_socket_directories": "",
 		"max_connections":         strconv.Itoa(maxConnections),
 		"fsync":                   durable,
-		"synchronous_commit":      durable,
+		"synchronous_commit":      onOff[settings.fsync || settings.commit],
 		"full_page_writes":        durable,
 		"timezone":                "UTC",
 		// An error's statement would be logged with the passwords in it.
@@ -179,6 +204,10 @@ func (settings postgresSettings) parameters(port int) map[string]string {
 		"log_parameter_max_length":          "0",
 		"log_parameter_max_length_on_error": "0",
 	}
+	if settings.fenced {
+		parameters["default_transaction_read_only"] = "on"
+	}
+	return parameters
 }
 
 func (s *PostgresServer) waitReady(ctx context.Context) error {
@@ -187,7 +216,7 @@ func (s *PostgresServer) waitReady(ctx context.Context) error {
 	tick := time.NewTicker(startPoll)
 	defer tick.Stop()
 	for {
-		connection, err := pgx.Connect(ctx, s.URL())
+		connection, err := pgx.Connect(ctx, s.ownURL())
 		if err == nil {
 			return connection.Close(ctx)
 		}
@@ -226,17 +255,67 @@ func (s *PostgresServer) urlFor(user, password, database string) string {
 	u := url.URL{
 		Scheme:   "postgres",
 		User:     url.UserPassword(user, password),
-		Host:     net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)),
+		Host:     s.address(),
 		Path:     "/" + database,
 		RawQuery: "sslmode=disable",
 	}
+	if s.peer != nil {
+		u.Host += "," + s.peer.address()
+		u.RawQuery += "&target_session_attrs=read-write"
+	}
 	return u.String()
+}
+
+func (s *PostgresServer) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+
+// ownURL is the connection string of the superuser to this server, whatever pair it belongs to.
+func (s *PostgresServer) ownURL() string {
+	alone := PostgresServer{port: s.port}
+	return alone.urlFor(superuser, s.password, superuser)
+}
+
+// Restart stops the server as pg_ctl stop -m immediate does, calls between while it is away, and starts it again at its
+// port. What was committed is there again, unless commits are not durable (WithoutFsync).
+func (s *PostgresServer) Restart(ctx context.Context, between func()) error {
+	if err := s.halt(); err != nil {
+		return err
+	}
+	if between != nil {
+		between()
+	}
+	return s.runAgain(ctx)
+}
+
+// runAgain starts a server that has stopped. What it left of itself, or somebody who was given its port, may still be in
+// the way for a moment.
+func (s *PostgresServer) runAgain(ctx context.Context) error {
+	var err error
+	for range portAttempts {
+		if err = s.run(ctx); err == nil {
+			return nil
+		}
+		select {
+		case <-ctx.Done():
+			return errors.Join(err, ctx.Err())
+		case <-time.After(againPause):
+		}
+	}
+	return err
 }
 
 // Stop ends the server at once, without a checkpoint, and removes its data. It may be called more than once.
 func (s *PostgresServer) Stop() error {
 	s.stopping.Do(func() { s.stopErr = errors.Join(s.halt(), s.box.close()) })
 	return s.stopErr
+}
+
+// kill ends the server's main process as kill -9 does. The others notice and end by themselves.
+func (s *PostgresServer) kill() error {
+	if err := s.process.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
+		return fmt.Errorf("killing Postgres: %w", err)
+	}
+	<-s.exited
+	return s.box.forget("postgres")
 }
 
 // halt ends the process and waits for it.
@@ -248,10 +327,7 @@ func (s *PostgresServer) halt() error {
 	select {
 	case <-s.exited:
 	case <-time.After(stopLimit):
-		if err := s.process.Process.Kill(); err != nil && !errors.Is(err, os.ErrProcessDone) {
-			return fmt.Errorf("killing Postgres: %w", err)
-		}
-		<-s.exited
+		return s.kill()
 	}
 	return s.box.forget("postgres")
 }

@@ -7,6 +7,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
 
@@ -35,6 +36,7 @@ func (d *delivery) catchUp(ctx context.Context, claim store.Claim) []store.Claim
 		d.again = append(d.again, claim)
 		return nil
 	}
+	d.processor.steps.Reached(step.GapJournalled)
 	if len(claims) > 0 {
 		if d.work.caughtUp == nil {
 			d.work.caughtUp = map[string]bool{}

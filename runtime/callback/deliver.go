@@ -7,13 +7,17 @@ import (
 	"encoding/hex"
 	"errors"
 	"slices"
+	"strconv"
 	"strings"
-	"sync"
 
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/wording"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 // The notification policies (PolicyLimitNotificationText, N-01 to N-05): each shows less than the one before.
@@ -98,50 +102,57 @@ func (d *delivery) tell(ctx context.Context, claim store.Claim, message func(sto
 // once, so that one slow provider does not delay this notification on the others' devices, and ends the claims. message
 // says what a device gets for the claims that it has not been told of.
 func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, message func(store.Device, []store.Claim) (push.Notification, bool)) {
-	results := make([]push.Outcome, len(d.target.Devices))
-	accepted := make([]bool, len(d.target.Devices))
-	var pushes sync.WaitGroup
-	for i := range d.target.Devices {
-		device := &d.target.Devices[i]
+	ctx, cancel := d.processor.untilDeadline(ctx)
+	pushes := &pushes{results: make([]result, len(d.target.Devices))}
+	for i, device := range d.target.Devices {
 		owed := slices.DeleteFunc(slices.Clone(claims), func(c store.Claim) bool { return slices.Contains(c.Done, device.Ref) })
 		if len(owed) == 0 {
 			continue
 		}
-		if claims[0].Kind != store.Resubscribe && d.withheld(*device) {
+		if claims[0].Kind != store.Resubscribe && d.withheld(device) {
 			d.processor.metrics.withheld.Inc()
-			results[i] = push.Misconfigured // until the device is compliant again, or the claim is too old
+			pushes.set(i, result{outcome: push.Misconfigured}) // until the device is compliant again, or the claim is too old
 			continue
 		}
-		notification, wanted := message(*device, owed)
+		notification, wanted := message(device, owed)
 		if !wanted {
 			continue
 		}
-		pushes.Go(func() {
-			results[i] = d.push(ctx, device, notification)
-			accepted[i] = results[i] == 0
+		pushes.running.Go(func() {
+			outcome := d.push(ctx, device, notification)
+			pushes.set(i, result{outcome: outcome, accepted: outcome == 0, unread: notification.Unread})
 		})
 	}
-	pushes.Wait()
+	d.await(pushes, func(d *delivery) {
+		cancel()
+		d.conclude(claims, pushes.results)
+	})
+}
+
+// conclude ends the claims of a notification by what came of it, a result for each device.
+func (d *delivery) conclude(claims []store.Claim, results []result) {
+	accepted := slices.ContainsFunc(results, func(r result) bool { return r.accepted })
 	for _, claim := range claims {
-		d.conclude(claim, results, slices.Contains(accepted, true))
+		d.concludeOne(claim, results, accepted)
 	}
 }
 
-// conclude ends a claim by what came of its notification, a result for each device. accepted says that a provider has
-// just taken it for at least one of them.
-func (d *delivery) conclude(claim store.Claim, results []push.Outcome, accepted bool) {
+// concludeOne ends one claim. accepted says that a provider has just taken it for at least one device.
+func (d *delivery) concludeOne(claim store.Claim, results []result, accepted bool) {
 	end := nothing
-	if accepted || len(claim.Done) > 0 {
+	if accepted || claim.Told() {
 		end = told
 	}
 	claim.Done = slices.Clone(claim.Done)
-	retry, misconfigured := false, false
+	retry, misconfigured, deferred := false, false, false
 	for i, result := range results {
-		switch result {
+		switch result.outcome {
 		case push.Retry:
 			retry = true
 		case push.Misconfigured:
 			misconfigured = true
+		case push.Deferred:
+			deferred = true
 		default: // told, or never to be told
 			if !slices.Contains(claim.Done, d.target.Devices[i].Ref) {
 				claim.Done = append(claim.Done, d.target.Devices[i].Ref)
@@ -149,19 +160,21 @@ func (d *delivery) conclude(claim store.Claim, results []push.Outcome, accepted 
 		}
 	}
 	switch {
-	case !retry && !misconfigured:
+	case !retry && !misconfigured && !deferred:
 		d.end(outcome{claim, end})
-	case d.exhausted(claim):
+	case d.outdated(claim) || d.exhausted(claim) && !deferred:
 		d.end(outcome{claim, expired})
 	case retry:
 		d.again = append(d.again, claim)
+	case deferred: // an outage of hours must not use up the tries
+		d.end(outcome{claim, returned})
 	default: // an administrator has to act first
 		d.end(outcome{claim, failed})
 	}
 }
 
 // push delivers one notification to one device. The result is 0 if the provider accepted it.
-func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notification) push.Outcome {
+func (d *delivery) push(ctx context.Context, device store.Device, n push.Notification) push.Outcome {
 	p := d.processor
 	provider := d.work.tenant.Provider(device.Provider)
 	if provider == nil {
@@ -171,32 +184,56 @@ func (d *delivery) push(ctx context.Context, device *store.Device, n push.Notifi
 		return push.Misconfigured
 	}
 	p.metrics.pushing.WithLabelValues(device.Provider).Inc()
+	p.steps.Reached(step.PushDue)
+	d.logPush(ctx, device, n, provider)
+	ctx, span := tracing.StartCall(ctx, "push", tracing.Provider.String(device.Provider), tracing.Device.Int64(device.Ref))
 	err := provider.Push(ctx, push.Device{
 		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
 	}, n)
 	result := push.OutcomeOf(err)
+	tracing.EndAs(span, outcomeName(result))
 	if err != nil {
-		p.log.WarnContext(ctx, "A notification was not delivered", "device", device.Ref, "error", err)
+		if result != push.Deferred { // that a provider is left alone is logged once
+			p.log.WarnContext(ctx, "A notification was not delivered", "device", device.Ref, "error", err)
+		}
 		p.metrics.pushed.WithLabelValues(device.Provider, result.String()).Inc()
 		if refusal, ok := errors.AsType[*push.Error](err); ok && result == push.DeadToken {
 			d.retire(ctx, device, refusal)
 		}
 		return result
 	}
-	p.metrics.pushed.WithLabelValues(device.Provider, "accepted").Inc()
+	p.steps.Reached(step.PushAccepted)
+	p.metrics.pushed.WithLabelValues(device.Provider, outcomeName(result)).Inc()
 	p.log.InfoContext(ctx, "Notification accepted by the push provider",
-		"userId", d.userID(), "device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	d.delivered = true
-	if n.Unread != nil {
-		device.BadgeSent = n.Unread
-		d.badged = append(d.badged, device.Ref)
+		"device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
+	if provider.SNS != nil {
+		enslog.SNSSent.Log(ctx, p.log, strconv.FormatInt(device.Ref, 10))
 	}
 	return 0
 }
 
-func (d *delivery) retire(ctx context.Context, device *store.Device, refusal *push.Error) {
+// outcomeName is how metrics and traces show an outcome.
+func outcomeName(result push.Outcome) string {
+	if result == 0 {
+		return "accepted"
+	}
+	return result.String()
+}
+
+// logPush logs what is about to be pushed, in the original's words (N-09 to N-11).
+func (d *delivery) logPush(ctx context.Context, device store.Device, n push.Notification, provider *tenant.Provider) {
+	log, ref := d.processor.log, strconv.FormatInt(device.Ref, 10)
+	enslog.Posting.Log(ctx, log, ref)
+	if n.Unread != nil {
+		enslog.UnreadTold.Log(ctx, log, count(n.Unread))
+	}
+	enslog.Sending.Log(ctx, log, ref, device.DeviceLogID, n.MessageID)
+	if provider.SNS != nil {
+		enslog.SNSSending.Log(ctx, log)
+	}
+}
+
+func (d *delivery) retire(ctx context.Context, device store.Device, refusal *push.Error) {
 	if err := d.processor.store.RetireDevice(ctx, device.Ref, device.Token, refusal.DeadSince, d.processor.clock.Now()); err != nil {
 		d.processor.log.WarnContext(ctx, "A device with a dead token could not be retired", "device", device.Ref, "error", err)
 	}

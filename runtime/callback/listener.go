@@ -6,19 +6,25 @@ package callback
 
 import (
 	"context"
+	"encoding/hex"
 	"errors"
 	"io"
 	"log/slog"
+	"maps"
 	"net/http"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -44,6 +50,7 @@ type Listener struct {
 	log       *slog.Logger
 	metrics   *Metrics
 	owner     store.Owner
+	steps     step.Hook
 	inFlight  chan struct{}
 }
 
@@ -56,13 +63,15 @@ type Options struct {
 	Metrics *Metrics
 	// Owner is this replica in the journal.
 	Owner store.Owner
+	// Steps is told of each step; nil tells nobody.
+	Steps step.Hook
 }
 
 // NewListener makes a Listener that gives its work to processor.
 func NewListener(o Options, processor *Processor) *Listener {
 	return &Listener{
 		tenant: o.Tenant, store: o.Store, processor: processor, clock: o.Clock, log: o.Logger, metrics: o.Metrics,
-		owner: o.Owner, inFlight: make(chan struct{}, maxInFlight),
+		owner: o.Owner, steps: o.Steps, inFlight: make(chan struct{}, maxInFlight),
 	}
 }
 
@@ -77,7 +86,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.metrics.received.Inc()
 	if r.Method != http.MethodPost {
 		w.Header().Set("Allow", "GET, HEAD, POST")
-		l.fail(w, http.StatusMethodNotAllowed)
+		l.fail(r.Context(), w, http.StatusMethodNotAllowed)
 		return
 	}
 	select {
@@ -85,7 +94,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		defer func() { <-l.inFlight }()
 	default:
 		w.Header().Set("Retry-After", shedRetryAfter)
-		l.fail(w, http.StatusServiceUnavailable)
+		l.fail(r.Context(), w, http.StatusServiceUnavailable)
 		return
 	}
 	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
@@ -94,7 +103,9 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	l.answer(ctx, w, err)
 	if alive != 0 {
 		_ = http.NewResponseController(w).Flush() // Exchange does not wait for what follows
+		l.steps.Reached(step.PostAnswered)
 		l.markAlive(ctx, alive)
+		l.steps.Reached(step.MarkedAlive)
 	}
 }
 
@@ -108,15 +119,28 @@ func (l *Listener) markAlive(ctx context.Context, userID int64) {
 	}
 }
 
+func (l *Listener) answered(ctx context.Context, answer string) {
+	l.metrics.answered(answer)
+	tracing.Conclude(ctx, answer)
+}
+
 // fail answers what Exchange counts as a failure and tries again.
-func (l *Listener) fail(w http.ResponseWriter, status int) {
-	l.metrics.answered(http.StatusText(status))
+func (l *Listener) fail(ctx context.Context, w http.ResponseWriter, status int) {
+	l.answered(ctx, http.StatusText(status))
 	http.Error(w, http.StatusText(status), status)
 }
 
-// The reasons for an answer that is not OK.
+// outdatedError says that a post is of a subscription that is not the user's current one.
+type outdatedError struct {
+	// subscriptionID is the one that posted, empty if it did not say.
+	subscriptionID string
+}
+
+// Error implements error.
+func (*outdatedError) Error() string { return "the subscription is not the user's current one" }
+
+// The reasons for an answer that is neither OK nor Unsubscribe.
 var (
-	errOutdated = errors.New("the subscription is not the user's current one")
 	errTooLarge = errors.New("the post is too large")
 	errOurFault = errors.New("the subscription cannot be opened")
 )
@@ -124,37 +148,46 @@ var (
 // answer turns the outcome of a post into what Exchange is told. Only what is forged or outdated ends a subscription;
 // a fault of ours never does (protocol.md, rules 1 and 2).
 func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error) {
+	outdated, isOutdated := errors.AsType[*outdatedError](err)
 	switch {
 	case err == nil:
-		l.metrics.answered("OK")
+		l.answered(ctx, "OK")
 		ews.WriteReply(w, ews.OK)
-	case errors.Is(err, credential.ErrForged), errors.Is(err, errOutdated):
+	case isOutdated:
+		enslog.SubscriptionOutdated.Log(ctx, l.log, outdated.subscriptionID)
+		l.answered(ctx, "Unsubscribe")
+		ews.WriteReply(w, ews.Unsubscribe)
+		enslog.UnsubscribeSent.Log(ctx, l.log, outdated.subscriptionID)
+		enslog.UnsubscribeProcessed.Log(ctx, l.log)
+	case errors.Is(err, credential.ErrForged):
 		l.log.InfoContext(ctx, "Sent Unsubscribe response to Exchange", "reason", err)
-		l.metrics.answered("Unsubscribe")
+		l.answered(ctx, "Unsubscribe")
 		ews.WriteReply(w, ews.Unsubscribe)
 	case errors.Is(err, ews.ErrMalformed):
 		l.log.WarnContext(ctx, "A post of a known subscription is malformed", "error", err)
-		l.fail(w, http.StatusBadRequest)
+		l.fail(ctx, w, http.StatusBadRequest)
 	case errors.Is(err, errTooLarge):
-		l.fail(w, http.StatusRequestEntityTooLarge)
+		l.fail(ctx, w, http.StatusRequestEntityTooLarge)
 	default:
 		if errors.Is(err, errOurFault) || errors.Is(err, credential.ErrUnknownKey) {
 			l.metrics.faults.Inc()
 		}
 		l.log.ErrorContext(ctx, "A post could not be taken; Exchange will try again", "error", err)
 		w.Header().Set("Retry-After", shedRetryAfter)
-		l.fail(w, http.StatusServiceUnavailable)
+		l.fail(ctx, w, http.StatusServiceUnavailable)
 	}
 }
 
 // receive does everything before the answer. Its error says what to answer, alive is the user whose subscription has been
 // shown to be alive, 0 if none.
 func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) (alive int64, err error) {
+	l.steps.Reached(step.PostReceived)
 	t := l.tenant()
 	hook, err := t.Keyring.ParseWebhook(r.URL.RawQuery)
 	if err != nil {
 		return 0, err
 	}
+	l.steps.Reached(step.PostAuthenticated)
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
 	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
 		return 0, errTooLarge
@@ -167,27 +200,89 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err != nil {
 		return 0, err
 	}
-	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
-		return 0, errOutdated
+	if subscription.Found {
+		requestid.Identify(ctx, hex.EncodeToString(subscription.UserHash[:]))
 	}
+	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
+		unknown, _ := ews.ParseNotification(body) // only to say in the log which subscription it was
+		return 0, outdatedPost(unknown)
+	}
+	l.steps.Reached(step.PostLookedUp)
 	c, standing, newer, err := open(t, hook, subscription)
 	if err != nil {
 		return 0, errors.Join(errOurFault, err)
 	}
+	l.steps.Reached(step.PostOpened)
 	notification, err := ews.ParseNotification(body)
 	if err != nil {
 		c.Wipe()
 		return 0, err
 	}
-	if outdated(subscription, notification, now) {
-		c.Wipe()
-		return 0, errOutdated
-	}
-	return l.take(ctx, notification, &work{
+	l.steps.Reached(step.PostParsed)
+	brought := &work{
 		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: subscription.UserHash,
 		mailboxID: subscription.MailboxID, endpoint: subscription.Endpoint, credential: c, standing: standing, newer: newer,
 		owed: subscription.Owed,
-	})
+	}
+	in, lost := read(notification)
+	if outdated(subscription, notification, now) {
+		if err := l.takeLast(ctx, in, brought); err != nil {
+			return 0, err
+		}
+		return 0, outdatedPost(notification)
+	}
+	l.logEvents(ctx, notification)
+	if err := l.take(ctx, in, lost, brought); err != nil || lost {
+		return 0, err
+	}
+	return brought.userID, nil
+}
+
+// takeLast takes the mails that an outdated subscription still tells of. They may have come before the current one was
+// made: nobody else tells of them.
+func (l *Listener) takeLast(ctx context.Context, in intents, w *work) error {
+	maps.DeleteFunc(in.keys, func(key store.Key, _ bool) bool { return key.Kind != store.NewMail })
+	if len(in.keys) == 0 {
+		w.credential.Wipe()
+		return nil
+	}
+	if !w.standing.usable(l.clock.Now()) { // the current one's next post brings a better credential
+		w.credential.Wipe()
+		if _, err := l.write(ctx, in, w, 0); err != nil {
+			return err
+		}
+		l.metrics.leave(len(in.keys))
+		return nil
+	}
+	return l.take(ctx, intents{keys: in.keys}, false, w)
+}
+
+// outdatedPost is the error of a post of an outdated subscription.
+func outdatedPost(n ews.Notification) error {
+	if len(n.Messages) == 0 {
+		return &outdatedError{}
+	}
+	return &outdatedError{subscriptionID: n.Messages[0].SubscriptionID}
+}
+
+// logEvents logs the kinds of events in a post, each once (W-06).
+func (l *Listener) logEvents(ctx context.Context, n ews.Notification) {
+	if !l.log.Enabled(ctx, slog.LevelDebug) {
+		return
+	}
+	for _, message := range n.Messages {
+		logged := map[ews.EventKind]bool{}
+		for _, event := range message.Events {
+			if logged[event.Kind] {
+				continue
+			}
+			logged[event.Kind] = true
+			enslog.EventReceived.Log(ctx, l.log, string(event.Kind), message.SubscriptionID)
+			if event.Kind == ews.Status {
+				enslog.StatusReceived.Log(ctx, l.log)
+			}
+		}
+	}
 }
 
 // outdated is the contract's rule for Unsubscribe.
@@ -207,34 +302,45 @@ func outdated(s store.Subscription, n ews.Notification, now time.Time) bool {
 	}
 }
 
-// take writes the journal and hands the work over. The credential is the processor's from then on.
-func (l *Listener) take(ctx context.Context, n ews.Notification, w *work) (alive int64, err error) {
+// take writes the journal and hands the work over. The credential is the processor's from then on. lost says that Exchange
+// says that the subscription is gone.
+func (l *Listener) take(ctx context.Context, in intents, lost bool, w *work) (err error) {
+	if w.claims, err = l.write(ctx, in, w, w.tenant.Config.Callback.Lease()); err != nil {
+		w.credential.Wipe()
+		return err
+	}
+	l.metrics.intend(len(in.keys), len(w.claims))
+	l.metrics.claim(w.claims, fromPost)
+	w.changed, w.unread, w.lost, w.activity = in.changed, in.unread, lost, requestid.From(ctx)
+	w.span = trace.SpanFromContext(ctx)
+	l.processor.submit(w)
+	return nil
+}
+
+// write writes the journal and claims its rows for as long as the lease, if it is not 0.
+func (l *Listener) write(ctx context.Context, in intents, w *work, lease time.Duration) ([]store.Claim, error) {
+	if len(in.keys) == 0 {
+		return nil, nil
+	}
 	// From here on Exchange may hang up: a row that is in the journal must also be worked on.
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
 	defer cancel()
 	now := l.clock.Now()
-	intents, lost := read(n)
-	entries := make([]store.Entry, 0, len(intents.keys))
-	for key := range intents.keys {
+	entries := make([]store.Entry, 0, len(in.keys))
+	for key := range in.keys {
 		key.UserID = w.userID
 		entries = append(entries, store.Entry{
-			Key: key, Generation: w.generation, Owner: l.owner, Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
+			Key: key, Generation: w.generation, Owner: l.owner, Now: now, LeaseUntil: now.Add(lease),
 		})
 	}
-	if len(entries) > 0 {
-		if w.claims, err = l.store.Write(ctx, entries); err != nil {
-			w.credential.Wipe()
-			return 0, err
-		}
-		l.metrics.intend(len(entries), len(w.claims))
-		l.metrics.claim(w.claims, fromPost)
+	l.steps.Reached(step.JournalDue)
+	writing, span := tracing.Start(ctx, "journal write", tracing.Count.Int(len(entries)))
+	claims, err := l.store.Write(writing, entries)
+	tracing.End(span, err)
+	if err == nil {
+		l.steps.Reached(step.JournalWritten)
 	}
-	w.changed, w.unread, w.lost, w.activity = intents.changed, intents.unread, lost, requestid.From(ctx)
-	if !lost {
-		alive = w.userID
-	}
-	l.processor.submit(w)
-	return alive, nil
+	return claims, err
 }
 
 // intents are what a post means for the phones.

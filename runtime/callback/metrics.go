@@ -59,6 +59,9 @@ func (m *Metrics) intend(intents, claimed int) {
 	m.intents.WithLabelValues("repeat").Add(float64(intents - claimed))
 }
 
+// leave counts what an outdated subscription told of and is left to the current one's next post.
+func (m *Metrics) leave(intents int) { m.intents.WithLabelValues("left").Add(float64(intents)) }
+
 // source is what brought a row of the journal up.
 type source string
 
@@ -67,6 +70,7 @@ const (
 	fromJournal source = "journal"
 	fromNudge   source = "nudge"
 	fromGap     source = "gap"
+	fromDoubt   source = "doubt"
 )
 
 func (m *Metrics) claim(claims []store.Claim, from source) {

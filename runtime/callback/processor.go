@@ -6,16 +6,20 @@ import (
 	"encoding/hex"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"time"
 
+	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -24,27 +28,28 @@ const (
 	credentialLife = 100 * time.Second
 	// leaseMargin is the part of a lease that is left for completing its row.
 	leaseMargin = 10
-	// queuePerWorker bounds the users that wait for a worker. What is beyond it stays owed in the journal.
-	queuePerWorker = 16
 	// completionTimeout bounds the last statement of a work, which runs even when its time is up.
 	completionTimeout = 5 * time.Second
+	// noteTimeout bounds an entry of the timeline, which runs likewise, and may hold up nothing.
+	noteTimeout = 2 * time.Second
 )
 
 // Processor works on what the phones are owed: one work at a time for each user, so that a mailbox sees few calls at
-// once, and a bounded number of users at a time.
+// once, and a bounded number of users of each endpoint at a time.
 type Processor struct {
 	store   *store.Store
 	clock   clock.WithTicker
 	log     *slog.Logger
 	metrics *Metrics
 	owner   store.Owner
+	steps   step.Hook
 	// endpoints tells users who are refused from servers that refuse everybody.
 	endpoints *endpointFaults
 	backOffs  *backOffs
 
 	mu      sync.Mutex
 	users   map[int64]*work // what comes next for a user who is being worked on; nil if nothing
-	slots   chan struct{}
+	lanes   *lanes
 	closing context.Context //nolint:containedctx // ends when the process has no more time for work under way
 	stop    context.CancelFunc
 	running sync.WaitGroup
@@ -75,8 +80,14 @@ type work struct {
 	// caughtUp are the items among the claims that came while nobody told us.
 	caughtUp map[string]bool
 	// nudge asks the user's devices to register again.
-	nudge    bool
+	nudge bool
+	// noted says that the user's timeline has it already that mail could not be fetched.
+	noted bool
+	// activity is the id of the callback or the call that brought it.
 	activity string
+	// span is what brought it, and once it is worked on, that work. links are the spans of what was merged into it.
+	span  trace.Span
+	links []trace.Link
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time
 }
@@ -84,28 +95,35 @@ type work struct {
 // errClosed says that the process has no more time for new work.
 var errClosed = errors.New("the process is ending")
 
-// NewProcessor makes a Processor for the given number of workers.
+// NewProcessor makes a Processor with the given number of workers for each endpoint.
 func NewProcessor(o Options, workers int) *Processor {
 	closing, stop := context.WithCancel(context.Background())
 	return &Processor{
-		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner,
-		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, slots: make(chan struct{}, workers), closing: closing, stop: stop,
+		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner, steps: o.Steps,
+		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, lanes: newLanes(closing, o.Clock, workers), closing: closing, stop: stop,
 	}
 }
 
 // Drain takes up what a user is owed after a registration. It implements registration.Drainer.
-func (p *Processor) Drain(t *tenant.Tenant, r registration.Registered) {
+func (p *Processor) Drain(ctx context.Context, t *tenant.Tenant, r registration.Registered) {
+	defer p.steps.Reached(step.Drained)
 	p.submit(&work{
 		tenant: t, userID: r.UserID, generation: r.Generation, userHash: r.UserHash, mailboxID: r.MailboxID,
-		endpoint: r.Endpoint, credential: r.Credential, owed: true,
+		endpoint: r.Endpoint, credential: r.Credential, owed: true, activity: requestid.From(ctx), span: trace.SpanFromContext(ctx),
 		standing: standing{used: store.Used{UserID: r.UserID, Generation: r.Generation, Sequence: r.Sequence}},
 	})
 }
 
 // Nudge asks a user's devices to register again, by a silent push that the journal keeps until it has been sent. It
 // implements protocol.Nudger.
-func (p *Processor) Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte) {
-	p.submit(&work{tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true})
+func (p *Processor) Nudge(ctx context.Context, t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte) {
+	if requestid.From(ctx) == "" { // no call led to it
+		ctx = requestid.New(ctx)
+	}
+	p.submit(&work{
+		tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true, activity: requestid.From(ctx),
+		span: trace.SpanFromContext(ctx),
+	})
 }
 
 // Close lets work under way finish until ctx ends, then ends it. What is not done stays owed.
@@ -132,28 +150,58 @@ func (p *Processor) submit(w *work) {
 	// The claims must be at an end before their lease is, or another replica tells the same once more.
 	lease := w.tenant.Config.Callback.Lease()
 	w.deadline = p.clock.Now().Add(min(credentialLife, lease-lease/leaseMargin))
+	if joined := p.enqueue(w); joined != "" && p.log.Enabled(p.closing, slog.LevelDebug) {
+		p.log.DebugContext(w.context(p.closing), "This is done together with what waits for the same user", "joined", joined)
+	}
+}
+
+// enqueue is submit; it returns the activity that the work was merged with, empty if with none.
+func (p *Processor) enqueue(w *work) (joined string) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	next, busy := p.users[w.userID]
+	lane := p.lanes.of(w.endpoint)
 	switch {
 	case p.closed:
 		w.credential.Wipe() // the claims are taken up when their lease ends
 		p.metrics.release(outcomes(w.claims, returned), errClosed)
-	case !busy && len(p.users) >= queuePerWorker*cap(p.slots):
+	case !busy && lane.full():
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:
+		joined = next.activity
 		next.merge(w)
 	case busy:
 		p.users[w.userID] = w
 	default:
 		p.users[w.userID] = nil
-		p.running.Go(func() { p.serve(w) })
+		lane.users++
+		p.running.Go(func() { p.serve(w, lane) })
+	}
+	return joined
+}
+
+// context is ctx with the work's id, user and span.
+func (w *work) context(ctx context.Context) context.Context {
+	ctx = requestid.With(ctx, w.activity)
+	requestid.Identify(ctx, hex.EncodeToString(w.userHash[:]))
+	return trace.ContextWithSpan(ctx, w.span)
+}
+
+// maxLinks bounds the spans that a work is linked to.
+const maxLinks = 32
+
+// link has a work's span linked to another work's.
+func (w *work) link(other *work) {
+	if other.span.SpanContext().IsSampled() && len(w.links) < maxLinks {
+		w.links = append(w.links, trace.Link{SpanContext: other.span.SpanContext()})
 	}
 }
 
 // merge adds what a later callback of the same user brought, and goes on with the later credential.
 func (w *work) merge(later *work) {
-	if later.endpoint == "" { // it brought no credential: go on with the one that is there
+	if later.endpoint == "" || later.generation < w.generation { // it brought no credential, or an outdated one
+		w.link(later)
+		later.credential.Wipe()
 		w.claims, w.nudge = append(w.claims, later.claims...), w.nudge || later.nudge
 		return
 	}
@@ -169,17 +217,20 @@ func (w *work) merge(later *work) {
 	if w.deadline.Before(deadline) {
 		deadline = w.deadline
 	}
+	earlier := *w
 	*w = *later
+	w.links = earlier.links
+	w.link(&earlier)
 	w.claims, w.changed, w.unread = claims, changed, unread
 	w.owed, w.lost, w.nudge, w.deadline = owed, lost, nudge, deadline
 }
 
-// serve works for one user until nothing more has come.
-func (p *Processor) serve(w *work) {
+// serve works for one user, who counts in a lane, until nothing more has come.
+func (p *Processor) serve(w *work, counted *lane) {
 	for w != nil {
-		if p.acquire(w.deadline) {
+		if release, ok := p.lanes.acquire(w.endpoint, w.deadline); ok {
 			p.process(w)
-			<-p.slots
+			release()
 		} else {
 			p.giveBack(w)
 		}
@@ -187,24 +238,13 @@ func (p *Processor) serve(w *work) {
 		next := p.users[w.userID]
 		if next == nil {
 			delete(p.users, w.userID)
+			counted.users--
 		} else {
 			next.standing.learn(w.standing)
 			p.users[w.userID] = nil
 		}
 		p.mu.Unlock()
 		w = next
-	}
-}
-
-// acquire takes a worker's slot. It returns false when the time for the work is up before one is free.
-func (p *Processor) acquire(deadline time.Time) bool {
-	select {
-	case p.slots <- struct{}{}:
-		return true
-	case <-p.clock.After(deadline.Sub(p.clock.Now())):
-		return false
-	case <-p.closing.Done():
-		return false
 	}
 }
 
@@ -217,7 +257,14 @@ func (p *Processor) giveBack(w *work) {
 // process does one work. Whatever happens, the credential is wiped and the claims end.
 func (p *Processor) process(w *work) {
 	defer w.credential.Wipe()
-	ctx, cancel := context.WithTimeout(requestid.With(p.closing, w.activity), w.deadline.Sub(p.clock.Now()))
+	p.steps.Reached(step.WorkBegun)
+	ctx, span := tracing.Start(w.context(p.closing), "work")
+	defer span.End()
+	for _, link := range w.links {
+		span.AddLink(link)
+	}
+	w.span = span
+	ctx, cancel := context.WithTimeout(ctx, w.deadline.Sub(p.clock.Now()))
 	defer cancel()
 	if w.lost {
 		if _, err := p.store.Lost(ctx, w.userID, w.generation); err != nil {
@@ -233,6 +280,10 @@ func (p *Processor) process(w *work) {
 		}
 		p.metrics.claim(owed, fromJournal)
 		w.claims = append(w.claims, owed...)
+		p.steps.Reached(step.OwedTaken)
+	}
+	if slices.ContainsFunc(w.claims, store.Claim.Interrupted) {
+		p.doubt(ctx, w)
 	}
 	if len(w.claims) > 0 {
 		p.complete(w, p.rounds(ctx, w))
@@ -240,6 +291,30 @@ func (p *Processor) process(w *work) {
 	if w.nudge {
 		p.askToRegister(ctx, w)
 	}
+}
+
+// doubt is for claims that somebody had before and did not end. They may have told the phones a count and not have put it
+// on record, so all phones are told again, by way of the journal.
+func (p *Processor) doubt(ctx context.Context, w *work) {
+	err := p.store.ForgetTold(ctx, w.userID)
+	if err == nil && !slices.ContainsFunc(w.claims, func(c store.Claim) bool { return c.Kind == store.Badge }) {
+		err = p.claim(ctx, w, store.Badge, fromDoubt)
+	}
+	if err != nil {
+		p.log.WarnContext(ctx, "The badge may be wrong until the next mail", "error", err)
+	}
+}
+
+// claim writes to the journal what a user is owed, and adds it to the work.
+func (p *Processor) claim(ctx context.Context, w *work, kind store.EntryKind, from source) error {
+	now := p.clock.Now()
+	claims, err := p.store.Write(ctx, []store.Entry{{
+		Key: store.Key{UserID: w.userID, Kind: kind}, Generation: w.generation, Owner: p.owner,
+		Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
+	}})
+	p.metrics.claim(claims, from)
+	w.claims = append(w.claims, claims...)
+	return err
 }
 
 // settle records what became of a newer credential.
@@ -253,14 +328,16 @@ func (p *Processor) settle(ctx context.Context, w *work) {
 		p.log.WarnContext(ctx, "What became of a newer credential could not be recorded; the next callback opens it again", "error", err)
 	case settled && w.newer.blob == nil:
 		p.log.WarnContext(ctx, "A newer credential does not open; if the device did not send it, somebody else did",
-			"audit", true, "userId", hex.EncodeToString(w.userHash[:]))
+			"audit", true)
 	case settled:
 		p.note(ctx, w, store.ActivityCredentialNewer, "")
 	}
 }
 
-// note adds to the user's timeline, best effort.
+// note adds to the user's timeline, best effort, even when the work's time is up: that is worth an entry, too.
 func (p *Processor) note(ctx context.Context, w *work, kind store.ActivityKind, detail string) {
+	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), noteTimeout)
+	defer cancel()
 	if err := p.store.Note(ctx, w.userID, kind, detail, p.clock.Now()); err != nil {
 		p.log.WarnContext(ctx, "The user's timeline lacks an entry", "kind", string(kind), "error", err)
 	}
@@ -268,17 +345,13 @@ func (p *Processor) note(ctx context.Context, w *work, kind store.ActivityKind, 
 
 // askToRegister sends a silent push to the user's devices, by way of the journal.
 func (p *Processor) askToRegister(ctx context.Context, w *work) {
-	now := p.clock.Now()
-	claims, err := p.store.Write(ctx, []store.Entry{{
-		Key: store.Key{UserID: w.userID, Kind: store.Resubscribe}, Generation: w.generation, Owner: p.owner,
-		Now: now, LeaseUntil: now.Add(w.tenant.Config.Callback.Lease()),
-	}})
-	if err != nil {
+	p.steps.Reached(step.NudgeDue)
+	w.claims = nil
+	if err := p.claim(ctx, w, store.Resubscribe, fromNudge); err != nil {
 		p.log.WarnContext(ctx, "The user's devices could not be asked to register again", "error", err)
 		return
 	}
-	p.metrics.claim(claims, fromNudge)
-	w.claims = claims
+	p.steps.Reached(step.NudgeWritten)
 	p.complete(w, p.rounds(ctx, w))
 }
 
@@ -323,17 +396,22 @@ func (p *Processor) complete(w *work, ended []outcome) {
 	if len(ended) == 0 {
 		return
 	}
-	ctx, cancel := context.WithTimeout(requestid.With(context.Background(), w.activity), completionTimeout)
+	ctx, cancel := context.WithTimeout(w.context(context.Background()), completionTimeout)
 	defer cancel()
 	completions := make([]store.Completion, len(ended))
 	for i, o := range ended {
 		completions[i] = store.Completion{Claim: o.claim, Owner: p.owner, Finished: o.end >= told, Failed: o.end == failed, Now: p.clock.Now()}
 	}
+	p.steps.Reached(step.CompletionDue)
+	ctx, span := tracing.Start(ctx, "journal complete", tracing.Count.Int(len(ended)))
 	err := p.store.Complete(ctx, completions)
+	tracing.End(span, err)
 	p.metrics.release(ended, err)
 	if err != nil {
 		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)
+		return
 	}
+	p.steps.Reached(step.CompletionWritten)
 }
 
 // The pauses between the rounds of one work. Together with the providers' own time-outs they stay below a minute; what

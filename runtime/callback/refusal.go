@@ -9,6 +9,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
 
@@ -86,10 +87,11 @@ func (d *delivery) unauthorized(ctx context.Context, certain bool) {
 		return
 	}
 	if refused {
+		p.steps.Reached(step.CredentialRefused)
 		w.standing.refusedAt = now
 		w.nudge = true
 		p.metrics.refused.Inc()
-		p.log.WarnContext(ctx, "A credential counts as refused; the user's devices are asked to register again", "userId", d.userID())
+		p.log.WarnContext(ctx, "A credential counts as refused; the user's devices are asked to register again")
 		p.note(ctx, w, store.ActivityCredential, "")
 	}
 }

@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"slices"
-	"sync"
+	"strconv"
 	"time"
 
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
 
@@ -30,6 +33,7 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 		p.log.WarnContext(ctx, "The user's devices could not be looked up", "error", err)
 		return nil, w.claims
 	}
+	p.steps.Reached(step.TargetLookedUp)
 	if len(target.Devices) == 0 {
 		// The first registration may be under way; the work after it tells its device. If none comes, nobody is owed.
 		for _, claim := range w.claims {
@@ -41,9 +45,9 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 		}
 		return ended, nil
 	}
-	mails, others := split(w.claims)
 	r := &delivery{processor: p, work: w, target: target, unread: w.unread}
 	defer r.close()
+	mails, others := split(r.tellable(w.claims))
 	if r.throughGateway() {
 		r.unread = nil // a count is told to those whose fetch the gateway permits, wherever it comes from
 	}
@@ -95,7 +99,6 @@ type delivery struct {
 	// newest is when the newest of the mails arrived that were fetched.
 	newest time.Time
 
-	mu        sync.Mutex
 	badged    []int64
 	delivered bool
 
@@ -114,6 +117,7 @@ func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
 		d.unfetched(ctx, claims, err)
 		return
 	}
+	d.processor.steps.Reached(step.MailFetched)
 	for i, claim := range claims {
 		message := messages[i]
 		if message.ReceivedAt.After(d.newest) {
@@ -123,6 +127,7 @@ func (d *delivery) mails(ctx context.Context, claims []store.Claim) {
 		case message.Err != nil:
 			d.unfetched(ctx, []store.Claim{claim}, message.Err)
 		case d.worthAnAlert(message):
+			enslog.NewMail.Log(ctx, d.processor.log, count(d.unread))
 			d.alerts = append(d.alerts, alert{claim, message})
 		default: // read, moved or deleted meanwhile, or a receipt: no alert
 			d.end(outcome{claim, nothing})
@@ -210,6 +215,7 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 	unread := d.unread
 	err := d.ask(ctx, func(session *ews.Session) error {
 		if unread == nil || len(d.work.mailboxID) == 0 {
+			enslog.Counting.Log(ctx, d.processor.log, d.ewsURL())
 			inbox, err := session.Inbox(ctx, "")
 			if err != nil {
 				return err
@@ -218,8 +224,10 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 			unread, d.work.mailboxID = &inbox.UnreadCount, id[:]
 		}
 		// Through a gateway this is asked for each device: what one of them is denied, another has been given.
+		enslog.Fetching.Log(ctx, d.processor.log, d.ewsURL())
 		fetched, err := session.Messages(ctx, items, d.fields())
 		if err == nil {
+			enslog.Fetched.Log(ctx, d.processor.log)
 			messages = fetched
 		}
 		return err
@@ -279,10 +287,17 @@ func (d *delivery) close() {
 	}
 }
 
+// emailFetchFailed is what the original calls it, code 21. No phone is ever answered it, since none asks for a fetch.
+const emailFetchFailed = "EmailFetchfailed"
+
 // unfetched decides what becomes of mails that could not be fetched: another round, the journal, or a notification that
 // says only that there is new mail.
 func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err error) {
-	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "mails", len(claims), "error", err)
+	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "responseCode", emailFetchFailed, "mails", len(claims), "error", err)
+	if !d.work.noted && !errors.Is(err, errBackedOff) { // what made us back off is on the timeline already
+		d.work.noted = true
+		d.processor.note(ctx, d.work, store.ActivityFetchFailed, emailFetchFailed+": "+err.Error())
+	}
 	if credentialFailed(err) {
 		d.withoutCredential(ctx, claims)
 		return
@@ -342,29 +357,48 @@ func (d *delivery) tellGenerically(ctx context.Context, claim store.Claim) {
 
 // exhausted reports whether a claim has been tried often or long enough.
 func (d *delivery) exhausted(c store.Claim) bool {
-	return c.Attempts+1 >= maxAttempts || d.processor.clock.Since(c.CreatedAt) > maxAge
+	return c.Attempts+1 >= maxAttempts || d.outdated(c)
 }
 
-// badge tells the unread count to the devices that were last told another one.
+// badge tells the unread count to the devices that were last told another one, or to all if the tenant wants that.
 func (d *delivery) badge(ctx context.Context, claim store.Claim) {
 	if d.unread == nil {
-		if err := d.count(ctx); err != nil {
+		if err := d.countUnread(ctx); err != nil {
 			d.unanswered(ctx, claim, fmt.Errorf("counting unread mail: %w", err))
 			return
 		}
 	}
+	enslog.BadgeUpdated.Log(ctx, d.processor.log, count(d.unread), count(d.target.Unread))
 	d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
 		unchanged := device.BadgeSent != nil && *device.BadgeSent == *d.unread
-		return push.Notification{Kind: push.Badge, Unread: d.unread, UserID: d.userID()}, device.Badge && !unchanged
+		worth := !unchanged || d.work.tenant.Config.Notifications.UnchangedBadges == config.UnchangedSend
+		return push.Notification{Kind: push.Badge, Unread: d.unread, UserID: d.userID()}, device.Badge && worth
 	})
 }
 
-// count asks Exchange for the unread count.
-func (d *delivery) count(ctx context.Context) error {
+// count is an unread count as the log shows it, nothing for one that is not known.
+func count(unread *int) string {
+	if unread == nil {
+		return ""
+	}
+	return strconv.Itoa(*unread)
+}
+
+// ewsURL is the address that Exchange is asked at; it has no query.
+func (d *delivery) ewsURL() string {
+	if endpoint := d.work.tenant.Endpoint(d.work.endpoint); endpoint != nil {
+		return endpoint.URL
+	}
+	return ""
+}
+
+// countUnread asks Exchange for the unread count.
+func (d *delivery) countUnread(ctx context.Context) error {
 	if !d.work.standing.usable(d.processor.clock.Now()) {
 		return errRefused
 	}
 	return d.ask(ctx, func(session *ews.Session) error {
+		enslog.Counting.Log(ctx, d.processor.log, d.ewsURL())
 		inbox, err := session.Inbox(ctx, "")
 		if err == nil {
 			d.unread = &inbox.UnreadCount
@@ -390,5 +424,7 @@ func (d *delivery) record(ctx context.Context) {
 	told := store.Told{UserID: d.work.userID, Unread: d.unread, Badged: d.badged, Delivered: d.delivered, NewestMail: d.newest}
 	if err := d.processor.store.RecordTold(ctx, told, d.processor.clock.Now()); err != nil {
 		d.processor.log.WarnContext(ctx, "What the devices were told could not be recorded", "error", err)
+		return
 	}
+	d.processor.steps.Reached(step.ToldRecorded)
 }

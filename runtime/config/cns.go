@@ -23,8 +23,6 @@ type CNS struct {
 	PublicKeySHA256 []string `json:"publicKeySHA256,omitempty"`
 	// ClientCertificate is shown to a server that asks for one (C-06); none unless set.
 	ClientCertificate CNSClientCertificate `json:"clientCertificate,omitempty"`
-	// Proxy is the forward proxy to go through (C-10), nil for none.
-	Proxy *ForwardProxy `json:"proxy,omitempty"`
 }
 
 // CNSPlatform is whose phones a CNS provider serves.
@@ -46,14 +44,6 @@ const (
 	// CNSClientOwn is push/<name>/client.pfx with the password in push/<name>/client-password.
 	CNSClientOwn CNSClientCertificate = "own"
 )
-
-// ForwardProxy is an HTTP proxy that connections are tunnelled through (CONNECT).
-type ForwardProxy struct {
-	// URL is http:// with host and port.
-	URL string `json:"url"`
-	// Authenticate says that user name and password are in push/<name>/proxy-username and push/<name>/proxy-password.
-	Authenticate bool `json:"authenticate,omitempty"`
-}
 
 const defaultCNSURL = "https://cns.awmdm.com/nws/notify/apns" // C-01
 
@@ -87,12 +77,6 @@ func (f *findings) cns(field string, c CNS) {
 	if c.ClientCertificate != "" {
 		f.oneOf(field+".clientCertificate", string(c.ClientCertificate), string(CNSClientSigning), string(CNSClientOwn))
 	}
-	if c.Proxy != nil {
-		u := f.url(field+".proxy.url", c.Proxy.URL, "http")
-		if u != nil && (u.Port() == "" || strings.Trim(u.Path, "/") != "") {
-			f.add(field+".proxy.url", "want http:// with host and port, e.g. http://proxy.example.com:3128")
-		}
-	}
 }
 
 // credentialFiles are the files that a CNS provider of that name needs.
@@ -106,11 +90,6 @@ func (c CNS) credentialFiles(provider string) []credentialFile {
 		files = append(files,
 			credentialFile{CNSClientFile, maxPFXFile, "want the client certificate (PKCS#12)" + of},
 			credentialFile{CNSClientPasswordFile, maxPasswordFile, "want the password of the client certificate" + of})
-	}
-	if c.Proxy != nil && c.Proxy.Authenticate {
-		files = append(files,
-			credentialFile{ProxyUsernameFile, maxPasswordFile, "want the proxy's user name" + of},
-			credentialFile{ProxyPasswordFile, maxPasswordFile, "want the proxy's password" + of})
 	}
 	return files
 }

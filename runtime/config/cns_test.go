@@ -3,6 +3,7 @@ package config_test
 import (
 	"maps"
 	"path/filepath"
+	"reflect"
 	"slices"
 	"strings"
 	"testing"
@@ -15,19 +16,21 @@ func TestLoadReadsTheFilesThatVMwareNeedsAndNoOthers(t *testing.T) {
 	signing := []string{"signing.pfx", "signing-password"}
 	all := []string{"signing.pfx", "signing-password", "client.pfx", "client-password", "proxy-username", "proxy-password"}
 	tests := map[string]struct {
-		change func(*config.CNS)
+		client config.CNSClientCertificate
+		proxy  *config.ForwardProxy
 		want   []string
 	}{
-		"all":                   {func(*config.CNS) {}, all},
-		"the signature alone":   {func(v *config.CNS) { v.ClientCertificate, v.Proxy = "", nil }, signing},
-		"one for both purposes": {func(v *config.CNS) { v.ClientCertificate, v.Proxy = config.CNSClientSigning, nil }, signing},
-		"an anonymous proxy":    {func(v *config.CNS) { v.ClientCertificate, v.Proxy.Authenticate = "", false }, signing},
+		"all":                   {config.CNSClientOwn, &config.ForwardProxy{URL: "http://10.0.0.1:3128", Authenticate: true}, all},
+		"the signature alone":   {"", nil, signing},
+		"one for both purposes": {config.CNSClientSigning, nil, signing},
+		"an anonymous proxy":    {"", &config.ForwardProxy{URL: "http://10.0.0.1:3128"}, signing},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			c := sample()
-			vmware(test.change)(&c)
+			vmware(func(v *config.CNS) { v.ClientCertificate = test.client })(&c)
+			c.PushProviders[1].Proxy = test.proxy
 			set := sampleFiles(t).with(config.FileName, render(t, c))
 			for _, file := range test.want {
 				set = set.with(filepath.Join(config.PushFolder, "google", file), []byte("of "+file))
@@ -53,6 +56,36 @@ func TestLoadReadsTheFilesThatVMwareNeedsAndNoOthers(t *testing.T) {
 			delete(missing, filepath.Join(config.PushFolder, "google", "signing.pfx"))
 			if _, err := config.Load(missing.write(t, t.TempDir())); err == nil || !strings.Contains(err.Error(), "want the certificate that signs") {
 				t.Errorf("without the certificate: %v", err)
+			}
+		})
+	}
+}
+
+func TestVMwaresServiceIsFoundUnlessAnotherIsNamed(t *testing.T) {
+	t.Parallel()
+	const other = "https://cns.example.com/nws/notify/other"
+	for name, test := range map[string]struct {
+		given config.CNS
+		want  config.CNS
+	}{
+		"for iPhones unless set": {
+			config.CNS{},
+			config.CNS{Platform: config.CNSPlatformIOS, URL: "https://cns.awmdm.com/nws/notify/apns", Environment: config.PushProduction},
+		},
+		"for Android": {
+			config.CNS{Platform: config.CNSPlatformAndroid},
+			config.CNS{Platform: config.CNSPlatformAndroid, URL: "https://cns.awmdm.com/nws/notify/apns"},
+		},
+		"elsewhere": {
+			config.CNS{URL: other, Environment: config.PushSandbox},
+			config.CNS{Platform: config.CNSPlatformIOS, URL: other, Environment: config.PushSandbox},
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := config.Config{PushProviders: []config.PushProvider{{Name: "vmware", CNS: &test.given}}}
+			if got := *c.Effective().PushProviders[0].CNS; !reflect.DeepEqual(got, test.want) {
+				t.Errorf("in effect is %+v, want %+v", got, test.want)
 			}
 		})
 	}

@@ -26,6 +26,8 @@ const (
 	EndpointsFolder = "endpoints"
 	// AutodiscoverFolder holds `ca.crt`, the authorities that Autodiscover's hosts are verified against.
 	AutodiscoverFolder = "autodiscover"
+	// TracingFolder holds `ca.crt`, the authorities that the collector of traces is verified against.
+	TracingFolder = "tracing"
 	// PushFolder holds `<provider>/<file>`, the credentials of the push providers.
 	PushFolder = "push"
 )
@@ -44,6 +46,9 @@ type Config struct {
 	Limits       Limits       `json:"limits"`
 	KeyPool      KeyPool      `json:"keyPool"`
 	Callback     Callback     `json:"callback"`
+	Logging      Logging      `json:"logging"`
+	// Tracing sends traces to a collector; none are made unless it is set.
+	Tracing *Tracing `json:"tracing,omitempty"`
 	// AllowLoopback lets outgoing connections reach loopback and link-local addresses. Only for tests and the demo:
 	// with it, a tenant could reach the administration port of its own pod.
 	AllowLoopback bool `json:"allowLoopback,omitempty"`
@@ -103,11 +108,14 @@ type Endpoint struct {
 	UserAgent string `json:"userAgent,omitempty"`
 }
 
-// Pinning is how a server certificate is verified: exactly one of the two is set.
+// Pinning is how a server certificate is verified: by fingerprints, or by a certificate authority.
 type Pinning struct {
 	// SHA256 are fingerprints of the server's certificate, 64 lower-case hex digits each. The chain and the name are
 	// then not looked at: the fingerprint is the identity.
 	SHA256 []string `json:"sha256,omitempty"`
+	// PublicKeySHA256 are fingerprints of the server's public key (SHA-256 of its SubjectPublicKeyInfo), 64 lower-case hex
+	// digits each. They count beside SHA256: one of all must match.
+	PublicKeySHA256 []string `json:"publicKeySHA256,omitempty"`
 	// CertificateAuthority verifies chain and name against endpoints/<name>/ca.crt.
 	CertificateAuthority bool `json:"certificateAuthority,omitempty"`
 }
@@ -183,22 +191,12 @@ type PushProvider struct {
 	CNS  *CNS   `json:"cns,omitempty"`
 	// CABundle says that push/<name>/ca.crt holds the certificate authorities to trust instead of the system's.
 	CABundle bool `json:"caBundle,omitempty"`
+	// Proxy is the forward proxy to go through (C-10), nil for none.
+	Proxy *ForwardProxy `json:"proxy,omitempty"`
 	// TimeoutSeconds bounds one push, retries included.
 	TimeoutSeconds int32 `json:"timeoutSeconds,omitempty"`
 	// MaxConcurrentPushes bounds the pushes of one replica to this provider.
 	MaxConcurrentPushes int32 `json:"maxConcurrentPushes,omitempty"`
-}
-
-// APNs is Apple's service with token authentication. The key is push/<name>/key.p8.
-type APNs struct {
-	TeamID string `json:"teamID"`
-	KeyID  string `json:"keyID"`
-	// Topics are the bundle ids that are served; a device's appId must be one of them, or empty if there is just one.
-	Topics []string `json:"topics"`
-	// Environment is production or sandbox.
-	Environment PushEnvironment `json:"environment"`
-	// URL replaces Apple's server, for tests and the demo.
-	URL string `json:"url,omitempty"`
 }
 
 // FCM is Firebase Cloud Messaging, HTTP v1. The service account is push/<name>/service-account.json.
@@ -215,10 +213,12 @@ type FCM struct {
 
 // The file names of the push credentials, under push/<provider>/.
 const (
-	APNsKeyFile            = "key.p8"
-	FCMServiceAccountFile  = "service-account.json"
-	SNSAccessKeyIDFile     = "access-key-id"
-	SNSSecretAccessKeyFile = "secret-access-key"
+	APNsKeyFile                 = "key.p8"
+	APNsCertificateFile         = "certificate.pfx"
+	APNsCertificatePasswordFile = "certificate-password"
+	FCMServiceAccountFile       = "service-account.json"
+	SNSAccessKeyIDFile          = "access-key-id"
+	SNSSecretAccessKeyFile      = "secret-access-key"
 	// SNSWebIdentityTokenFile is replaced while the runtime runs, so it is read whenever a token is needed.
 	SNSWebIdentityTokenFile = "web-identity-token"
 	CNSSigningFile          = "signing.pfx"
@@ -246,7 +246,20 @@ type Notifications struct {
 	PolicyCeiling int32 `json:"policyCeiling,omitempty"`
 	// StatusFrequencyMinutes is Exchange's heartbeat, 1..1440 (H-01).
 	StatusFrequencyMinutes int32 `json:"statusFrequencyMinutes,omitempty"`
+	// UnchangedBadges says what becomes of a count that a device was told already (B-05); Suppress unless set.
+	UnchangedBadges UnchangedBadges `json:"unchangedBadges,omitempty"`
 }
+
+// UnchangedBadges is what becomes of an unread count that is the one a device was last told.
+type UnchangedBadges string
+
+// What may become of it.
+const (
+	// UnchangedSuppress sends nothing, which spares batteries.
+	UnchangedSuppress UnchangedBadges = "Suppress"
+	// UnchangedSend sends it once more, as the original does: a phone that has lost its badge shows it again.
+	UnchangedSend UnchangedBadges = "Send"
+)
 
 // MailboxProof is how strictly a registration proves whose mailbox it is.
 type MailboxProof string
@@ -280,7 +293,7 @@ type KeyPool struct {
 
 // Callback bounds the work on Exchange's posts.
 type Callback struct {
-	// Workers is how many users' mail is worked on at once by one replica.
+	// Workers is how many users' mail of each endpoint is worked on at once by one replica.
 	Workers int32 `json:"workers,omitempty"`
 	// LeaseSeconds is how long a replica holds a journal row before another may take it.
 	LeaseSeconds int32 `json:"leaseSeconds,omitempty"`

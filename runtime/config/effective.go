@@ -60,6 +60,7 @@ func (c Config) Effective() Config {
 	setDefault(&c.Server.MinTLSVersion, TLS12)
 	setDefault(&c.MailboxProof, ProofRequired)
 	setDefault(&c.Notifications.StatusFrequencyMinutes, defaultStatusFrequencyMinutes)
+	setDefault(&c.Notifications.UnchangedBadges, UnchangedSuppress)
 	setDefault(&c.Limits.MaxUsers, defaultMaxUsers)
 	setDefault(&c.Limits.MaxDevicesPerUser, defaultMaxDevicesPerUser)
 	setDefault(&c.Limits.RequestsPerSecond, defaultRequestsPerSecond)
@@ -70,6 +71,12 @@ func (c Config) Effective() Config {
 	setDefault(&c.KeyPool.RefillIntervalSeconds, defaultKeyPoolRefillInterval)
 	setDefault(&c.Callback.Workers, defaultCallbackWorkers)
 	setDefault(&c.Callback.LeaseSeconds, defaultLeaseSeconds)
+	c.Logging = c.Logging.Effective()
+	if c.Tracing != nil {
+		tracing := *c.Tracing
+		setDefault(&tracing.SamplePerMille, defaultSamplePerMille)
+		c.Tracing = &tracing
+	}
 
 	c.Endpoints = slices.Clone(c.Endpoints)
 	for i := range c.Endpoints {

@@ -107,7 +107,19 @@ func cause(err error) error {
 	return err
 }
 
+// ErrAPITokens says that the file with the hashes of the API tokens could not be taken.
+var ErrAPITokens = errors.New("the API tokens cannot be loaded")
+
 func (f *files) tokens() APITokens {
+	before := len(f.faults)
+	tokens := f.readTokens()
+	for i, fault := range f.faults[before:] {
+		f.faults[before+i] = fmt.Errorf("%w: %w", ErrAPITokens, fault)
+	}
+	return tokens
+}
+
+func (f *files) readTokens() APITokens {
 	const remedy = "want one line `<hex SHA-256 of the token> [<RFC 3339 expiry>]` for each API token"
 	content := f.read(APITokenHashesFile, maxTokensFile, remedy)
 	if content == nil {
@@ -227,11 +239,15 @@ type credentialFile struct {
 	remedy string
 }
 
-// credentialFiles are the files with the provider's credentials that are read with the configuration.
+// credentialFiles are the files with the provider's and its proxy's credentials that are read with the configuration.
 func (p PushProvider) credentialFiles() []credentialFile {
+	return append(p.serviceFiles(), p.Proxy.credentialFiles("push provider "+p.Name)...)
+}
+
+func (p PushProvider) serviceFiles() []credentialFile {
 	switch {
 	case p.APNs != nil:
-		return []credentialFile{{APNsKeyFile, maxPrivateKeyFile, "want the APNs key (.p8) of push provider " + p.Name}}
+		return p.APNs.credentialFiles(p.Name)
 	case p.FCM != nil:
 		return []credentialFile{{FCMServiceAccountFile, maxServiceAccountFile, "want the service account (JSON) of push provider " + p.Name}}
 	case p.SNS != nil && p.SNS.RoleARN == "":

@@ -108,6 +108,7 @@ func (c Config) Validate() error {
 	f.pushProviders(c.PushProviders)
 	f.within("notifications.policyCeiling", c.Notifications.PolicyCeiling, 0, maxPolicy)
 	f.within("notifications.statusFrequencyMinutes", c.Notifications.StatusFrequencyMinutes, 1, maxStatusMinutes)
+	f.oneOf("notifications.unchangedBadges", string(c.Notifications.UnchangedBadges), string(UnchangedSuppress), string(UnchangedSend))
 	f.oneOf("mailboxProof", string(c.MailboxProof), string(ProofRequired), string(ProofFirstUse))
 	f.within("limits.maxUsers", c.Limits.MaxUsers, 1, maxUsers)
 	f.within("limits.maxDevicesPerUser", c.Limits.MaxDevicesPerUser, 1, maxDevicesPerUser)
@@ -122,6 +123,8 @@ func (c Config) Validate() error {
 	f.within("keyPool.refillIntervalSeconds", c.KeyPool.RefillIntervalSeconds, 1, maxRefillInterval)
 	f.within("callback.workers", c.Callback.Workers, 1, maxConcurrency)
 	f.within("callback.leaseSeconds", c.Callback.LeaseSeconds, minLease, maxLease)
+	f.logging(c.Logging)
+	f.tracing(c.Tracing)
 	return errors.Join(f...)
 }
 
@@ -397,13 +400,15 @@ func (f *findings) item(list string, index int, name string, taken map[string]bo
 }
 
 func (f *findings) pinning(field string, p Pinning) {
-	if (len(p.SHA256) > 0) == p.CertificateAuthority {
-		f.add(field, "want exactly one of sha256 and certificateAuthority")
+	if (len(p.SHA256)+len(p.PublicKeySHA256) > 0) == p.CertificateAuthority {
+		f.add(field, "want either fingerprints, in sha256 or publicKeySHA256, or certificateAuthority")
 	}
-	if len(p.SHA256) > maxPinned {
-		f.add(field+".sha256", "want at most %d fingerprints, have %d", maxPinned, len(p.SHA256))
-	}
-	for i, pin := range p.SHA256 {
-		f.matches(fmt.Sprintf("%s.sha256[%d]", field, i), pin, fingerprint, "64 lower-case hex digits")
+	for list, pins := range map[string][]string{".sha256": p.SHA256, ".publicKeySHA256": p.PublicKeySHA256} {
+		if len(pins) > maxPinned {
+			f.add(field+list, "want at most %d fingerprints, have %d", maxPinned, len(pins))
+		}
+		for i, pin := range pins {
+			f.matches(fmt.Sprintf("%s%s[%d]", field, list, i), pin, fingerprint, "64 lower-case hex digits")
+		}
 	}
 }

@@ -34,21 +34,9 @@ func (f *findings) pushProviders(providers []PushProvider) {
 		if provider.CNS != nil {
 			f.cns(field+".cns", *provider.CNS)
 		}
+		f.proxy(field+".proxy", provider.Proxy)
 		f.within(field+".timeoutSeconds", provider.TimeoutSeconds, 1, maxPushTimeout)
 		f.within(field+".maxConcurrentPushes", provider.MaxConcurrentPushes, 1, maxConcurrency)
-	}
-}
-
-func (f *findings) apns(field string, a APNs) {
-	f.matches(field+".teamID", a.TeamID, appleID, "10 capital letters and digits")
-	f.matches(field+".keyID", a.KeyID, appleID, "10 capital letters and digits")
-	if len(a.Topics) == 0 {
-		f.add(field+".topics", "want at least one bundle id")
-	}
-	f.appIDs(field+".topics", a.Topics, "a bundle id")
-	f.oneOf(field+".environment", string(a.Environment), string(PushProduction), string(PushSandbox))
-	if a.URL != "" {
-		f.serverURL(field+".url", a.URL)
 	}
 }
 

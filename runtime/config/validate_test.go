@@ -37,6 +37,15 @@ func faults(t *testing.T, err error) []string {
 // change is what a test does to the sample.
 type change func(c *config.Config)
 
+// apple changes the provider that is Apple's.
+func apple(apply func(a *config.APNs)) change {
+	return func(c *config.Config) {
+		apns := *c.PushProviders[0].APNs
+		apply(&apns)
+		c.PushProviders[0].APNs = &apns
+	}
+}
+
 // amazon changes a provider that is Amazon's.
 func amazon(apply func(a *config.SNS)) change {
 	return func(c *config.Config) {
@@ -49,14 +58,19 @@ func amazon(apply func(a *config.SNS)) change {
 	}
 }
 
+// proxy has Apple reached by way of a proxy.
+func proxy(url string) change {
+	return func(c *config.Config) { c.PushProviders[0].Proxy = &config.ForwardProxy{URL: url} }
+}
+
 // vmware changes a provider that is VMware's.
 func vmware(apply func(v *config.CNS)) change {
 	return func(c *config.Config) {
 		cns := config.CNS{
 			AppIDs: []string{"com.example.mail"}, PublicKeySHA256: []string{pin}, ClientCertificate: config.CNSClientOwn,
-			Proxy: &config.ForwardProxy{URL: "http://10.0.0.1:3128", Authenticate: true},
 		}
 		apply(&cns)
+		c.PushProviders[1].Proxy = &config.ForwardProxy{URL: "http://10.0.0.1:3128", Authenticate: true}
 		c.PushProviders[1].FCM, c.PushProviders[1].CNS = nil, &cns
 	}
 }
@@ -74,22 +88,31 @@ func TestValidateAcceptsWhatOperatorsRender(t *testing.T) {
 		"a further base path":                      func(c *config.Config) { c.Server.BasePaths = []string{"/ens/v2.0/api_ens"} },
 		"a tenant that is not on Kubernetes":       func(c *config.Config) { c.Tenant.Namespace, c.Tenant.Name = "", "" },
 		"an endpoint on an address and port":       func(c *config.Config) { c.Endpoints[0].URL = "https://[fd00::1]:8443/EWS/Exchange.asmx" },
-		"two pins during a renewal":                func(c *config.Config) { c.Endpoints[0].Pinning.SHA256 = []string{pin, strings.Repeat("0", 64)} },
+		"a pin of a public key alone": func(c *config.Config) {
+			c.Endpoints[0].Pinning = config.Pinning{PublicKeySHA256: []string{pin}}
+		},
+		"two pins during a renewal": func(c *config.Config) { c.Endpoints[0].Pinning.SHA256 = []string{pin, strings.Repeat("0", 64)} },
 		"an endpoint with its methods spelled out": func(c *config.Config) {
 			c.Endpoints[0].AuthenticationMethods = []config.AuthenticationMethod{config.AuthBasic}
 		},
 		"the same path on two ports of a host":   func(c *config.Config) { c.Endpoints[1].URL = "https://mail.example.com:8443/EWS/Exchange.asmx" },
 		"the sandbox of Apple":                   func(c *config.Config) { c.PushProviders[0].APNs.Environment = config.PushSandbox },
 		"fakes in the place of Apple and Google": withFakeProviders,
+		"a certificate for Apple":                apple(func(a *config.APNs) { a.TeamID, a.KeyID, a.Certificate = "", "", true }),
 		"Amazon in the place of Google":          amazon(func(*config.SNS) {}),
 		"VMware in the place of Google":          vmware(func(*config.CNS) {}),
-		"VMware for Android":                     vmware(func(v *config.CNS) { v.Platform, v.ClientCertificate, v.Proxy = config.CNSPlatformAndroid, "", nil }),
+		"Apple by way of a proxy":                proxy("http://proxy.example.com:3128/"),
+		"VMware for Android":                     vmware(func(v *config.CNS) { v.Platform, v.ClientCertificate = config.CNSPlatformAndroid, "" }),
 		"a project of Google with a domain":      func(c *config.Config) { c.PushProviders[1].FCM.ProjectID = "example.com:my-project" },
 		"an Android package with an underscore":  func(c *config.Config) { c.PushProviders[1].FCM.AppIDs = []string{"com.example.boxer_beta"} },
 		"the strictest policy and longest heartbeat": func(c *config.Config) {
-			c.Notifications = config.Notifications{PolicyCeiling: 4, StatusFrequencyMinutes: 1440}
+			c.Notifications = config.Notifications{PolicyCeiling: 4, StatusFrequencyMinutes: 1440, UnchangedBadges: config.UnchangedSend}
 		},
 		"proof by first use": func(c *config.Config) { c.MailboxProof = config.ProofFirstUse },
+		"the log of the original": func(c *config.Config) {
+			c.Logging = config.Logging{Format: config.LogENS2, Level: config.LogDebug}
+		},
+		"traces":             func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "http://collector:4318"} },
 		"the shortest lease": func(c *config.Config) { c.Callback.LeaseSeconds = 5 },
 	}
 	for name, apply := range tests {
@@ -121,9 +144,6 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 	callback := func(url string) change { return func(c *config.Config) { c.Server.CallbackURL = url } }
 	address := func(url string) change { return func(c *config.Config) { c.Endpoints[0].URL = url } }
 	pins := func(pins ...string) change { return func(c *config.Config) { c.Endpoints[0].Pinning.SHA256 = pins } }
-	apple := func(apply func(*config.APNs)) change {
-		return func(c *config.Config) { apply(c.PushProviders[0].APNs) }
-	}
 	gateway := func(g config.SecureEmailGateway, methods ...config.AuthenticationMethod) change {
 		return func(c *config.Config) {
 			c.Endpoints[0].SecureEmailGateway = &g
@@ -215,6 +235,7 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"a negative number of pushes":                 {func(c *config.Config) { c.PushProviders[0].MaxConcurrentPushes = -1 }, "pushProviders[apple].maxConcurrentPushes"},
 		"a team id that is too short":                 {apple(func(a *config.APNs) { a.TeamID = "TEAM" }), "pushProviders[apple].apns.teamID"},
 		"a key id in lower case":                      {apple(func(a *config.APNs) { a.KeyID = "key1234567" }), "pushProviders[apple].apns.keyID"},
+		"a certificate beside a key":                  {apple(func(a *config.APNs) { a.Certificate = true }), "pushProviders[apple].apns.certificate"},
 		"no topic":                                    {apple(func(a *config.APNs) { a.Topics = nil }), "pushProviders[apple].apns.topics"},
 		"a topic that is a header":                    {apple(func(a *config.APNs) { a.Topics = []string{"a: b"} }), "pushProviders[apple].apns.topics[0]"},
 		"a topic that is there twice":                 {apple(func(a *config.APNs) { a.Topics = []string{"a.b", "a.b"} }), "pushProviders[apple].apns.topics[1]"},
@@ -241,11 +262,12 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"a public key that is short":                  {vmware(func(v *config.CNS) { v.PublicKeySHA256 = []string{"0f"} }), "pushProviders[google].cns.publicKeySHA256[0]"},
 		"very many public keys":                       {vmware(func(v *config.CNS) { v.PublicKeySHA256 = slices.Repeat([]string{pin}, 33) }), "pushProviders[google].cns.publicKeySHA256"},
 		"another client certificate":                  {vmware(func(v *config.CNS) { v.ClientCertificate = "other" }), "pushProviders[google].cns.clientCertificate"},
-		"a proxy over TLS":                            {vmware(func(v *config.CNS) { v.Proxy.URL = "https://proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
-		"a proxy without a port":                      {vmware(func(v *config.CNS) { v.Proxy.URL = "http://proxy.example.com" }), "pushProviders[google].cns.proxy.url"},
-		"a proxy with a password":                     {vmware(func(v *config.CNS) { v.Proxy.URL = "http://me:swordfish@proxy.example.com:3128" }), "pushProviders[google].cns.proxy.url"},
+		"a proxy over TLS":                            {proxy("https://proxy.example.com:3128"), "pushProviders[apple].proxy.url"},
+		"a proxy without a port":                      {proxy("http://proxy.example.com"), "pushProviders[apple].proxy.url"},
+		"a proxy with a password":                     {proxy("http://me:swordfish@proxy.example.com:3128"), "pushProviders[apple].proxy.url"},
 		"a policy beyond badge only":                  {func(c *config.Config) { c.Notifications.PolicyCeiling = 5 }, "notifications.policyCeiling"},
 		"a heartbeat above a day":                     {func(c *config.Config) { c.Notifications.StatusFrequencyMinutes = 1441 }, "notifications.statusFrequencyMinutes"},
+		"an unchanged badge of another word":          {func(c *config.Config) { c.Notifications.UnchangedBadges = "Never" }, "notifications.unchangedBadges"},
 		"a proof of another word":                     {func(c *config.Config) { c.MailboxProof = "None" }, "mailboxProof"},
 		"negative users":                              {func(c *config.Config) { c.Limits.MaxUsers = -1 }, "limits.maxUsers"},
 		"negative devices":                            {func(c *config.Config) { c.Limits.MaxDevicesPerUser = -1 }, "limits.maxDevicesPerUser"},
@@ -259,6 +281,14 @@ func TestValidateNamesTheFaultyField(t *testing.T) {
 		"negative workers":                            {func(c *config.Config) { c.Callback.Workers = -1 }, "callback.workers"},
 		"a lease too short for the work":              {func(c *config.Config) { c.Callback.LeaseSeconds = 4 }, "callback.leaseSeconds"},
 		"a lease that outlives a crash":               {func(c *config.Config) { c.Callback.LeaseSeconds = 601 }, "callback.leaseSeconds"},
+		"a log format that is not known":              {func(c *config.Config) { c.Logging.Format = "ENS2" }, "logging.format"},
+		"a log level that is not known":               {func(c *config.Config) { c.Logging.Level = "trace" }, "logging.level"},
+		"traces to nowhere":                           {func(c *config.Config) { c.Tracing = &config.Tracing{} }, "tracing.endpoint"},
+		"traces with a query":                         {func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "https://collector/?key=secret"} }, "tracing.endpoint"},
+		"more than all traces": {func(c *config.Config) {
+			c.Tracing = &config.Tracing{Endpoint: "https://collector", SamplePerMille: 1001}
+		}, "tracing.samplePerMille"},
+		"authorities for traces without https": {func(c *config.Config) { c.Tracing = &config.Tracing{Endpoint: "http://collector", CABundle: true} }, "tracing.caBundle"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {

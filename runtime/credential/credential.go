@@ -5,6 +5,9 @@
 package credential
 
 import (
+	"crypto/x509"
+	"errors"
+	"fmt"
 	"slices"
 	"time"
 
@@ -81,6 +84,37 @@ func (c *Credential) Wipe() {
 	for _, part := range c.parts() {
 		part.Wipe()
 	}
+}
+
+// Fault is why a server would refuse the credential whoever it is of, as far as that can be seen without asking: an error
+// for the device, nil if there is none. It tells nothing of the credential but when it ended.
+func (c *Credential) Fault(now time.Time) error {
+	if c.Expired(now) {
+		return errors.New("the OAuth access token has expired; the device must send a fresh one")
+	}
+	if !c.AuthType.HasCertificate() || len(c.Certificate.Chain) == 0 {
+		return nil
+	}
+	if own, err := x509.ParseCertificate(c.Certificate.Chain[0].Reveal()); err == nil {
+		return certificateFault(own, now)
+	}
+	return nil // the server may be able to read what this cannot
+}
+
+func certificateFault(own *x509.Certificate, now time.Time) error {
+	if now.After(own.NotAfter) {
+		return fmt.Errorf("the client certificate has expired on %s; the device must get a new one", own.NotAfter.UTC().Format(time.DateOnly))
+	}
+	if !forClients(own) {
+		return errors.New("the client certificate is not for client authentication; its extended key usage must have that, or there must be none")
+	}
+	return nil
+}
+
+// forClients reports whether a certificate may authenticate a client. One without purposes is for all.
+func forClients(c *x509.Certificate) bool {
+	return len(c.ExtKeyUsage)+len(c.UnknownExtKeyUsage) == 0 ||
+		slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageClientAuth) || slices.Contains(c.ExtKeyUsage, x509.ExtKeyUsageAny)
 }
 
 // Expired reports whether the access token is known to have ended.

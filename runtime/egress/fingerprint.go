@@ -17,6 +17,13 @@ func Fingerprint(certificate *x509.Certificate) string {
 	return hex.EncodeToString(sum[:])
 }
 
+// PublicKeyFingerprint is the canonical fingerprint of a certificate's public key: the SHA-256 of its SubjectPublicKeyInfo as
+// 64 lower-case hex digits.
+func PublicKeyFingerprint(certificate *x509.Certificate) string {
+	sum := sha256.Sum256(certificate.RawSubjectPublicKeyInfo)
+	return hex.EncodeToString(sum[:])
+}
+
 // ParseFingerprint reads a SHA-256 fingerprint in upper or lower case, with a colon between all bytes or none, and
 // returns the form that Fingerprint gives.
 func ParseFingerprint(text string) (string, error) {

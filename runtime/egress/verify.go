@@ -15,6 +15,9 @@ type Verification struct {
 	// certificate. Chain, name and dates are then not looked at (unless Roots is set too): the fingerprint is the
 	// identity, and on-premises servers often have certificates of their own making.
 	SHA256 []string
+	// PublicKeySHA256 are fingerprints of public keys (see PublicKeyFingerprint), which stay when a certificate is renewed
+	// with the same key. They count beside SHA256: one of all must match.
+	PublicKeySHA256 []string
 	// Roots are the certificate authorities to verify chain and name against; nil takes the system's, or none if there
 	// are fingerprints.
 	Roots *x509.CertPool
@@ -33,6 +36,8 @@ type PinError struct {
 	Host string
 	// Pins is how many fingerprints would have been accepted.
 	Pins int
+	// SeenPublicKey is the fingerprint of the public key that was presented; empty if there was none.
+	SeenPublicKey string
 }
 
 // Error implements error.
@@ -44,9 +49,9 @@ func (e *PinError) Error() string {
 	if e.Seen == "" {
 		return fmt.Sprintf("%s presented no certificate, want one of %d pinned ones", host, e.Pins)
 	}
-	return fmt.Sprintf("%s presented a certificate that is not pinned (SHA-256 fingerprint %s, pinned: %d): if the "+
+	return fmt.Sprintf("%s presented a certificate that is not pinned (SHA-256 fingerprint %s, of its public key %s, pinned: %d): if the "+
 		"certificate was renewed, compare the fingerprint on the server itself and add it to the pins; if not, "+
-		"somebody may be in between", host, e.Seen, e.Pins)
+		"somebody may be in between", host, e.Seen, e.SeenPublicKey, e.Pins)
 }
 
 // TLSConfig returns a client configuration that verifies servers as v says. A certificate that is not pinned fails the
@@ -63,26 +68,31 @@ func TLSConfig(v Verification) *tls.Config {
 	if config.MinVersion == 0 {
 		config.MinVersion = tls.VersionTLS12
 	}
-	if len(v.SHA256) == 0 {
+	if len(v.SHA256) == 0 && len(v.PublicKeySHA256) == 0 {
 		return config
 	}
-	pins := slices.Clone(v.SHA256)
+	pins := pins{slices.Clone(v.SHA256), slices.Clone(v.PublicKeySHA256)}
 	// With pins alone the chain proves nothing that the pin does not. VerifyConnection runs for every connection,
 	// other than VerifyPeerCertificate, which resumption skips.
 	config.InsecureSkipVerify = v.Roots == nil
-	config.VerifyConnection = func(state tls.ConnectionState) error { return verifyPin(state, pins) }
+	config.VerifyConnection = func(state tls.ConnectionState) error { return pins.verify(state) }
 	return config
 }
 
-func verifyPin(state tls.ConnectionState, pins []string) error {
+// pins are the fingerprints of which one must match.
+type pins struct{ certificates, publicKeys []string }
+
+func (p pins) verify(state tls.ConnectionState) error {
+	refusal := &PinError{Host: state.ServerName, Pins: len(p.certificates) + len(p.publicKeys)}
 	if len(state.PeerCertificates) == 0 {
-		return &PinError{Host: state.ServerName, Pins: len(pins)}
+		return refusal
 	}
-	seen := Fingerprint(state.PeerCertificates[0])
-	if !slices.Contains(pins, seen) {
-		return &PinError{Seen: seen, Host: state.ServerName, Pins: len(pins)}
+	leaf := state.PeerCertificates[0]
+	refusal.Seen, refusal.SeenPublicKey = Fingerprint(leaf), PublicKeyFingerprint(leaf)
+	if slices.Contains(p.certificates, refusal.Seen) || slices.Contains(p.publicKeys, refusal.SeenPublicKey) {
+		return nil
 	}
-	return nil
+	return refusal
 }
 
 const (

@@ -64,6 +64,7 @@ func TestServersAreVerified(t *testing.T) {
 	t.Parallel()
 	server := newServer(t, nil)
 	pin := egress.Fingerprint(server.Certificate())
+	key := egress.PublicKeyFingerprint(server.Certificate())
 	other := strings.Repeat("0", len(pin))
 	tests := map[string]struct {
 		verification egress.Verification
@@ -73,6 +74,11 @@ func TestServersAreVerified(t *testing.T) {
 		"one of several pins is enough":                             {egress.Verification{SHA256: []string{other, pin}}, ""},
 		"a pinned certificate may bear another name":                {egress.Verification{SHA256: []string{pin}, ServerName: "other.test"}, ""},
 		"another certificate than the pinned is refused":            {egress.Verification{SHA256: []string{other}}, "pin"},
+		"a pinned public key needs no certificate":                  {egress.Verification{PublicKeySHA256: []string{key}}, ""},
+		"another public key than the pinned is refused":             {egress.Verification{PublicKeySHA256: []string{other}}, "pin"},
+		"either the certificate or the key is enough":               {egress.Verification{SHA256: []string{other}, PublicKeySHA256: []string{key}}, ""},
+		"a certificate's pin is none of a key":                      {egress.Verification{PublicKeySHA256: []string{pin}}, "pin"},
+		"with key and authority both must hold, the chain does not": {egress.Verification{PublicKeySHA256: []string{key}, Roots: x509.NewCertPool()}, "chain"},
 		"an authority that is trusted is enough":                    {egress.Verification{Roots: rootsOf(server)}, ""},
 		"an authority does not vouch for another name":              {egress.Verification{Roots: rootsOf(server), ServerName: "other.test"}, "chain"},
 		"an unknown authority is refused":                           {egress.Verification{Roots: x509.NewCertPool()}, "chain"},

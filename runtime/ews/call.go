@@ -16,6 +16,8 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/ews/authn"
 	"github.com/ens-operator/ens-operator/runtime/ews/internal/soap"
+	"github.com/ens-operator/ens-operator/runtime/requestid"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const contentType = "text/xml; charset=utf-8"
@@ -55,11 +57,15 @@ func always(body string) func(version) string { return func(version) string { re
 // callOnce is one request with its log line.
 func (s *Session) callOnce(ctx context.Context, operation Operation, v version, body string) ([]*soap.Element, error) {
 	start := s.client.options.Clock.Now()
+	ctx, span := tracing.StartCall(ctx, "EWS", tracing.Operation.String(string(operation)), tracing.Endpoint.String(s.client.Endpoint()))
 	messages, status, err := s.exchange(ctx, operation, v, body)
+	tracing.End(span, err)
 	attributes := []slog.Attr{
 		slog.String("operation", string(operation)), slog.String("endpoint", s.client.Endpoint()),
-		slog.String("activityId", s.activityID), slog.Int("status", status),
-		slog.Duration("took", s.client.options.Clock.Since(start)), slog.Bool("ok", err == nil),
+		slog.Int("status", status), slog.Duration("took", s.client.options.Clock.Since(start)), slog.Bool("ok", err == nil),
+	}
+	if requestid.From(ctx) != s.activityID { // else every line has it
+		attributes = append(attributes, slog.String("activityId", s.activityID))
 	}
 	if s.gateway.transaction != "" {
 		attributes = append(attributes, slog.String("gatewayTransaction", s.gateway.transaction))

@@ -3,6 +3,7 @@
 package pfx
 
 import (
+	"bytes"
 	"crypto"
 	"crypto/tls"
 	"crypto/x509"
@@ -67,6 +68,16 @@ func Open(file []byte, password secret.Value) (tls.Certificate, error) {
 		opened.Certificate = append(opened.Certificate, other.Raw)
 	}
 	return opened, nil
+}
+
+// File is a PKCS#12 file with its password, as administrators bring them.
+type File struct{ Content, Password secret.Value }
+
+// Open opens the file. The end of the line that editors put after a password is no part of it.
+func (f File) Open() (tls.Certificate, error) {
+	password := secret.New(bytes.Clone(bytes.TrimRight(f.Password.Reveal(), "\r\n")))
+	defer password.Wipe()
+	return Open(f.Content.Reveal(), password)
 }
 
 // matches reports whether the key is the certificate's.

@@ -7,11 +7,13 @@ import (
 	"encoding/hex"
 	"errors"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
 	"github.com/ens-operator/ens-operator/runtime/keypool"
@@ -28,11 +30,12 @@ var errDatabase = errors.New("the database does not answer; come again later")
 var errKeys = errors.New("the tenant's keys do not open the user's key pair; an administrator has to restore the keys")
 
 // userID checks a userId and takes one call of the user's allowance. The returned reply is the refusal, if any.
-func (h *Handler) userID(t *tenant.Tenant, text string) (hash [sha256.Size]byte, refusal *reply) {
+func (h *Handler) userID(ctx context.Context, t *tenant.Tenant, text string) (hash [sha256.Size]byte, refusal *reply) {
 	hash, err := credential.ParseUserID(text)
 	if err != nil {
 		return hash, new(malformed(errors.New("userId: " + err.Error())))
 	}
+	requestid.Identify(ctx, hex.EncodeToString(hash[:]))
 	if wait := h.limits.user(hash, t.Config.Limits); wait > 0 {
 		return hash, &reply{status: http.StatusTooManyRequests, code: Failed, err: errTooMany, retryAfter: wait}
 	}
@@ -50,10 +53,11 @@ func (h *Handler) getPublicKey(ctx context.Context, t *tenant.Tenant, body []byt
 	if err := decode(body, &request); err != nil {
 		return malformed(err)
 	}
-	hash, refusal := h.userID(t, request.UserID)
+	hash, refusal := h.userID(ctx, t, request.UserID)
 	if refusal != nil {
 		return *refusal
 	}
+	enslog.PublicKeyRequested.Log(ctx, h.log)
 	user, err := h.store.UserByHash(ctx, hash)
 	if errors.Is(err, store.ErrNotFound) {
 		var refusal *reply
@@ -61,7 +65,7 @@ func (h *Handler) getPublicKey(ctx context.Context, t *tenant.Tenant, body []byt
 			return *refusal
 		}
 	} else if err != nil {
-		return h.databaseFault(ctx, UpdateFail, err)
+		return h.publicKeyFault(ctx, err)
 	}
 	var schemes []string
 	for _, scheme := range credential.Schemes() {
@@ -82,7 +86,7 @@ func (h *Handler) newUser(ctx context.Context, t *tenant.Tenant, hash [sha256.Si
 	}
 	count, err := h.users.get(ctx, h.clock.Now())
 	if err != nil {
-		return store.User{}, new(h.databaseFault(ctx, UpdateFail, err))
+		return store.User{}, new(h.publicKeyFault(ctx, err))
 	}
 	if count >= int(t.Config.Limits.MaxUsers) {
 		err := errors.New("the tenant has as many users as it may; an administrator can raise limits.maxUsers")
@@ -93,10 +97,16 @@ func (h *Handler) newUser(ctx context.Context, t *tenant.Tenant, hash [sha256.Si
 		return store.User{}, &reply{status: http.StatusServiceUnavailable, code: Failed, err: err, retryAfter: h.pool.RetryAfter()}
 	}
 	if err != nil {
-		return store.User{}, new(h.databaseFault(ctx, UpdateFail, err))
+		return store.User{}, new(h.publicKeyFault(ctx, err))
 	}
 	h.users.created()
+	enslog.KeyGenerated.Log(ctx, h.log)
 	return user, nil
+}
+
+func (h *Handler) publicKeyFault(ctx context.Context, cause error) reply {
+	enslog.PublicKeyFailed.Log(ctx, h.log, cause.Error())
+	return h.databaseFault(ctx, UpdateFail, cause)
 }
 
 func (h *Handler) unregister(ctx context.Context, t *tenant.Tenant, body []byte) reply {
@@ -104,10 +114,11 @@ func (h *Handler) unregister(ctx context.Context, t *tenant.Tenant, body []byte)
 	if err := decode(body, &request); err != nil {
 		return malformed(err)
 	}
-	hash, refusal := h.userID(t, request.UserID)
+	hash, refusal := h.userID(ctx, t, request.UserID)
 	if refusal != nil {
 		return *refusal
 	}
+	enslog.UnregisterRequested.Log(ctx, h.log)
 	if err := checkDeviceID(request.DeviceID); err != nil {
 		return malformed(err)
 	}
@@ -134,7 +145,10 @@ func (h *Handler) unregister(ctx context.Context, t *tenant.Tenant, body []byte)
 		return h.databaseFault(ctx, UpdateFail, err)
 	}
 	if removed.Orphaned != 0 {
-		h.nudger.Nudge(t, removed.UserID, removed.Orphaned, hash)
+		h.nudger.Nudge(ctx, t, removed.UserID, removed.Orphaned, hash)
+	}
+	if removed.Removal == store.RemovedDevice || removed.Removal == store.RemovedUser {
+		enslog.Unregistered.Log(ctx, h.log)
 	}
 	switch removed.Removal {
 	case store.RemovedDevice:
@@ -163,7 +177,7 @@ func (h *Handler) status(ctx context.Context, t *tenant.Tenant, body []byte) rep
 	if err := decode(body, &request); err != nil {
 		return malformed(err)
 	}
-	hash, refusal := h.userID(t, request.UserID)
+	hash, refusal := h.userID(ctx, t, request.UserID)
 	if refusal != nil {
 		return *refusal
 	}
@@ -215,17 +229,22 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 	if err := decode(body, &request); err != nil {
 		return malformed(err)
 	}
-	hash, refusal := h.userID(t, request.UserID)
+	hash, refusal := h.userID(ctx, t, request.UserID)
 	if refusal != nil {
 		return *refusal
 	}
+	enslog.RegistrationRequested.Log(ctx, h.log)
 	checked, refusal := check(t, hash, request)
 	if refusal != nil {
 		return *refusal
 	}
 	checked.ActivityID = requestid.From(ctx)
 	if request.ExchangeVersion != nil {
-		h.log.DebugContext(ctx, "Exchange version sent by boxer", "version", *request.ExchangeVersion)
+		enslog.ExchangeVersionSent.Log(ctx, h.log, strconv.Itoa(*request.ExchangeVersion))
+	}
+	enslog.SubscriptionForced.Log(ctx, h.log, trueOrFalse(request.ForceSubscription))
+	if request.EWSURL != "" {
+		enslog.EWSURLSent.Log(ctx, h.log)
 	}
 	secret := h.deviceSecret(ctx, hash, request, &checked.Device)
 	done, ok := h.limits.decrypting(hash)
@@ -240,7 +259,7 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 	}
 	result, err := h.registration.Register(ctx, t, checked)
 	if err != nil {
-		return h.refused(ctx, hash, err)
+		return h.refused(ctx, err)
 	}
 	code := UserAlreadySubscribed
 	if result.New {
@@ -255,7 +274,7 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 }
 
 // refused gives each way a registration can fail its code.
-func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error) reply {
+func (h *Handler) refused(ctx context.Context, err error) reply {
 	conflict := func(code Code) reply { return reply{status: http.StatusConflict, code: code, err: err} }
 	switch {
 	case errors.Is(err, registration.ErrUnknownUser):
@@ -266,7 +285,7 @@ func (h *Handler) refused(ctx context.Context, hash [sha256.Size]byte, err error
 		return reply{status: http.StatusBadRequest, code: InvalidDecryptedPayload, err: registration.ErrWrongKey}
 	case errors.Is(err, registration.ErrProof), errors.Is(err, store.ErrOtherMailbox):
 		h.log.WarnContext(ctx, "A credential was presented for a mailbox that is not its own",
-			"audit", true, "userId", hex.EncodeToString(hash[:]), "error", err)
+			"audit", true, "error", err)
 		return conflict(SubscribeAgain)
 	case errors.Is(err, autodiscover.ErrNotLocated):
 		return conflict(SubscribeAgain)
@@ -300,7 +319,7 @@ func (h *Handler) replaceKey(ctx context.Context, hash [sha256.Size]byte) {
 	}
 	if replaced {
 		h.log.WarnContext(ctx, "A user's key pair was replaced after repeated failures to decrypt",
-			"audit", true, "userId", hex.EncodeToString(hash[:]))
+			"audit", true)
 	}
 }
 

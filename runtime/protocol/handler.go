@@ -20,6 +20,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
+	"github.com/ens-operator/ens-operator/runtime/tracing"
 )
 
 const (
@@ -38,14 +39,17 @@ type Handler struct {
 	nudger       Nudger
 	clock        clock.WithTicker
 	log          *slog.Logger
+	version      string
 	limits       *limits
 	users        *userCount
 	answers      *prometheus.CounterVec
 	calls        map[string]call
 }
 
-// Options are a Handler's parts. Tenant is asked for each call, because it may be reloaded.
+// Options are a Handler's parts. Tenant is asked for each call, because it may be reloaded. Version is the build's, as in
+// 1.2.3.
 type Options struct {
+	Version      string
 	Tenant       func() *tenant.Tenant
 	Store        *store.Store
 	Pool         *keypool.Pool
@@ -58,7 +62,7 @@ type Options struct {
 
 // Nudger asks a user's devices to register again, by a silent push.
 type Nudger interface {
-	Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
+	Nudge(ctx context.Context, t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
 }
 
 // call is one of Boxer's calls: it decodes its body and says what to answer.
@@ -80,7 +84,7 @@ func (e *Envelope) envelope() *Envelope { return e }
 func NewHandler(o Options) *Handler {
 	h := &Handler{
 		tenant: o.Tenant, store: o.Store, pool: o.Pool, registration: o.Registration, nudger: o.Nudger, clock: o.Clock, log: o.Logger,
-		limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
+		version: fourParts(o.Version), limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ens_boxer_answers_total", Help: "Answers to Boxer's calls, by call and response code.",
 		}, []string{"call", "code"}),
@@ -100,26 +104,29 @@ func NewHandler(o Options) *Handler {
 	return h
 }
 
-// ServeCall serves the call of that name (lower case, no slashes). It returns false if there is none.
-func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) bool {
+// Serves reports whether there is a call of that name, other than alive.
+func (h *Handler) Serves(name string) bool { return h.calls[name] != nil }
+
+// ServeCall serves the call of that name (lower case, no slashes). One that there is not is answered in the envelope too,
+// since Boxer logs the JSON of every answer.
+func (h *Handler) ServeCall(w http.ResponseWriter, r *http.Request, name string) {
 	serve, known := h.calls[name]
 	switch {
 	case name == "alive":
 		if r.Method != http.MethodGet && r.Method != http.MethodHead {
 			h.methodNotAllowed(w, r, "GET, HEAD")
-			return true
+			return
 		}
 		h.answer(w, r, name, reply{status: http.StatusOK, code: Success})
-	case !known:
-		return false
+	case !known: // its name is the caller's, and so no label of a metric
+		h.answer(w, r, "unknown", reply{status: http.StatusNotFound, code: Failed, err: errUnknownCall})
 	case r.Method != http.MethodPost:
 		h.methodNotAllowed(w, r, http.MethodPost)
 	default:
 		ctx, cancel := context.WithTimeout(r.Context(), callTimeout)
 		defer cancel()
-		h.answer(w, r, name, h.guarded(ctx, r, serve))
+		h.answer(w, r, name, h.guarded(ctx, r, name, serve))
 	}
-	return true
 }
 
 func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow string) {
@@ -129,12 +136,14 @@ func (h *Handler) methodNotAllowed(w http.ResponseWriter, r *http.Request, allow
 }
 
 var (
+	errUnknownCall = errors.New("there is no such call")
+
 	errToken   = errors.New("the API token is missing or wrong; the console's ENSAPIToken must be the tenant's token")
 	errTooMany = errors.New("too many requests; come again later")
 )
 
 // guarded does what comes before every call: token, limit, body.
-func (h *Handler) guarded(ctx context.Context, r *http.Request, serve call) reply {
+func (h *Handler) guarded(ctx context.Context, r *http.Request, name string, serve call) reply {
 	t := h.tenant()
 	token := r.Header.Get("ApiToken")
 	if token == "" {
@@ -142,6 +151,7 @@ func (h *Handler) guarded(ctx context.Context, r *http.Request, serve call) repl
 	}
 	tokenID, accepted := t.Tokens.Accept(token, h.clock.Now())
 	if !accepted {
+		h.logRefusal(ctx, r, name, token, len(t.Tokens) > 0)
 		return reply{status: http.StatusUnauthorized, code: UnAuthorizedRequest, err: errToken}
 	}
 	if wait := h.limits.tenant(t.Config.Limits); wait > 0 {
@@ -202,7 +212,7 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string, a 
 		message = &Envelope{}
 	}
 	envelope := message.envelope()
-	*envelope = Envelope{ResponseCode: a.code, Version: Version, EnvironmentType: h.tenant().Config.Server.EnvironmentType}
+	*envelope = Envelope{ResponseCode: a.code, Version: h.version, EnvironmentType: h.tenant().Config.Server.EnvironmentType}
 	if a.err != nil {
 		envelope.ErrorMessage = new(a.err.Error())
 	}
@@ -220,8 +230,10 @@ func (h *Handler) answer(w http.ResponseWriter, r *http.Request, name string, a 
 	if r.Method != http.MethodHead {
 		_, _ = w.Write(body) // a device that has hung up asks again
 	}
+	tracing.Conclude(r.Context(), a.code.String())
 	h.answers.WithLabelValues(name, strings.ToLower(a.code.String())).Inc()
 	if name != "alive" {
+		h.logAnswer(r.Context(), name, a)
 		h.log.InfoContext(r.Context(), "Request processed", "call", name, "status", a.status, "responseCode", a.code.String(), "error", a.err)
 	}
 }

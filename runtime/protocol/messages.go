@@ -3,8 +3,36 @@
 // has one place to change.
 package protocol
 
-// Version is the four-part version that every answer carries (P-18).
-const Version = "1.0.0.0"
+import (
+	"strconv"
+	"strings"
+)
+
+// versionParts is how many numbers the version of an answer has (P-18), versionBits how large each may be: whoever parses
+// it takes them for signed integers.
+const (
+	versionParts = 4
+	versionBits  = 31
+)
+
+// fourParts makes the version that every answer carries out of the build's, e.g. 1.2.3.0 out of v1.2.3-rc.1. What is no
+// number counts as 0.
+func fourParts(build string) string {
+	build, _, _ = strings.Cut(strings.TrimPrefix(build, "v"), "-") // a pre-release
+	build, _, _ = strings.Cut(build, "+")                          // and what else SemVer allows behind it
+	given := strings.Split(build, ".")
+	parts := make([]string, versionParts)
+	for i := range parts {
+		parts[i] = "0"
+		if i >= len(given) {
+			continue
+		}
+		if number, err := strconv.ParseUint(given[i], 10, versionBits); err == nil {
+			parts[i] = strconv.FormatUint(number, 10)
+		}
+	}
+	return strings.Join(parts, ".")
+}
 
 // Envelope is every answer's first four fields, in this order (P-16).
 type Envelope struct {

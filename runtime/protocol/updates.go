@@ -81,7 +81,7 @@ func (h *Handler) updateDeviceToken(ctx context.Context, t *tenant.Tenant, body 
 	if err := decode(body, &request); err != nil {
 		return malformed(err)
 	}
-	hash, refusal := h.userID(t, request.UserID)
+	hash, refusal := h.userID(ctx, t, request.UserID)
 	if refusal != nil {
 		return *refusal
 	}
@@ -118,7 +118,7 @@ func (h *Handler) updateSyncKey(ctx context.Context, t *tenant.Tenant, body []by
 	if err := decode(body, &request); err != nil {
 		return malformed(err)
 	}
-	hash, refusal := h.userID(t, request.UserID)
+	hash, refusal := h.userID(ctx, t, request.UserID)
 	if refusal != nil {
 		return *refusal
 	}
@@ -145,7 +145,7 @@ func (h *Handler) updateSettings(ctx context.Context, t *tenant.Tenant, body []b
 	if err := decode(body, &request); err != nil {
 		return malformed(err)
 	}
-	hash, refusal := h.userID(t, request.UserID)
+	hash, refusal := h.userID(ctx, t, request.UserID)
 	if refusal != nil {
 		return *refusal
 	}
@@ -187,7 +187,7 @@ func (h *Handler) updateCredentials(ctx context.Context, t *tenant.Tenant, body 
 	if err := decode(body, &request); err != nil {
 		return malformed(err)
 	}
-	hash, refusal := h.userID(t, request.UserID)
+	hash, refusal := h.userID(ctx, t, request.UserID)
 	if refusal != nil {
 		return *refusal
 	}

@@ -82,6 +82,8 @@ const (
 	Misconfigured
 	// Rejected: the provider refuses this message; the same push will never succeed.
 	Rejected
+	// Deferred: the push was not tried, because the provider is left alone for now.
+	Deferred
 )
 
 // String names the outcome as metrics and logs show it.
@@ -95,6 +97,8 @@ func (o Outcome) String() string {
 		return "misconfigured"
 	case Rejected:
 		return "rejected"
+	case Deferred:
+		return "deferred"
 	default:
 		return "unknown"
 	}
@@ -111,6 +115,8 @@ type Error struct {
 	Reason string
 	// RetryAfter is how long the provider asked to wait, 0 if it did not say.
 	RetryAfter time.Duration
+	// OneDevice says that it is this device that has had too many pushes, not the provider.
+	OneDevice bool
 	// DeadSince is when the token died, if the provider said so (APNs 410).
 	DeadSince time.Time
 	// Err is the underlying error, if any.

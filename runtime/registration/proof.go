@@ -9,6 +9,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
 	"github.com/ens-operator/ens-operator/runtime/secret"
@@ -62,6 +63,10 @@ func (a *attempt) discover(ctx context.Context, fresh bool) error {
 		address = login
 	}
 	name, err := discoverer.Find(ctx, address, a.credential, a.request.ActivityID, fresh)
+	if err != nil {
+		a.undiscovered = true
+		enslog.DiscoveryFailed.Log(ctx, a.Logger, err.Error())
+	}
 	switch {
 	case errors.Is(err, autodiscover.ErrNotAllowed), errors.Is(err, autodiscover.ErrNoEndpoint):
 		return fmt.Errorf("%w: %w", ErrNoEndpoint, err)

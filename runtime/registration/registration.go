@@ -14,8 +14,10 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
 )
@@ -75,7 +77,7 @@ type Registered struct {
 
 // Drainer takes up what a user is owed, now that a credential is at hand. It owns the credential from then on.
 type Drainer interface {
-	Drain(t *tenant.Tenant, r Registered)
+	Drain(ctx context.Context, t *tenant.Tenant, r Registered)
 }
 
 // Service registers devices. It is safe for concurrent use.
@@ -84,6 +86,8 @@ type Service struct {
 	Clock   clock.WithTicker
 	Logger  *slog.Logger
 	Drainer Drainer
+	// Steps is told of each step; nil tells nobody.
+	Steps step.Hook
 }
 
 // Register lets a device in. Everything that needs no Exchange is decided before it is asked, and no device is attached
@@ -106,6 +110,9 @@ func (s *Service) Register(ctx context.Context, t *tenant.Tenant, r Request) (Re
 	defer opened.wipe()
 	a := &attempt{Service: s, tenant: t, request: r, user: user, opened: opened}
 	result, err := a.enter(ctx)
+	if errors.Is(err, ErrExchange) && !a.undiscovered {
+		enslog.SubscribingFailed.Log(ctx, s.Logger, err.Error())
+	}
 	s.note(ctx, user.ID, r, result, err)
 	return result, err
 }
@@ -182,12 +189,14 @@ type attempt struct {
 	mailboxID []byte
 	// catchUp is as of store.Promotion.
 	catchUp time.Time
+	// undiscovered says that Autodiscover found no endpoint, which has been logged.
+	undiscovered bool
 }
 
 // enter finds the endpoint, proves the mailbox and subscribes, or adds the device to the subscription that is there.
 func (a *attempt) enter(ctx context.Context) (Result, error) {
-	if a.credential.Expired(a.Clock.Now()) {
-		return Result{}, fmt.Errorf("%w: the OAuth access token has expired; the device must send a fresh one", ErrExchange)
+	if err := a.credential.Fault(a.Clock.Now()); err != nil {
+		return Result{}, fmt.Errorf("%w: %w", ErrExchange, err)
 	}
 	session, err := a.connect(ctx)
 	if err != nil {
@@ -207,6 +216,9 @@ func (a *attempt) enter(ctx context.Context) (Result, error) {
 	}
 	if a.reusable(standing) {
 		ref, err := a.Store.Attach(ctx, a.user.ID, a.mailboxID, a.request.Device, maxDevices, a.Clock.Now())
+		if err == nil {
+			a.Steps.Reached(step.DeviceAttached)
+		}
 		return Result{DeviceRef: ref, SubscriptionID: standing.SubscriptionID}, err
 	}
 	a.catchUp = catchUpSince(standing, a.Clock.Now())
@@ -263,12 +275,13 @@ func (a *attempt) subscribe(ctx context.Context, session *ews.Session) (Result, 
 	for try := 1; ; try++ {
 		generation, id, err := a.subscribeOnce(ctx, session)
 		if err == nil {
+			enslog.Subscribed.Log(ctx, a.Logger, id)
 			return a.promote(ctx, generation, id)
 		}
 		if !errors.Is(err, ErrExchange) || !ews.Transient(err) || try == attempts || a.Clock.Now().Add(pause).After(deadline) {
 			return Result{}, err
 		}
-		a.Logger.InfoContext(ctx, "Subscribing failed and is tried again", "attempt", try, "error", err)
+		enslog.SubscribingAgain.Log(ctx, a.Logger, err.Error())
 		select {
 		case <-a.Clock.After(pause):
 			pause *= 2
@@ -296,10 +309,14 @@ func (a *attempt) subscribeOnce(ctx context.Context, session *ews.Session) (gene
 	if err := a.Store.Begin(ctx, begun, a.Clock.Now()); err != nil {
 		return 0, "", err
 	}
+	a.Steps.Reached(step.GenerationWritten)
+	enslog.Subscribing.Log(ctx, a.Logger, a.endpoint.URL)
+	enslog.SubscribingWith.Log(ctx, a.Logger, a.credential.AuthType.String())
 	subscriptionID, err = session.Subscribe(ctx, ews.SubscribeRequest{
 		URL: sealed.URL.RevealString(), StatusFrequency: a.tenant.Config.Notifications.StatusFrequency(),
 	})
 	if err == nil {
+		a.Steps.Reached(step.Subscribed)
 		return generation, subscriptionID, nil
 	}
 	if refused(err) {
@@ -341,7 +358,8 @@ func (a *attempt) promote(ctx context.Context, generation int64, subscriptionID 
 	if !promoted { // another device of the user was quicker, and its subscription is the newer one
 		return Result{DeviceRef: ref}, nil
 	}
-	a.Drainer.Drain(a.tenant, Registered{
+	a.Steps.Reached(step.Promoted)
+	a.Drainer.Drain(ctx, a.tenant, Registered{
 		UserID: a.user.ID, Generation: generation, Sequence: a.request.Payload.Binding.Sequence, UserHash: a.user.Hash,
 		MailboxID: a.mailboxID, Endpoint: a.endpoint.Name, Credential: a.credential.Clone(),
 	})

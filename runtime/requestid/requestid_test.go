@@ -2,6 +2,7 @@ package requestid_test
 
 import (
 	"bytes"
+	"context"
 	"encoding/json"
 	"log/slog"
 	"testing"
@@ -52,8 +53,17 @@ func TestLinesLoggedWithAContextCarryItsID(t *testing.T) {
 		t.Errorf("with attributes: got %v", line)
 	}
 	log.InfoContext(t.Context(), "x")
-	if line := logged(); line["activityId"] != nil {
+	if line := logged(); line["activityId"] != nil || line["userId"] != nil {
 		t.Errorf("without an id: got %v", line)
+	}
+	log.InfoContext(ctx, "x")
+	if line := logged(); line["userId"] != nil {
+		t.Errorf("before it is known whose it is: got %v", line)
+	}
+	requestid.Identify(ctx, "4e9d")
+	log.InfoContext(context.WithoutCancel(ctx), "x")
+	if line := logged(); line["userId"] != "4e9d" || requestid.User(ctx) != "4e9d" {
+		t.Errorf("once it is known whose it is: got %v", line)
 	}
 	log.DebugContext(ctx, "x")
 	if text.Len() != 0 {

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"crypto/x509"
 	"net/http"
 	"slices"
 	"strings"
@@ -29,7 +30,13 @@ func withToken(x *runtimetest.Tenant, phone *boxertest.Phone) {
 // withCertificate gives the phone its user's certificate.
 func withCertificate(t *testing.T, x *runtimetest.Tenant, phone *boxertest.Phone) {
 	t.Helper()
-	pfx, password, err := x.Exchange.IssueCertificate(phone.Address)
+	withCertificateAs(t, x, phone, func(*x509.Certificate) {})
+}
+
+// withCertificateAs gives the phone a certificate of its user's that change has made another one.
+func withCertificateAs(t *testing.T, x *runtimetest.Tenant, phone *boxertest.Phone, change func(*x509.Certificate)) {
+	t.Helper()
+	pfx, password, err := x.Exchange.IssueCertificate(phone.Address, change)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -172,6 +172,41 @@ func TestAnOutdatedGenerationIsAnsweredUnsubscribeAndTheNewOneLives(t *testing.T
 	}
 }
 
+func TestAMailThatOnlyTheOutdatedSubscriptionTellsOfIsTold(t *testing.T) {
+	t.Parallel()
+	for name, refused := range map[string]bool{"with its credential": false, "with the current one's, if its own is refused": true} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := runtimetest.New(t, runtimetest.Options{})
+			x.Start(t)
+			phone := x.Phone(alice, push.IOS)
+			runtimetest.MustRegister(t, phone, 7)
+			heard(t, x, "OK")
+			old := x.Exchange.Subscriptions()[0]
+			// From here on the test speaks for the old subscription. The mail comes before the new one is made.
+			x.Exchange.EndSubscriptions(alice, "")
+			item := deliver(t, x, lunch)
+			phone.Extra = map[string]any{"forceSubscription": true}
+			runtimetest.MustRegister(t, phone, 7)
+			if refused {
+				x.Schema.Exec(t, `UPDATE subscriptions SET refused_at = now() WHERE state = 'retired'`)
+			}
+			settled(t, x)
+			body := post(old.ID, strings.Replace(mailThatIsGone, "AAMkGone=", item, 1))
+			for range 2 {
+				if c := x.Exchange.Post(runtimetest.Context(t), old.URL, body); c.Reply != "Unsubscribe" {
+					t.Errorf("the old subscription's post is answered %d %q", c.Status, c.Reply)
+				}
+			}
+			heartbeatUntil(t, x, func() bool { return len(alertsOf(x, phone)) > 0 })
+			settled(t, x)
+			if shown := alertsOf(x, phone); !slices.Equal(shown, []string{lunch.FromName}) {
+				t.Errorf("shown are %q", shown)
+			}
+		})
+	}
+}
+
 func TestASubscribeWhoseAnswerIsLostLosesNoMail(t *testing.T) {
 	t.Parallel()
 	x := runtimetest.New(t, runtimetest.Options{})

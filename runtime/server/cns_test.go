@@ -7,6 +7,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/egress/proxytest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/cns/cnstest"
 )
@@ -16,14 +17,17 @@ func TestAMailReachesBothPhonesOfItsUserThroughVMware(t *testing.T) {
 	const signingPassword, clientPassword, proxyPassword = "of-the-signing-key", "of-the-client-key", "of-the-proxy"
 	vmware := cnstest.Start(cnstest.Options{Logf: t.Logf, MutualTLS: true})
 	t.Cleanup(vmware.Close)
-	proxy := cnstest.StartProxy("ens", proxyPassword)
+	proxy := proxytest.Start("ens", proxyPassword)
 	t.Cleanup(proxy.Close)
-	x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) {
+	proxy.Permit(vmware.URL())
+	logs := &buffer{}
+	x := runtimetest.New(t, runtimetest.Options{LogTo: logs, Configure: func(c *config.Config) {
+		ens2(c)
 		// iPhones by way of a proxy and with a client certificate of its own, Android phones with that which signs.
 		c.PushProviders = []config.PushProvider{
-			{Name: "iphones", CABundle: true, CNS: &config.CNS{
+			{Name: "iphones", CABundle: true, Proxy: &config.ForwardProxy{URL: proxy.URL(), Authenticate: true}, CNS: &config.CNS{
 				AppIDs: []string{runtimetest.Topic}, URL: vmware.URL(), PublicKeySHA256: []string{vmware.PublicKeySHA256()},
-				ClientCertificate: config.CNSClientOwn, Proxy: &config.ForwardProxy{URL: proxy.URL(), Authenticate: true},
+				ClientCertificate: config.CNSClientOwn,
 			}},
 			{Name: "androids", CABundle: true, CNS: &config.CNS{
 				Platform: config.CNSPlatformAndroid, URL: vmware.URL(), ClientCertificate: config.CNSClientSigning,
@@ -90,4 +94,12 @@ func TestAMailReachesBothPhonesOfItsUserThroughVMware(t *testing.T) {
 		}
 		return ""
 	})
+	const cns = business + "CNSHelper."
+	awaitLines(t, logs,
+		"Debug "+cns+"CreateWebRequest User Id:[no-user-id]    CNS Url : ["+vmware.URL()+"]",
+		"Debug "+business+"CertificateHelper.ComputeCmsSignature User Id:[no-user-id]    Signing URL [/nws/notify/apns] with Cert [CN=AW Cloud Notification - aTest]",
+		"Debug "+cns+`ReadResponse User Id:[no-user-id]    Response {"status":"success","errorReason":null}`,
+		"Info "+cns+"ReadResponse User Id:[no-user-id]    ResponseCode OK",
+		"Error "+cns+"ReadResponse User Id:[no-user-id]    Failed To Post to CNS ["+vmware.URL()+"] Error: [push provider iphones: dead_token (status 200): Unregistered] Response: [Unregistered]",
+	)
 }

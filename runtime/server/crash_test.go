@@ -9,6 +9,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/step"
 )
 
 // shortLease lets a killed replica's work be taken up after five seconds instead of ninety.
@@ -194,5 +195,50 @@ func TestTwoPhonesRegisteringAtOnceOnTwoReplicasBothGetTheMail(t *testing.T) {
 		if _, err := x.APNs.Wait(runtimetest.Context(t), phone.DeviceToken, 1); err != nil {
 			t.Errorf("a phone got nothing: %v", err)
 		}
+	}
+}
+
+func TestABadgeThatADeadReplicaToldIsPutRight(t *testing.T) {
+	t.Parallel()
+	for _, platform := range []push.Platform{push.IOS, push.Android} {
+		t.Run(string(platform), func(t *testing.T) {
+			t.Parallel()
+			x := runtimetest.New(t, runtimetest.Options{Configure: shortLease, Exchange: retrySoon})
+			first := x.Spawn(t)
+			x.Front.Use(first.Address)
+			l := newLedger(x)
+			phone := l.phone(alice, platform)
+			settle := func() {
+				t.Helper()
+				runtimetest.Eventually(t, func() string {
+					l.pulse()
+					return l.unsettled(t)
+				})
+			}
+			runtimetest.MustRegister(t, phone, 7)
+			earlier := l.mail(t, alice)
+			settle()
+			if err := x.Exchange.MarkRead(earlier); err != nil {
+				t.Fatal(err)
+			}
+			settle() // the badge 0 is on record as told
+			second := x.SpawnCrashing(t, step.PushAccepted, 1)
+			x.Front.Use(second.Address)
+			first.Kill()
+			item := l.mail(t, alice)
+			<-second.Done()
+			if _, badge := l.sent(phone); badge != 1 {
+				t.Fatalf("the badge is %d before the crash; the test shows nothing", badge)
+			}
+			// The mail is read before anybody takes the work up: there is nothing to tell any more but the count.
+			if err := x.Exchange.MarkRead(item); err != nil {
+				t.Fatal(err)
+			}
+			x.Front.Use(x.Spawn(t).Address)
+			settle()
+			if b := l.close(t); b.pushes != 2 {
+				t.Errorf("two mails were told %d times", b.pushes)
+			}
+		})
 	}
 }

@@ -2,9 +2,11 @@ package server_test
 
 import (
 	"net/http"
+	"slices"
 	"testing"
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
+	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
@@ -124,62 +126,63 @@ func alertsOf(x *runtimetest.Tenant, phone *boxertest.Phone) (titles []string) {
 
 func TestNothingIsShownForMailThatIsReadOrGoneBeforeItIsFetched(t *testing.T) {
 	t.Parallel()
-	x := runtimetest.New(t, runtimetest.Options{})
-	x.Start(t)
-	phone := x.Phone(alice, push.IOS)
-	runtimetest.MustRegister(t, phone, 7)
-	heard(t, x, "OK")
+	for name, change := range map[string]func(x *runtimetest.Tenant, item string) error{
+		"read": func(x *runtimetest.Tenant, item string) error { return x.Exchange.MarkRead(item) },
+		"moved to the deleted items": func(x *runtimetest.Tenant, item string) error {
+			_, err := x.Exchange.Delete(item)
+			return err
+		},
+		"deleted for good": func(x *runtimetest.Tenant, item string) error { return x.Exchange.HardDelete(item) },
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x := runtimetest.New(t, runtimetest.Options{})
+			x.Start(t)
+			phone := x.Phone(alice, push.IOS)
+			runtimetest.MustRegister(t, phone, 7)
+			heard(t, x, "OK")
 
-	hold := make(chan struct{})
-	held := make(chan struct{}, 16)
-	x.Exchange.OnRequest(func(operation, _ string) ewstest.Fault {
-		if operation != "GetItem" {
-			return ewstest.Fault{}
-		}
-		held <- struct{}{}
-		return ewstest.Fault{Wait: hold}
-	})
-	item := deliver(t, x, lunch)
-	<-held
-	if err := x.Exchange.MarkRead(item); err != nil {
-		t.Fatal(err)
-	}
-	close(hold)
-	// A second mail, after the first: once it is shown, the first one's fate is decided too.
-	deliver(t, x, ewstest.Mail{FromName: "Carol", Subject: "Second"})
-	if _, err := x.APNs.Wait(runtimetest.Context(t), phone.DeviceToken, 1); err != nil {
-		t.Fatal(err)
-	}
-	runtimetest.Eventually(t, func() string {
-		shown := alertsOf(x, phone)
-		if len(shown) == 0 {
-			return "the second mail was not shown"
-		}
-		for _, title := range shown {
-			if title != "Carol" {
-				t.Fatalf("a mail that was read meanwhile was shown: %v", shown)
+			begun, release := held(x)
+			item := deliver(t, x, lunch)
+			<-begun
+			if err := change(x, item); err != nil {
+				t.Fatal(err)
 			}
-		}
-		return ""
-	})
+			release()
+			settled(t, x)
+			deliver(t, x, ewstest.Mail{FromName: "Carol", Subject: "Second"}) // which shows that mail is told at all
+			settled(t, x)
+			if got := alertsOf(x, phone); !slices.Equal(got, []string{"Carol"}) {
+				t.Errorf("shown are %q, want the second mail alone", got)
+			}
+		})
+	}
 }
 
 func TestPoliciesCutWhatIsShown(t *testing.T) {
 	t.Parallel()
 	tests := map[string]struct {
-		policy int
-		want   *[3]string
+		// policy is the device's, ceiling the tenant's.
+		policy  int
+		ceiling int32
+		want    *[3]string
+		// fields are those of the mail's contents that Exchange is asked for.
+		fields []string
 	}{
-		"0 shows sender, subject and preview": {0, &[3]string{lunch.FromName, lunch.Subject, lunch.Preview}},
-		"1 shows sender and subject":          {1, &[3]string{lunch.FromName, lunch.Subject, ""}},
-		"2 shows the sender":                  {2, &[3]string{lunch.FromName, "", ""}},
-		"3 shows that there is a new message": {3, &[3]string{"New message", "", ""}},
-		"4 sets the badge only":               {4, nil},
+		"0 shows sender, subject and preview":                      {0, 0, &[3]string{lunch.FromName, lunch.Subject, lunch.Preview}, []string{"item:Preview", "item:Subject", "message:From", "message:Sender"}},
+		"1 shows sender and subject":                               {1, 0, &[3]string{lunch.FromName, lunch.Subject, ""}, []string{"item:Subject", "message:From", "message:Sender"}},
+		"2 shows the sender":                                       {2, 0, &[3]string{lunch.FromName, "", ""}, []string{"message:From", "message:Sender"}},
+		"3 shows that there is a new message":                      {3, 0, &[3]string{"New message", "", ""}, nil},
+		"4 sets the badge only":                                    {4, 0, nil, nil},
+		"0 under a ceiling of 1 shows sender and subject":          {0, 1, &[3]string{lunch.FromName, lunch.Subject, ""}, []string{"item:Subject", "message:From", "message:Sender"}},
+		"0 under a ceiling of 3 shows that there is a new message": {0, 3, &[3]string{"New message", "", ""}, nil},
+		"0 under a ceiling of 4 sets the badge only":               {0, 4, nil, nil},
+		"3 under a ceiling of 1 is as strict as the device asks":   {3, 1, &[3]string{"New message", "", ""}, nil},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			x := runtimetest.New(t, runtimetest.Options{})
+			x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) { c.Notifications.PolicyCeiling = test.ceiling }})
 			x.Start(t)
 			phone := x.Phone(alice, push.IOS)
 			phone.Extra = map[string]any{"notificationPolicy": test.policy}
@@ -199,6 +202,21 @@ func TestPoliciesCutWhatIsShown(t *testing.T) {
 			case test.want != nil && (aps.Alert == nil || [3]string{aps.Alert.Title, aps.Alert.Subtitle, aps.Alert.Body} != *test.want):
 				t.Errorf("shown is %+v, want %q", aps.Alert, *test.want)
 			}
+			if asked := contentsAskedFor(x); !slices.Equal(asked, test.fields) {
+				t.Errorf("Exchange was asked for %v of the mail's contents, want %v", asked, test.fields)
+			}
 		})
 	}
+}
+
+// contentsAskedFor are the parts of a mail's contents that Exchange was asked for, each once.
+func contentsAskedFor(x *runtimetest.Tenant) (fields []string) {
+	for _, request := range x.Exchange.Requests() {
+		if request.Operation == "GetItem" {
+			fields = append(fields, request.Fields...)
+		}
+	}
+	slices.Sort(fields)
+	about := []string{"item:DateTimeReceived", "item:ItemClass", "item:ParentFolderId", "message:IsRead"}
+	return slices.DeleteFunc(slices.Compact(fields), func(field string) bool { return slices.Contains(about, field) })
 }

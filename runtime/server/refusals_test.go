@@ -83,6 +83,8 @@ func TestARegistrationThatFailsChangesNothing(t *testing.T) {
 		fault        func(operation string) ewstest.Fault
 		status, code int
 		message      string
+		// subscribes is how often Exchange is asked for a subscription.
+		subscribes int
 	}{
 		"an unknown authType":                {change: set("authType", 9), status: 400, code: 36, message: "authType"},
 		"a negative authType":                {change: set("authType", -1), status: 400, code: 36, message: "authType"},
@@ -97,10 +99,10 @@ func TestARegistrationThatFailsChangesNothing(t *testing.T) {
 		"a wrong password":                   {change: func(p *boxertest.Phone) { p.Password = "not-the-password-of-alice" }, status: 409, code: 14, message: "401"},
 		"EWS forbidden":                      {fault: fault(ewstest.Fault{Status: 403}), status: 409, code: 14, message: "403 Forbidden"},
 		"EWS unavailable":                    {fault: fault(ewstest.Fault{Status: 503}), status: 409, code: 14, message: "503"},
-		"EWS unavailable when subscribing":   {fault: onSubscribe(ewstest.Fault{Status: 503}), status: 409, code: 14, message: "503"},
+		"EWS unavailable when subscribing":   {fault: onSubscribe(ewstest.Fault{Status: 503}), status: 409, code: 14, message: "503", subscribes: 4},
 		"EWS not found":                      {fault: fault(ewstest.Fault{Status: 404}), status: 409, code: 14, message: "404"},
-		"EWS overloaded when subscribing":    {fault: onSubscribe(ewstest.Fault{Code: "ErrorServerBusy", BackOff: 60e9}), status: 409, code: 14, message: "wait"},
-		"EWS refuses the subscription":       {fault: onSubscribe(ewstest.Fault{Status: 403}), status: 409, code: 14, message: "403"},
+		"EWS overloaded when subscribing":    {fault: onSubscribe(ewstest.Fault{Code: "ErrorServerBusy", BackOff: 60e9}), status: 409, code: 14, message: "wait", subscribes: 1},
+		"EWS refuses the subscription":       {fault: onSubscribe(ewstest.Fault{Status: 403}), status: 409, code: 14, message: "403", subscribes: 1},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
@@ -110,7 +112,7 @@ func TestARegistrationThatFailsChangesNothing(t *testing.T) {
 			ctx := runtimetest.Context(t)
 			first, second := x.Phone(alice, push.IOS), x.Phone(alice, push.IOS)
 			runtimetest.MustRegister(t, first, 7)
-			before := snapshot(t, x)
+			before, asked := snapshot(t, x), subscribes(x)
 
 			if test.fault != nil {
 				x.Exchange.OnRequest(func(operation, _ string) ewstest.Fault { return test.fault(operation) })
@@ -130,6 +132,9 @@ func TestARegistrationThatFailsChangesNothing(t *testing.T) {
 				}
 			}
 			x.Exchange.OnRequest(nil)
+			if n := subscribes(x) - asked; n != test.subscribes {
+				t.Errorf("Exchange was asked for a subscription %d times, want %d", n, test.subscribes)
+			}
 			if after := snapshot(t, x); after != before {
 				t.Errorf("the database changed:\nbefore %s\nafter  %s", before, after)
 			}
@@ -142,6 +147,16 @@ func TestARegistrationThatFailsChangesNothing(t *testing.T) {
 			}
 		})
 	}
+}
+
+// subscribes is how often Exchange was asked for a subscription.
+func subscribes(x *runtimetest.Tenant) (count int) {
+	for _, request := range x.Exchange.Requests() {
+		if request.Operation == "Subscribe" {
+			count++
+		}
+	}
+	return count
 }
 
 // set replaces a field of the registration.

@@ -4,20 +4,32 @@ import (
 	"bytes"
 	"context"
 	"encoding/hex"
-	"log/slog"
+	"net/http"
 	"strings"
 	"sync"
 	"testing"
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
 	"github.com/ens-operator/ens-operator/hack/testenv"
+	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/push"
 )
 
 func TestNothingSecretIsLoggedOrStored(t *testing.T) {
 	t.Parallel()
+	for _, format := range []config.LogFormat{config.LogJSON, config.LogENS2} {
+		t.Run(string(format), func(t *testing.T) {
+			t.Parallel()
+			leaveNoSecret(t, format)
+		})
+	}
+}
+
+func leaveNoSecret(t *testing.T, format config.LogFormat) {
 	logs := &buffer{}
-	x := runtimetest.New(t, runtimetest.Options{Log: slog.NewJSONHandler(logs, &slog.HandlerOptions{Level: slog.LevelDebug})})
+	x := runtimetest.New(t, runtimetest.Options{LogTo: logs, Configure: func(c *config.Config) {
+		c.Logging = config.Logging{Format: format, Level: config.LogDebug}
+	}})
 	x.Start(t)
 	phone := x.Phone(alice, push.IOS)
 	phone.WithEmail = true
@@ -32,16 +44,28 @@ func TestNothingSecretIsLoggedOrStored(t *testing.T) {
 	if answer, err := wrong.Register(t.Context()); err != nil || answer.Code != 14 {
 		t.Fatalf("answered %d: %v", answer.Code, err)
 	}
+	for _, token := range []string{strings.ToLower(x.APIToken), "short-wrong-token"} {
+		mistaken := *phone
+		mistaken.APIToken = token
+		if answer, err := mistaken.Unregister(t.Context()); err != nil || answer.Status != http.StatusUnauthorized {
+			t.Fatalf("answered %d: %v", answer.Status, err)
+		}
+	}
 	forged := strings.Replace(x.Exchange.Subscriptions()[0].URL, "m=1.", "m=1.A", 1)
 	x.Exchange.Post(t.Context(), forged, []byte("garbage"))
-
 	dump := dumpDatabase(t, x)
+	unregister(t, phone, 24)
+	x.Exchange.Heartbeat(alice)
+	heard(t, x, "Unsubscribe")
+
 	filler := x.Exchange.Subscriptions()[0].URL
 	filler = filler[strings.Index(filler, "&f=")+3 : strings.Index(filler, "&m=")]
 	for name, secret := range map[string]string{
 		"the password": phone.Password, "the wrong password": wrong.Password, "the e-mail address": alice,
 		"the subject": lunch.Subject, "the sender": lunch.FromName, "the preview": lunch.Preview,
-		"the webhook's f": filler, "the API token": x.APIToken,
+		"the webhook's f": filler, "the API token": x.APIToken, "the webhook's query": "&f=",
+		"a wrong API token": strings.ToLower(x.APIToken), "more than five characters of it": strings.ToLower(x.APIToken)[:6],
+		"a short wrong API token's beginning": "short-", "a short wrong API token's end": "-token",
 	} {
 		for _, form := range []string{secret, hex.EncodeToString([]byte(secret))} {
 			if strings.Contains(logs.String(), form) {
@@ -54,6 +78,10 @@ func TestNothingSecretIsLoggedOrStored(t *testing.T) {
 	}
 	if strings.Contains(logs.String(), phone.DeviceToken) {
 		t.Error("the device token stands in the logs")
+	}
+	wrongToken := strings.ToLower(x.APIToken)
+	if !strings.Contains(logs.String(), wrongToken[:5]+"*********"+wrongToken[len(wrongToken)-5:]) {
+		t.Error("the wrong token's ends are not in the logs")
 	}
 	if !strings.Contains(logs.String(), "Request processed") || !strings.Contains(dump, phone.DeviceID) {
 		t.Error("the logs or the dump are empty: the test shows nothing")

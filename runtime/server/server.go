@@ -10,6 +10,7 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,11 +23,13 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/callback"
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/keypool"
 	"github.com/ens-operator/ens-operator/runtime/protocol"
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/subscription"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
@@ -57,13 +60,17 @@ const ServingMessage = "The runtime is serving"
 type Options struct {
 	// ConfigPath is the configuration file; everything else is beside it.
 	ConfigPath string
-	// Version is what `instances` reports.
+	// Version is the build's, as in 1.2.3: what answers and the table instances show.
 	Version string
 	// Listen, Metrics and Admin replace the configuration's addresses, if set: for a runtime outside of a pod.
 	Listen, Metrics, Admin string
 	Logger                 *slog.Logger
+	// Logging is told how to log by each configuration that comes into force; nil for a Logger that nobody can tell.
+	Logging func(config.Logging)
 	// Clock is the real one unless a test brings its own.
 	Clock clock.WithTicker
+	// Steps is told of each step on a notification's way; nil tells nobody. Tests end the process there.
+	Steps step.Hook
 	// DialContext and LookupSRV are as of tenant.Options.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
@@ -84,6 +91,7 @@ type Server struct {
 	instance store.Instance
 
 	tenant    atomic.Pointer[tenant.Tenant]
+	tracer    atomic.Pointer[tracer]
 	pool      *keypool.Pool
 	processor *callback.Processor
 	listener  *callback.Listener
@@ -110,29 +118,39 @@ func New(ctx context.Context, o Options) (*Server, error) {
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
+	if o.Logging == nil {
+		o.Logging = func(config.Logging) {}
+	}
 	s := &Server{options: o, clock: o.Clock, log: o.Logger, registry: prometheus.NewRegistry(), health: newHealth(),
 		reloaded: make(chan struct{}, 1)}
 	s.keyMetrics, s.journalMetrics = newKeyMetrics(s.registry), newJournalMetrics(s.registry)
 	s.registry.MustRegister(collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	var err error
-	s.source, err = config.NewSource(o.ConfigPath, config.Options{Clock: o.Clock, Accept: s.reload, OnError: func(err error) {
-		s.log.Error("A changed configuration is not taken", "error", err)
-	}})
+	s.source, err = config.NewSource(o.ConfigPath, config.Options{Clock: o.Clock, Accept: s.reload, OnError: s.refused})
 	if err != nil {
 		return nil, err
 	}
 	loaded := s.source.Current()
+	o.Logging(loaded.Config.Logging)
 	first, err := tenant.New(loaded, o.tenant())
 	if err != nil {
 		return nil, err
 	}
 	s.tenant.Store(first)
+	s.instance = store.Instance{ID: uuid.New(), Version: o.Version, StartedAt: o.Clock.Now()}
+	traces, err := newTracer(loaded, o, uuid.UUID(s.instance.ID).String())
+	if err != nil {
+		return nil, errors.Join(err, first.Close())
+	}
+	s.tracer.Store(traces)
 	if s.store, err = store.Open(ctx, loaded.DatabaseURL); err != nil {
+		traces.close()
 		return nil, errors.Join(err, first.Close())
 	}
 	s.assemble(first)
 	if err := s.listen(loaded.Config.Server); err != nil {
 		s.store.Close()
+		traces.close()
 		return nil, errors.Join(err, first.Close())
 	}
 	return s, nil
@@ -140,8 +158,6 @@ func New(ctx context.Context, o Options) (*Server, error) {
 
 // assemble makes the parts that live as long as the server.
 func (s *Server) assemble(first *tenant.Tenant) {
-	id := uuid.New()
-	s.instance = store.Instance{ID: id, Version: s.options.Version, StartedAt: s.clock.Now()}
 	s.pool = keypool.New(keypool.Options{
 		Store:    s.store,
 		Keyring:  func() *credential.Keyring { return s.tenant.Load().Keyring },
@@ -152,7 +168,7 @@ func (s *Server) assemble(first *tenant.Tenant) {
 	})
 	callbacks := callback.Options{
 		Tenant: s.tenant.Load, Store: s.store, Clock: s.clock, Logger: s.log,
-		Metrics: callback.NewMetrics(s.registry), Owner: store.Owner(id),
+		Metrics: callback.NewMetrics(s.registry), Owner: store.Owner(s.instance.ID), Steps: s.options.Steps,
 	}
 	s.processor = callback.NewProcessor(callbacks, int(first.Config.Callback.Workers))
 	s.listener = callback.NewListener(callbacks, s.processor)
@@ -160,15 +176,17 @@ func (s *Server) assemble(first *tenant.Tenant) {
 		Tenant: s.tenant.Load, Store: s.store, Nudger: s.processor, Clock: s.clock, Logger: s.log, Registry: s.registry,
 	})
 	s.protocol = protocol.NewHandler(protocol.Options{
+		Version:      s.options.Version,
 		Tenant:       s.tenant.Load,
 		Store:        s.store,
 		Pool:         s.pool,
-		Registration: &registration.Service{Store: s.store, Clock: s.clock, Logger: s.log, Drainer: s.processor},
+		Registration: &registration.Service{Store: s.store, Clock: s.clock, Logger: s.log, Drainer: s.processor, Steps: s.options.Steps},
 		Nudger:       s.processor,
 		Clock:        s.clock,
 		Logger:       s.log,
 		Registry:     s.registry,
 	})
+	tenant.NewMetrics(s.registry, s.tenant.Load)
 	s.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{
 		Name: "ens_config_valid", Help: "1 if the mounted configuration is the one in force, 0 if it was refused.",
 	}, func() float64 {
@@ -228,25 +246,40 @@ func (s *Server) reload(loaded *config.Loaded) error {
 			return errors.Join(fmt.Errorf("a key that is in use has been taken away; restore the Secret that holds the tenant's keys: %w", err), next.Close())
 		}
 	}
-	if err := s.store.UseURL(loaded.DatabaseURL); err != nil {
+	traces, err := newTracer(loaded, s.options, uuid.UUID(s.instance.ID).String())
+	if err != nil {
 		return errors.Join(err, next.Close())
 	}
-	old := s.tenant.Swap(next)
+	if err := s.store.UseURL(loaded.DatabaseURL); err != nil {
+		traces.close()
+		return errors.Join(err, next.Close())
+	}
+	old, oldTraces := s.tenant.Swap(next), s.tracer.Swap(traces)
 	select {
 	case s.reloaded <- struct{}{}:
 	default:
 	}
+	s.options.Logging(loaded.Config.Logging)
 	s.log.Info("The configuration was reloaded", "config", loaded)
 	s.retired.Go(func() {
 		select {
 		case <-s.clock.After(retireDelay):
 		case <-s.health.stopped:
 		}
+		oldTraces.close()
 		if err := old.Close(); err != nil {
 			s.log.Warn("The old configuration's connections could not be closed", "error", err)
 		}
 	})
 	return nil
+}
+
+// refused is told why a changed configuration is not taken.
+func (s *Server) refused(err error) {
+	if errors.Is(err, config.ErrAPITokens) {
+		enslog.TokensNotLoaded.Log(context.Background(), s.log, err.Error())
+	}
+	s.log.Error("A changed configuration is not taken", "error", err)
 }
 
 // sameKeys refuses another key under a number that is known already: what the old one sealed would not open any more,
@@ -310,6 +343,7 @@ func (s *Server) Run(ctx context.Context) error {
 	stopBackground()
 	tasks.Wait()
 	s.leave()
+	s.tracer.Load().close()
 	s.store.Close()
 	err = errors.Join(err, metrics.Close(), admin.Close())
 	close(s.health.stopped)
@@ -368,8 +402,19 @@ func (s *Server) publicHandler() http.Handler {
 		name, found := callName(r.URL.Path, s.tenant.Load().Config.Server.BasePaths)
 		switch {
 		case found && name == credential.ListenerPath:
+			r, end := s.trace(r, name)
+			defer end()
 			s.listener.ServeHTTP(w, r)
-		case found && s.protocol.ServeCall(w, r, name):
+		case found && s.protocol.Serves(name):
+			r, end := s.trace(r, name)
+			defer end()
+			s.protocol.ServeCall(w, r, name)
+			if s.options.Steps != nil && strings.HasPrefix(name, "registerdevice") {
+				_ = http.NewResponseController(w).Flush()
+				s.options.Steps.Reached(step.RegistrationAnswered)
+			}
+		case found: // alive, or a call that there is not
+			s.protocol.ServeCall(w, r, name)
 		default:
 			http.NotFound(w, r)
 		}

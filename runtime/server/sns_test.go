@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"io"
 	"path/filepath"
 	"testing"
 
@@ -17,7 +18,7 @@ const (
 
 // throughAmazon starts a tenant that reaches its phones through Amazon: iPhones with an access key, Android phones with
 // a role.
-func throughAmazon(t *testing.T) (*runtimetest.Tenant, *snstest.Server) {
+func throughAmazon(t *testing.T, logs io.Writer) (*runtimetest.Tenant, *snstest.Server) {
 	t.Helper()
 	amazon := snstest.Start(snstest.Options{Logf: t.Logf})
 	t.Cleanup(amazon.Close)
@@ -27,7 +28,8 @@ func throughAmazon(t *testing.T) (*runtimetest.Tenant, *snstest.Server) {
 			ApplicationARN: amazon.AddApplication(platform, "boxer"), AppIDs: appIDs, RoleARN: role, URL: amazon.URL(), STSURL: amazon.URL(),
 		}}
 	}
-	x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) {
+	x := runtimetest.New(t, runtimetest.Options{LogTo: logs, Configure: func(c *config.Config) {
+		ens2(c)
 		c.PushProviders = []config.PushProvider{
 			provider("iphones", snstest.APNs, "", runtimetest.Topic),
 			provider("androids", snstest.FCM, snsRole, runtimetest.Package),
@@ -49,7 +51,8 @@ func throughAmazon(t *testing.T) (*runtimetest.Tenant, *snstest.Server) {
 
 func TestAMailReachesBothPhonesOfItsUserThroughAmazon(t *testing.T) {
 	t.Parallel()
-	x, amazon := throughAmazon(t)
+	logs := &buffer{}
+	x, amazon := throughAmazon(t, logs)
 	ctx := runtimetest.Context(t)
 	iphone, android := x.Phone(alice, push.IOS), x.Phone(alice, push.Android)
 	runtimetest.MustRegister(t, iphone, 7)
@@ -78,11 +81,16 @@ func TestAMailReachesBothPhonesOfItsUserThroughAmazon(t *testing.T) {
 	if n := len(x.APNs.Notifications(iphone.DeviceToken)) + len(x.FCM.Messages(android.DeviceToken)); n != 0 {
 		t.Errorf("%d notifications went past Amazon", n)
 	}
+	user := "User Id:[" + iphone.UserID() + "]  "
+	awaitLines(t, logs,
+		"Info "+business+"AmazonSNSHelper.PostNotifications "+user+"Sending notification via SNS",
+		"Info "+business+"AmazonSNSHelper.PushNotificationViaSNS "+user+"Notification successfully sent via SNS for [1]",
+	)
 }
 
 func TestAPhoneThatAmazonHasDisabledIsRetiredUntilItRegistersAgain(t *testing.T) {
 	t.Parallel()
-	x, amazon := throughAmazon(t)
+	x, amazon := throughAmazon(t, io.Discard)
 	ctx := runtimetest.Context(t)
 	iphone, android := x.Phone(alice, push.IOS), x.Phone(alice, push.Android)
 	runtimetest.MustRegister(t, iphone, 7)

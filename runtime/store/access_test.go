@@ -208,7 +208,13 @@ func TestACredentialIsRefusedAfterTwo401sFiveMinutesApart(t *testing.T) {
 	}
 	note(used, false, store.RefusalGap, false) // the first since it worked
 	note(store.Used{UserID: user.ID, Generation: attempt.Generation, Sequence: 4}, true, 2*store.RefusalGap, false)
+	if owed(t, s, attempt, 0) {
+		t.Error("something is owed before the credential is refused")
+	}
 	note(used, false, 2*store.RefusalGap, true)
+	if claims := takeOwed(t, s, user.ID, ours, 0); len(claims) != 1 || claims[0].Kind != store.Resubscribe {
+		t.Errorf("with the refusal %+v is owed, want that the devices are asked to register", claims)
+	}
 	note(used, false, 3*store.RefusalGap, false) // it is already
 	if got := lookup(t, s, attempt); !got.RefusedAt.Equal(at(2*store.RefusalGap)) || !got.UnauthorizedAt.Equal(at(store.RefusalGap)) {
 		t.Errorf("unauthorized at %s, refused at %s", got.UnauthorizedAt, got.RefusedAt)

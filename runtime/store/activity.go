@@ -22,6 +22,7 @@ const (
 	ActivityUnheard         ActivityKind = "no callback"
 	ActivityNudged          ActivityKind = "asked to register"
 	ActivityCaughtUp        ActivityKind = "caught up"
+	ActivityFetchFailed     ActivityKind = "mail not fetched"
 )
 
 const (

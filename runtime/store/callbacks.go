@@ -21,11 +21,11 @@ type batches struct {
 
 func (s *Store) startBatches() batches {
 	return batches{
-		lookups:     newBatcher("looking up the subscription", s.selectSubscriptions),
-		journal:     newBatcher("writing the journal", s.insertEntries),
-		completions: newBatcher("completing the journal", s.updateEntries),
-		marks:       newBatcher("marking the subscription alive", s.updateMarks),
-		targets:     newBatcher("looking up the devices", s.selectTargets),
+		lookups:     newBatcher("looking up the subscription", twice(s, s.selectSubscriptions)),
+		journal:     newBatcher("writing the journal", twice(s, s.insertEntries)),
+		completions: newBatcher("completing the journal", twice(s, s.updateEntries)),
+		marks:       newBatcher("marking the subscription alive", twice(s, s.updateMarks)),
+		targets:     newBatcher("looking up the devices", twice(s, s.selectTargets)),
 	}
 }
 

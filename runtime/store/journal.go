@@ -52,9 +52,21 @@ type Claim struct {
 	Revision int
 	// Attempts counts the failed tries so far.
 	Attempts int
-	// Done are the refs of the devices that have been told.
+	// Done are the refs of the devices that have been told, and interrupted.
 	Done      []int64
 	CreatedAt time.Time
+}
+
+// interrupted stands in Done, where it is no device's ref, if somebody had the claim and did not end it.
+const interrupted = 0
+
+// Interrupted reports whether somebody had the claim before and did not end it: the process died, or the database was
+// away. What the devices have been told since then is not known.
+func (c Claim) Interrupted() bool { return slices.Contains(c.Done, interrupted) }
+
+// Told reports whether a device has been told.
+func (c Claim) Told() bool {
+	return slices.ContainsFunc(c.Done, func(ref int64) bool { return ref != interrupted })
 }
 
 // Write puts an intent into the journal before Exchange is answered, and claims it. A new mail that is there already is
@@ -63,6 +75,10 @@ type Claim struct {
 func (s *Store) Write(ctx context.Context, entries []Entry) ([]Claim, error) {
 	return s.batches.journal.do(ctx, entries)
 }
+
+// doneSoFar are the devices that have been told when somebody else takes the row over, and the mark that says so: whoever
+// ends a claim leaves no owner.
+const doneSoFar = `CASE WHEN p.lease_owner IS NULL OR 0 = ANY (p.done) THEN p.done ELSE array_append(p.done, 0::bigint) END`
 
 // A row that the join drops belongs to a user who has just unregistered: nobody is owed anything. The user's row is
 // locked first, so that whoever unregisters now waits or is waited for, and rows are locked in one order for all
@@ -77,7 +93,7 @@ ORDER BY i.user_id, i.kind, i.item FOR KEY SHARE OF u
 ON CONFLICT (user_id, kind, item) DO UPDATE SET
     generation = excluded.generation, lease_owner = excluded.lease_owner, lease_until = excluded.lease_until,
     revision = p.revision + 1,
-    done = CASE WHEN p.kind = 1 THEN p.done ELSE '{}' END,
+    done = CASE WHEN p.kind = 1 THEN ` + doneSoFar + ` WHEN p.done_at IS NULL AND p.lease_owner <> excluded.lease_owner THEN '{0}' ELSE '{}' END,
     done_at = NULL,
     attempts = CASE WHEN p.done_at IS NULL THEN p.attempts ELSE 0 END,
     created_at = CASE WHEN p.done_at IS NULL THEN p.created_at ELSE excluded.created_at END
@@ -143,7 +159,7 @@ const maxOwed = 50
 // TakeOwed claims what the user is owed and nobody is at.
 func (s *Store) TakeOwed(ctx context.Context, userID int64, owner Owner, now, leaseUntil time.Time) ([]Claim, error) {
 	const take = `
-UPDATE pending SET lease_owner = $2, lease_until = $4, revision = revision + 1
+UPDATE pending AS p SET lease_owner = $2, lease_until = $4, revision = revision + 1, done = ` + doneSoFar + `
 WHERE (user_id, kind, item) IN (
     SELECT user_id, kind, item FROM pending
     WHERE user_id = $1 AND done_at IS NULL AND (lease_until IS NULL OR lease_until <= $3)

@@ -167,7 +167,7 @@ func TestBadgeIsAskedForAgain(t *testing.T) {
 	}
 	// What the first one told may be out of date.
 	complete(t, s, store.Completion{Claim: first, Owner: ours, Finished: true, Now: at(2 * time.Second)})
-	if got := journal(t, schema, user.ID); got != "2/ r2 a0 {} leased" {
+	if got := journal(t, schema, user.ID); got != "2/ r2 a0 {0} leased" {
 		t.Errorf("after the first one's end: %s", got)
 	}
 	second.Done = []int64{7, 8}
@@ -207,7 +207,7 @@ func TestOwedWorkIsTakenUp(t *testing.T) {
 	// The replica that was slow, not dead, comes too late.
 	claim.Done = []int64{1}
 	complete(t, s, store.Completion{Claim: claim, Owner: ours, Finished: true, Now: at(lease)})
-	if got := journal(t, schema, user.ID); got != fmt.Sprintf("1/A r%d a0 {} leased", taken[0].Revision) {
+	if got := journal(t, schema, user.ID); got != fmt.Sprintf("1/A r%d a0 {0} leased", taken[0].Revision) {
 		t.Errorf("after the end of a lost lease: %s", got)
 	}
 }

@@ -22,20 +22,38 @@ type Used struct {
 }
 
 // NoteUnauthorized takes note of a 401. The credential is marked refused if Exchange said why (certain), or if the first
-// 401 since it last worked is at least RefusalGap ago. It returns whether that is the case from now on.
+// 401 since it last worked is at least RefusalGap ago. It returns whether that is the case from now on; the devices are
+// then owed a Resubscribe.
 func (s *Store) NoteUnauthorized(ctx context.Context, used Used, certain bool, now time.Time) (refused bool, err error) {
 	const note = `UPDATE subscriptions SET unauthorized_at = coalesce(unauthorized_at, $4),
     refused_at = CASE WHEN $5 OR unauthorized_at <= $6 THEN $4 END
 WHERE user_id = $1 AND generation = $2 AND sequence = $3 AND state = 'active' AND refused_at IS NULL
 RETURNING refused_at IS NOT NULL`
-	err = s.pool.QueryRow(ctx, note, used.UserID, used.Generation, used.Sequence, now, certain, now.Add(-refusalGap)).Scan(&refused)
-	if errors.Is(err, pgx.ErrNoRows) { // refused already, or replaced by another credential
-		return false, nil
-	}
-	if err != nil {
-		return false, fmt.Errorf("taking note of a refused credential: %w", s.noting(err))
-	}
-	return refused, nil
+	err = s.inTransaction(ctx, "taking note of a refused credential", func(tx pgx.Tx) error {
+		// In the order in which those who unregister lock them.
+		if _, err := tx.Exec(ctx, `SELECT FROM users WHERE id = $1 FOR KEY SHARE`, used.UserID); err != nil {
+			return err
+		}
+		err := tx.QueryRow(ctx, note, used.UserID, used.Generation, used.Sequence, now, certain, now.Add(-refusalGap)).Scan(&refused)
+		if errors.Is(err, pgx.ErrNoRows) { // refused already, or replaced by another credential
+			return nil
+		}
+		if err != nil || !refused {
+			return err
+		}
+		return oweResubscribe(ctx, tx, used, now)
+	})
+	return refused && err == nil, err
+}
+
+// oweResubscribe puts it on record that the user's devices are to be asked to register again, so that they are even if
+// this replica dies before it does.
+func oweResubscribe(ctx context.Context, tx pgx.Tx, used Used, now time.Time) error {
+	const owe = `INSERT INTO pending AS p (user_id, kind, item, generation, created_at) VALUES ($1, $2, '', $3, $4)
+ON CONFLICT (user_id, kind, item) DO UPDATE SET generation = excluded.generation, revision = p.revision + 1, done = '{}',
+    done_at = NULL, attempts = 0, created_at = excluded.created_at, lease_owner = NULL, lease_until = NULL`
+	_, err := tx.Exec(ctx, owe, used.UserID, int16(Resubscribe), used.Generation, now)
+	return err
 }
 
 // LeaveAlone takes note of a 401 that says nothing about the credential, because everybody was refused: it is not tried

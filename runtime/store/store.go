@@ -45,9 +45,6 @@ const (
 	callConnections = 6
 )
 
-// codeReadOnly is the SQLSTATE of a write on a standby: the primary has moved, and every pooled connection is stale.
-const codeReadOnly = "25006"
-
 // Store is safe for concurrent use.
 type Store struct {
 	// hot serves callbacks, pool everything else.
@@ -140,6 +137,9 @@ func poolConfig(databaseURL secret.Value) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errors.New("the database URL cannot be parsed")
 	}
+	if config.ConnConfig.ConnectTimeout == 0 {
+		config.ConnConfig.ConnectTimeout = hostPatience
+	}
 	// Statement descriptions are cached, statements are not: this works behind PgBouncer too.
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	return config, nil
@@ -168,7 +168,7 @@ func (s *Store) Check(ctx context.Context) error {
 
 // noting looks at an error on its way out: after a failover every pooled connection may lead to the old primary.
 func (s *Store) noting(err error) error {
-	if refusal, ok := errors.AsType[*pgconn.PgError](err); ok && refusal.Code == codeReadOnly {
+	if stale(err) {
 		s.reset()
 	}
 	return err

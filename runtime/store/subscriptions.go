@@ -229,8 +229,10 @@ func (s *Store) Lost(ctx context.Context, userID, generation int64) (bool, error
 	return tag.RowsAffected() > 0, nil
 }
 
-// DropStaleSubscriptions forgets retired and never answered subscriptions made before the given time.
+// DropStaleSubscriptions forgets retired and never answered subscriptions made before the given time, unless another one
+// has taken their place since: what Exchange still posts for one that has just been retired may be news.
 func (s *Store) DropStaleSubscriptions(ctx context.Context, before time.Time) error {
-	const drop = `DELETE FROM subscriptions WHERE state <> 'active' AND created_at < $1`
+	const drop = `DELETE FROM subscriptions s WHERE state <> 'active' AND created_at < $1
+AND NOT EXISTS (SELECT 1 FROM subscriptions a WHERE a.user_id = s.user_id AND a.state = 'active' AND a.promoted_at >= $1)`
 	return s.exec(ctx, "forgetting old subscriptions", drop, before)
 }

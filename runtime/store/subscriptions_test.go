@@ -333,7 +333,15 @@ func TestStaleSubscriptionsAreForgottenButTheActiveOne(t *testing.T) {
 	if got := states(t, schema, user.ID); got != "retired active pending" {
 		t.Errorf("before their time: %s", got)
 	}
+	// What Exchange posts for one that has just been replaced may be news, however old it is.
+	schema.Exec(t, `UPDATE subscriptions SET promoted_at = $1 WHERE state = 'active'`, at(time.Minute))
 	if err := s.DropStaleSubscriptions(t.Context(), at(time.Second)); err != nil {
+		t.Fatal(err)
+	}
+	if got := states(t, schema, user.ID); got != "retired active pending" {
+		t.Errorf("right after another took their place: %s", got)
+	}
+	if err := s.DropStaleSubscriptions(t.Context(), at(2*time.Minute)); err != nil {
 		t.Fatal(err)
 	}
 	if got := states(t, schema, user.ID); got != "active" {

@@ -64,6 +64,11 @@ type Told struct {
 	NewestMail time.Time
 }
 
+// ForgetTold takes off the record which unread count the user's devices were told: it is not known any more.
+func (s *Store) ForgetTold(ctx context.Context, userID int64) error {
+	return s.exec(ctx, "forgetting what was told", `UPDATE devices SET badge_sent = NULL WHERE user_id = $1 AND badge_sent IS NOT NULL`, userID)
+}
+
 // RecordTold remembers the unread count for the next badge, and how far the user has been told.
 func (s *Store) RecordTold(ctx context.Context, told Told, now time.Time) error {
 	const record = `

@@ -34,7 +34,7 @@ const unheardAdvice = "Exchange accepted the subscription, but its first post ha
 
 // Nudger asks a user's devices to register again.
 type Nudger interface {
-	Nudge(t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
+	Nudge(ctx context.Context, t *tenant.Tenant, userID, generation int64, userHash [sha256.Size]byte)
 }
 
 // Options are a Watcher's parts. Tenant is asked each time, because it may be reloaded.
@@ -117,7 +117,7 @@ func (w *Watcher) nudge(ctx context.Context) error {
 		return err
 	}
 	for _, user := range silent {
-		w.options.Nudger.Nudge(t, user.UserID, user.Generation, user.UserHash)
+		w.options.Nudger.Nudge(ctx, t, user.UserID, user.Generation, user.UserHash)
 		w.nudged.Inc()
 	}
 	if len(silent) > 0 {

@@ -11,6 +11,7 @@ import (
 	"net"
 	"net/url"
 	"strings"
+	"time"
 
 	"k8s.io/utils/clock"
 
@@ -20,8 +21,10 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/ews/authn"
 	"github.com/ens-operator/ens-operator/runtime/ews/autodiscover"
+	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
+	"github.com/ens-operator/ens-operator/runtime/push/breaker"
 	"github.com/ens-operator/ens-operator/runtime/push/cns"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm"
 	"github.com/ens-operator/ens-operator/runtime/push/sns"
@@ -52,7 +55,10 @@ type Endpoint struct {
 // Provider is a push provider of the tenant.
 type Provider struct {
 	config.PushProvider
-	push.Provider
+	*breaker.Breaker
+
+	// notAfter is when its credential expires, zero for never.
+	notAfter time.Time
 }
 
 // Options are what a Tenant needs beyond its configuration.
@@ -98,7 +104,11 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 			_ = t.Close()
 			return nil, fmt.Errorf("push provider %s: %w", provider.Name, err)
 		}
-		t.providers[provider.Name] = &Provider{PushProvider: provider, Provider: p}
+		made := &Provider{PushProvider: provider, Breaker: breaker.New(provider.Name, p, o.Clock, o.Logger)}
+		if expiring, ok := p.(interface{ NotAfter() time.Time }); ok {
+			made.notAfter = expiring.NotAfter()
+		}
+		t.providers[provider.Name] = made
 	}
 	t.discover(loaded, o)
 	return t, nil
@@ -107,7 +117,7 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 // verification is how an endpoint's certificate is verified.
 func verification(endpoint config.Endpoint, loaded *config.Loaded) *tls.Config {
 	return egress.TLSConfig(egress.Verification{
-		SHA256: endpoint.Pinning.SHA256, Roots: loaded.EndpointCAs[endpoint.Name], MinVersion: endpoint.MinTLSVersion.Number(),
+		SHA256: endpoint.Pinning.SHA256, PublicKeySHA256: endpoint.Pinning.PublicKeySHA256, Roots: loaded.EndpointCAs[endpoint.Name], MinVersion: endpoint.MinTLSVersion.Number(),
 	})
 }
 
@@ -153,35 +163,39 @@ func (t *Tenant) Discoverer() *autodiscover.Discoverer { return t.discoverer }
 
 func newProvider(p config.PushProvider, loaded *config.Loaded, o Options) (push.Provider, error) {
 	credential := func(file string) secret.Value { return loaded.PushCredentials[config.PushCredential(p.Name, file)] }
+	if p.Proxy != nil {
+		proxy := egress.Proxy{URL: p.Proxy.URL}
+		if p.Proxy.Authenticate {
+			proxy.Username, proxy.Password = credential(config.ProxyUsernameFile), credential(config.ProxyPasswordFile)
+		}
+		through, err := proxy.Through(o.DialContext)
+		if err != nil {
+			return nil, err
+		}
+		o.DialContext = through
+	}
+	settings := push.Settings{
+		Name: p.Name, RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
+		Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+	}
 	switch {
 	case p.APNs != nil:
 		return apns.New(apns.Options{
-			Name: p.Name, Config: *p.APNs, Key: credential(config.APNsKeyFile), RootCAs: loaded.PushCAs[p.Name],
-			DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
-			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+			Settings: settings, Config: *p.APNs, Key: credential(config.APNsKeyFile),
+			Certificate: pfx.File{Content: credential(config.APNsCertificateFile), Password: credential(config.APNsCertificatePasswordFile)},
 		})
 	case p.FCM != nil:
-		return fcm.New(fcm.Options{
-			Name: p.Name, Config: *p.FCM, ServiceAccount: credential(config.FCMServiceAccountFile), RootCAs: loaded.PushCAs[p.Name],
-			DialContext: o.DialContext, Clock: o.Clock, Logger: o.Logger,
-			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
-		})
+		return fcm.New(fcm.Options{Settings: settings, Config: *p.FCM, ServiceAccount: credential(config.FCMServiceAccountFile)})
 	case p.SNS != nil:
 		return sns.New(sns.Options{
-			Name: p.Name, Config: *p.SNS,
+			Settings: settings, Config: *p.SNS, WebIdentityTokenFile: loaded.WebIdentityTokens[p.Name],
 			AccessKeyID: credential(config.SNSAccessKeyIDFile), SecretAccessKey: credential(config.SNSSecretAccessKeyFile),
-			WebIdentityTokenFile: loaded.WebIdentityTokens[p.Name], RootCAs: loaded.PushCAs[p.Name],
-			DialContext: o.DialContext, Clock: o.Clock,
-			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
 		})
 	case p.CNS != nil:
 		return cns.New(cns.Options{
-			Name: p.Name, Config: *p.CNS,
-			Signing:       cns.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
-			Client:        cns.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
-			ProxyUsername: credential(config.ProxyUsernameFile), ProxyPassword: credential(config.ProxyPasswordFile),
-			RootCAs: loaded.PushCAs[p.Name], DialContext: o.DialContext, Clock: o.Clock,
-			Timeout: p.Timeout(), MaxConcurrent: int(p.MaxConcurrentPushes),
+			Settings: settings, Config: *p.CNS,
+			Signing: pfx.File{Content: credential(config.CNSSigningFile), Password: credential(config.CNSSigningPasswordFile)},
+			Client:  pfx.File{Content: credential(config.CNSClientFile), Password: credential(config.CNSClientPasswordFile)},
 		})
 	default:
 		return nil, errors.New("the configuration does not say what kind of push provider it is")

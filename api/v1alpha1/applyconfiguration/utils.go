@@ -42,10 +42,14 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EffectiveAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveSettings"):
 		return &apiv1alpha1.EffectiveSettingsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EffectiveTracing"):
+		return &apiv1alpha1.EffectiveTracingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointLimits"):
 		return &apiv1alpha1.EndpointLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EndpointPinning"):
 		return &apiv1alpha1.EndpointPinningApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EndpointServer"):
+		return &apiv1alpha1.EndpointServerApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnsTenant"):
 		return &apiv1alpha1.EnsTenantApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnsTenantSpec"):
@@ -98,6 +102,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.SecretKeyReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SecureEmailGateway"):
 		return &apiv1alpha1.SecureEmailGatewayApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("ShownCertificate"):
+		return &apiv1alpha1.ShownCertificateApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SNSAccessKey"):
 		return &apiv1alpha1.SNSAccessKeyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("SNSCredentials"):
@@ -116,6 +122,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantExposureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):
 		return &apiv1alpha1.TenantLimitsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantLogging"):
+		return &apiv1alpha1.TenantLoggingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantNetworkPolicy"):
 		return &apiv1alpha1.TenantNetworkPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantNotifications"):
@@ -126,6 +134,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantSecretsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantTLS"):
 		return &apiv1alpha1.TenantTLSApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantTracing"):
+		return &apiv1alpha1.TenantTracingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TopologySpread"):
 		return &apiv1alpha1.TopologySpreadApplyConfiguration{}
 

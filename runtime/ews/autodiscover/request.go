@@ -12,6 +12,7 @@ import (
 	"strings"
 
 	"github.com/ens-operator/ens-operator/runtime/credential"
+	"github.com/ens-operator/ens-operator/runtime/requestid"
 )
 
 // reply is what came back for a request.
@@ -119,9 +120,14 @@ func (w *walk) send(name string, request *http.Request, transport http.RoundTrip
 	defer cancel()
 	start := w.d.options.Clock.Now()
 	r, err := exchange(request.WithContext(ctx), transport)
-	w.d.options.Logger.LogAttrs(parent, slog.LevelDebug, "Autodiscover request",
-		slog.String("host", request.URL.Host), slog.String("step", name), slog.String("activityId", w.activityID),
-		slog.Int("status", r.status), slog.Duration("took", w.d.options.Clock.Since(start)), slog.Bool("ok", err == nil))
+	attributes := []slog.Attr{
+		slog.String("host", request.URL.Host), slog.String("step", name), slog.Int("status", r.status),
+		slog.Duration("took", w.d.options.Clock.Since(start)), slog.Bool("ok", err == nil),
+	}
+	if requestid.From(parent) != w.activityID { // else every line has it
+		attributes = append(attributes, slog.String("activityId", w.activityID))
+	}
+	w.d.options.Logger.LogAttrs(parent, slog.LevelDebug, "Autodiscover request", attributes...)
 	switch {
 	case err == nil || errors.Is(err, errTooLarge):
 		return r, err

@@ -1,6 +1,7 @@
 package ewstest
 
 import (
+	"cmp"
 	"compress/gzip"
 	"errors"
 	"fmt"
@@ -93,7 +94,7 @@ func failed(operation, code, content string) *answer {
 func (s *Server) write(w http.ResponseWriter, r *http.Request, a *answer) {
 	maps.Copy(w.Header(), a.header)
 	content := []byte(a.html)
-	contentType := "text/html; charset=utf-8"
+	contentType := cmp.Or(a.header.Get("Content-Type"), "text/html; charset=utf-8")
 	dialect, compress, chunk := s.drawAnswer()
 	if a.xml != "" {
 		contentType = "text/xml; charset=utf-8"

@@ -78,13 +78,14 @@ func newAuthority() (*authority, error) {
 }
 
 // IssueCertificate makes a client certificate of the mailbox's user as a PKCS#12 file, with the address as the UPN. The
-// encryption is an old or a new one, and the authority's certificate is in the file or not, as the seed has it.
-func (s *Server) IssueCertificate(address string) (pfx []byte, password string, err error) {
+// encryption is an old or a new one, and the authority's certificate is in the file or not, as the seed has it. change may
+// make it another certificate before it is signed.
+func (s *Server) IssueCertificate(address string, change ...func(*x509.Certificate)) (pfx []byte, password string, err error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return nil, "", fmt.Errorf("making a client certificate: %w", err)
 	}
-	certificate, err := s.authority.issue(address, &key.PublicKey)
+	certificate, err := s.authority.issue(address, &key.PublicKey, change)
 	if err != nil {
 		return nil, "", fmt.Errorf("making a client certificate: %w", err)
 	}
@@ -107,7 +108,7 @@ func (s *Server) IssueCertificate(address string) (pfx []byte, password string, 
 	return pfx, password, nil
 }
 
-func (a *authority) issue(upn string, key *ecdsa.PublicKey) (*x509.Certificate, error) {
+func (a *authority) issue(upn string, key *ecdsa.PublicKey, change []func(*x509.Certificate)) (*x509.Certificate, error) {
 	name, err := asn1.MarshalWithParams(otherName{TypeID: oidUPN, Value: upn}, "tag:0")
 	if err != nil {
 		return nil, err
@@ -125,6 +126,9 @@ func (a *authority) issue(upn string, key *ecdsa.PublicKey) (*x509.Certificate, 
 		KeyUsage:        x509.KeyUsageDigitalSignature,
 		ExtKeyUsage:     []x509.ExtKeyUsage{x509.ExtKeyUsageClientAuth},
 		ExtraExtensions: []pkix.Extension{{Id: oidSubjectAltName, Value: names}},
+	}
+	for _, each := range change {
+		each(template)
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, a.certificate, key, a.key)
 	if err != nil {

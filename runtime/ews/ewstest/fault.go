@@ -7,7 +7,7 @@ import (
 )
 
 // Fault is what the server does wrong with one request. The zero Fault is none. Several may be combined: first the
-// waits, then one of Status, Code and Garbage instead of the work, or LoseAnswer after it.
+// waits, then one of Status, Code, Garbage and Body instead of the work, or LoseAnswer or CutAnswer after it.
 type Fault struct {
 	// Wait holds the request until the channel is closed or the client has gone.
 	Wait <-chan struct{}
@@ -25,8 +25,12 @@ type Fault struct {
 	BackOff time.Duration
 	// Garbage answers 200 with something that is not SOAP.
 	Garbage bool
+	// Body answers 200 with this for the SOAP.
+	Body string
 	// LoseAnswer does the work and cuts the connection.
 	LoseAnswer bool
+	// CutAnswer cuts the connection in the middle of the answer.
+	CutAnswer bool
 	// Close closes the connection after the answer, as IIS does when it is restarted.
 	Close bool
 }
@@ -99,6 +103,11 @@ func (f Fault) answer() *answer {
 	case f.Garbage:
 		a := page(http.StatusOK)
 		a.code = "garbage"
+		return a
+	case f.Body != "":
+		a := page(http.StatusOK)
+		a.code, a.html = "garbage", f.Body
+		a.header.Set("Content-Type", "text/xml; charset=utf-8")
 		return a
 	}
 	return nil

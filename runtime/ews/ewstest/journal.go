@@ -11,6 +11,9 @@ type Request struct {
 	// User is the address of the mailbox whose request it is taken for: the one that an NTLM handshake has bound the
 	// connection to, else the one whose credential was presented, right or wrong; empty if unknown.
 	User string
+	// Fields are the properties that a GetItem, FindItem or GetFolder asks for, e.g. item:Subject, and its base shape if
+	// that is more than IdOnly.
+	Fields []string
 	// Presented is the address of the mailbox whose credential the request itself carries, empty if it carries none. If
 	// it is there and not User, the client has mixed up two users.
 	Presented string

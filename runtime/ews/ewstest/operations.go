@@ -46,6 +46,22 @@ func requestedFields(shape *soap.Element, version int) ([]string, *answer) {
 	return fields, nil
 }
 
+// askedFor are the properties that a call names, in its order; the shape too, if it has properties of its own.
+func askedFor(body *soap.Element) (fields []string) {
+	for _, name := range []string{"ItemShape", "FolderShape"} {
+		shape := body.Child(soap.Messages, name)
+		if base := shape.Child(soap.Types, "BaseShape").Text(); base != "" && base != "IdOnly" {
+			fields = append(fields, base)
+		}
+		if additional := shape.Child(soap.Types, "AdditionalProperties"); additional != nil {
+			for _, uri := range additional.Children {
+				fields = append(fields, uri.Attribute("FieldURI"))
+			}
+		}
+	}
+	return fields
+}
+
 // openFolder finds the folder that an element of FolderIds names. code is why it may not be opened.
 func (s *Server) openFolder(user *mailbox, element *soap.Element) (box *mailbox, found *folder, code string) {
 	if element.Name.Local == "FolderId" {

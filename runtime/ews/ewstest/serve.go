@@ -53,7 +53,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		entry.Certificate = c.certificate.Address
 	}
 	if c.body != nil {
-		entry.Operation = c.body.Name.Local
+		entry.Operation, entry.Fields = c.body.Name.Local, askedFor(c.body)
 	}
 	fault := s.fault(entry)
 	if !s.hold(fault, r) {
@@ -67,6 +67,12 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 		if a.after != nil {
 			a.after()
 		}
+		s.cut(entry)
+	}
+	if fault.CutAnswer {
+		w.Header().Set("Content-Length", "1000")
+		_, _ = w.Write([]byte(`<?xml version="1.0" encoding="utf-8"?><s:Envelope`))
+		_ = http.NewResponseController(w).Flush()
 		s.cut(entry)
 	}
 	if fault.Close {

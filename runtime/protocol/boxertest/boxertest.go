@@ -17,6 +17,7 @@ import (
 	"io"
 	"maps"
 	"net/http"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -182,6 +183,10 @@ func (p *Phone) Post(ctx context.Context, name string, content []byte) (Answer, 
 	return read(response)
 }
 
+// documented are the response codes that the original's guide lists, without those that no call is ever answered: 21 is
+// only logged.
+var documented = []int{3, 4, 5, 6, 7, 8, 9, 14, 15, 16, 17, 23, 24, 25, 26, 28, 29, 30, 32, 34, 35, 36}
+
 // maxAnswer bounds what the phone reads.
 const maxAnswer = 1 << 20
 
@@ -211,6 +216,9 @@ func read(response *http.Response) (Answer, error) {
 		return Answer{}, errors.New("responseCode is not a number")
 	}
 	answer.Code = int(code)
+	if float64(answer.Code) != code || !slices.Contains(documented, answer.Code) {
+		return Answer{}, fmt.Errorf("the responseCode %v is none that Boxer knows (R-90)", code)
+	}
 	answer.Message, _ = answer.Fields["errorMessage"].(string)
 	return answer, nil
 }

@@ -1,4 +1,4 @@
-// Package apns delivers notifications through Apple's push service with token authentication.
+// Package apns delivers notifications through Apple's push service, with token authentication or a client certificate.
 //
 // It uses github.com/sideshow/apns2 for the form of a request and puts its own http.RoundTripper under it, for what
 // Apple asks of a connection: see pool, tokens and transport.
@@ -9,31 +9,27 @@ package apns
 
 import (
 	"context"
-	"crypto/x509"
+	"crypto/tls"
 	"errors"
 	"fmt"
-	"log/slog"
 	"net"
 	"net/http"
 	"net/url"
 	"slices"
 	"strings"
 	"sync"
-	"time"
 
 	"github.com/sideshow/apns2"
-	"golang.org/x/sync/semaphore"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
 const (
-	defaultTimeout       = 20 * time.Second
-	defaultMaxConcurrent = 256
 	// maxAttempts bounds the requests of one push, so that a sick Apple does not hold the tenant's workers: what is
 	// still undelivered is tried again from the journal.
 	maxAttempts = 4
@@ -44,39 +40,28 @@ const (
 	maxID = 32
 )
 
-type dialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
-
-// Options are what a Provider is made from. Config, Name and Key are required.
+// Options are what a Provider is made from. Config, Name and either Key or Certificate are required.
 type Options struct {
+	push.Settings
+
 	Config config.APNs
-	// Name is the configured name, for errors and logs.
-	Name string
 	// Key is the .p8 file: a PKCS#8 private key on P-256 in PEM form. It is not kept.
 	Key secret.Value
-	// RootCAs are trusted instead of the system's if not nil.
-	RootCAs *x509.CertPool
-	// DialContext makes the TCP connections, nil for plain ones. It is where an address may be refused.
-	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Clock dates provider tokens and expirations; nil is the real one.
-	Clock clock.PassiveClock
-	// Timeout bounds a push with its retries; 0 is 20 s.
-	Timeout time.Duration
-	// MaxConcurrent bounds the pushes at once; others wait. 0 is 256.
-	MaxConcurrent int
-	// Logger gets the connections' fate; nil is slog.Default(). It never gets a token or a text.
-	Logger *slog.Logger
+	// Certificate is the client certificate, if Config says that there is one instead of a key. The file is not kept.
+	Certificate pfx.File
 }
 
 // Provider implements push.Provider.
 type Provider struct {
-	name    string
-	topics  []string
-	client  *apns2.Client
-	pool    *pool
-	tokens  *tokens
-	slots   *semaphore.Weighted
-	timeout time.Duration
-	clock   clock.PassiveClock
+	name   string
+	topics []string
+	client *apns2.Client
+	pool   *pool
+	// tokens sign in; nil if certificate does.
+	tokens      *tokens
+	certificate *tls.Certificate
+	bounds      *outbound.Bounds
+	clock       clock.PassiveClock
 
 	mu sync.Mutex
 	// served holds the topics under which a push was accepted since the start.
@@ -87,48 +72,55 @@ var _ push.Provider = (*Provider)(nil)
 
 // New returns a Provider. It connects with the first push. The error says what to correct in the configuration.
 func New(o Options) (*Provider, error) {
-	key, err := parseKey(o.Key)
-	if err != nil {
-		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	o.Settings = o.Effective()
+	p := &Provider{
+		name: o.Name, topics: slices.Clone(o.Config.Topics), clock: o.Clock, bounds: outbound.NewBounds(o.Settings, func() {}),
+		served: make(map[string]bool),
 	}
 	server, err := check(o.Config)
+	if err == nil {
+		err = p.signIn(o)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
 	}
-	if o.Clock == nil {
-		o.Clock = clock.RealClock{}
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = defaultMaxConcurrent
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
-	issuer := &tokens{key: key, keyID: o.Config.KeyID, teamID: o.Config.TeamID, clock: o.Clock}
-	streams := newPool(dialer(server.Host, o.RootCAs, o.DialContext), o.Logger.With("provider", o.Name))
-	return &Provider{
-		name:   o.Name,
-		topics: slices.Clone(o.Config.Topics),
-		client: &apns2.Client{
-			Host: server.String(),
-			HTTPClient: &http.Client{
-				Transport:     &transport{pool: streams, tokens: issuer, patience: min(answerTimeout, o.Timeout/2)},
-				CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse },
-			},
+	p.pool = newPool(dialer(server.Host, o, p.certificate), o.Logger.With("provider", o.Name))
+	p.client = &apns2.Client{
+		Host: server.String(),
+		HTTPClient: &http.Client{
+			Transport:     &transport{pool: p.pool, authenticate: p.authenticate, patience: min(answerTimeout, o.Timeout/2)},
+			CheckRedirect: outbound.KeepRedirect,
 		},
-		pool: streams, tokens: issuer, clock: o.Clock, timeout: o.Timeout,
-		slots:  semaphore.NewWeighted(int64(o.MaxConcurrent)),
-		served: make(map[string]bool),
-	}, nil
+	}
+	return p, nil
+}
+
+// signIn sets up what Apple knows the provider by.
+func (p *Provider) signIn(o Options) (err error) {
+	if o.Config.Certificate {
+		p.certificate, err = openCertificate(o.Certificate, o.Config)
+		return err
+	}
+	key, err := parseKey(o.Key)
+	p.tokens = &tokens{key: key, keyID: o.Config.KeyID, teamID: o.Config.TeamID, clock: o.Clock}
+	return err
+}
+
+// authenticate returns the provider token to send, none with a certificate, which the connection has shown.
+func (p *Provider) authenticate() (string, error) {
+	if p.certificate == nil {
+		return p.tokens.bearer()
+	}
+	if !p.clock.Now().Before(p.certificate.Leaf.NotAfter) {
+		return "", errCertificateExpired
+	}
+	return "", nil
 }
 
 // check validates the configuration and returns the server's address, with a port.
 func check(c config.APNs) (*url.URL, error) {
 	for field, id := range map[string]string{"teamID": c.TeamID, "keyID": c.KeyID} {
-		if id == "" || len(id) > maxID || !isWord(id) {
+		if !c.Certificate && (id == "" || len(id) > maxID || !isWord(id)) {
 			return nil, fmt.Errorf("%s must be the id of ten letters and digits from Apple's developer account", field)
 		}
 	}
@@ -163,22 +155,8 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	if refusal != nil {
 		return refusal
 	}
-	bounded, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
-	defer cancel()
-	if err := p.slots.Acquire(bounded, 1); err != nil {
-		refusal = &push.Error{Provider: p.name, Outcome: push.Retry, Reason: "TooManyAtOnce", Err: context.Cause(bounded)}
-	} else {
-		refusal = p.deliver(bounded, d.Token, topic, n)
-		p.slots.Release(1)
-	}
-	if refusal != nil && ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return refusal
+	return p.bounds.Push(ctx, func(ctx context.Context) *push.Error { return p.deliver(ctx, d.Token, topic, n) })
 }
-
-// errTimeout ends a push that has used up its time, queue and retries included.
-var errTimeout = errors.New("the push was not done in time")
 
 // accepts checks what needs no connection and returns the topic that the device is served under.
 func (p *Provider) accepts(d push.Device, n push.Notification) (string, error) {
@@ -212,7 +190,7 @@ func IsDeviceToken(token string) bool {
 }
 
 // deliver sends the push, with the remedies that the answers call for.
-func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Notification) error {
+func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Notification) *push.Error {
 	limit := push.MaxPayload
 	renewed := false
 	for made := 1; ; made++ {
@@ -250,6 +228,9 @@ func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Noti
 
 // renewToken reports whether there is a fresh provider token to try; the error of signing shows with the next push.
 func (p *Provider) renewToken(refused string) bool {
+	if p.tokens == nil {
+		return false
+	}
 	fresh, err := p.tokens.renew(refused)
 	return fresh && err == nil
 }
@@ -263,11 +244,19 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 		if wrapped, ok := errors.AsType[*url.Error](err); ok {
 			err = wrapped.Err
 		}
-		how := reconnect
-		if errors.Is(err, errClosed) || ctx.Err() != nil {
+		refusal, how := &push.Error{Provider: p.name, Outcome: push.Retry, Err: err}, reconnect
+		outbound.BlameProxy(refusal, err)
+		switch {
+		case refusal.Outcome == push.Misconfigured:
 			how = giveUp
+		case errors.Is(err, outbound.ErrClosed) || ctx.Err() != nil:
+			how = giveUp
+		case errors.Is(err, errCertificateExpired):
+			refusal.Outcome, refusal.Reason, how = push.Misconfigured, reasonCertificateExpired, giveUp
+		case p.certificate != nil && isRefusal(err):
+			refusal.Outcome, refusal.Reason, refusal.Err, how = push.Misconfigured, reasonCertificateRefused, errCertificateRefused, giveUp
 		}
-		return &push.Error{Provider: p.name, Outcome: push.Retry, Err: err}, how, details
+		return refusal, how, details
 	}
 	if response.Sent() {
 		p.markServed(request.Topic)
@@ -283,8 +272,11 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 		p.deadOrForeign(refusal, request.Topic)
 	case meaning.outcome == push.DeadToken:
 		refusal.DeadSince = details.timestamp
-	case response.Reason == reasonTooManyRequests && refusal.RetryAfter == 0:
-		refusal.RetryAfter = tooManyRequestsDefault
+	case response.Reason == reasonTooManyRequests:
+		refusal.OneDevice = true
+		if refusal.RetryAfter == 0 {
+			refusal.RetryAfter = tooManyRequestsDefault
+		}
 	}
 	return refusal, meaning.remedy, details
 }
@@ -312,6 +304,7 @@ func (p *Provider) markServed(topic string) {
 
 // Close implements push.Provider.
 func (p *Provider) Close() error {
+	p.bounds.Close()
 	p.pool.close()
 	return nil
 }

@@ -52,8 +52,11 @@ func connect(t *testing.T, server *apnstest.Server, key apnstest.Key, change fun
 	log := new(logBuffer)
 	o := apns.Options{
 		Config: config.APNs{TeamID: key.TeamID, KeyID: key.KeyID, Topics: []string{topic}, URL: server.URL()},
-		Name:   "apple", Key: secret.New(bytes.Clone(key.P8)), RootCAs: server.RootCAs(),
-		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Key:    secret.New(bytes.Clone(key.P8)),
+		Settings: push.Settings{
+			Name: "apple", RootCAs: server.RootCAs(),
+			Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		},
 	}
 	if change != nil {
 		change(&o)
@@ -113,32 +116,45 @@ func (b *logBuffer) String() string {
 
 func TestConformance(t *testing.T) {
 	t.Parallel()
-	pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
-		w := start(t, apnstest.Options{}, func(a *apns.Options) { a.Timeout, a.MaxConcurrent = o.Timeout, o.MaxConcurrent })
-		return pushtest.Fixture{
-			Provider:   w.Provider,
-			NewDevice:  w.phone,
-			Unregister: func(d push.Device) { w.apple.Unregister(d.Token, time.Now()) },
-			Wait: func(ctx context.Context, d push.Device, n int) ([]pushtest.Received, error) {
-				all, err := w.apple.Wait(ctx, d.Token, n)
-				received := make([]pushtest.Received, len(all))
-				for i, one := range all {
-					received[i] = asReceived(t, one)
-				}
-				return received, err
-			},
-			Fail: func(n, status int, retryAfter time.Duration) {
-				w.apple.FailNext(n, apnstest.Fault{Status: status, Reason: "ServiceUnavailable", RetryAfter: retryAfter})
-			},
-			Hang: func() {
-				w.apple.OnRequest(func(apnstest.Request) *apnstest.Fault { return &apnstest.Fault{Hang: true} })
-			},
-			Slow: func(d time.Duration) {
-				w.apple.OnRequest(func(apnstest.Request) *apnstest.Fault { time.Sleep(d); return nil })
-			},
-			MostAtOnce: func() int { return w.apple.Stats().MostStreams },
-		}
-	})
+	for name, start := range map[string]func(*testing.T, apnstest.Options, func(*apns.Options)) world{
+		"token": start, "certificate": startWithCertificate,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
+				return fixture(t, start(t, apnstest.Options{}, func(a *apns.Options) {
+					o.Apply(&a.Settings)
+					a.Config.URL = o.Route(a.Config.URL)
+				}))
+			})
+		})
+	}
+}
+
+func fixture(t *testing.T, w world) pushtest.Fixture {
+	return pushtest.Fixture{
+		Provider:   w.Provider,
+		NewDevice:  w.phone,
+		Unregister: func(d push.Device) { w.apple.Unregister(d.Token, time.Now()) },
+		Wait: func(ctx context.Context, d push.Device, n int) ([]pushtest.Received, error) {
+			all, err := w.apple.Wait(ctx, d.Token, n)
+			received := make([]pushtest.Received, len(all))
+			for i, one := range all {
+				received[i] = asReceived(t, one)
+			}
+			return received, err
+		},
+		Fail: func(n, status int, retryAfter time.Duration) {
+			w.apple.FailNext(n, apnstest.Fault{Status: status, Reason: "ServiceUnavailable", RetryAfter: retryAfter})
+		},
+		Hang: func() {
+			w.apple.OnRequest(func(apnstest.Request) *apnstest.Fault { return &apnstest.Fault{Hang: true} })
+		},
+		Slow: func(d time.Duration) {
+			w.apple.OnRequest(func(apnstest.Request) *apnstest.Fault { time.Sleep(d); return nil })
+		},
+		MostAtOnce: func() int { return w.apple.Stats().MostStreams },
+	}
 }
 
 func asReceived(t *testing.T, n apnstest.Notification) pushtest.Received {

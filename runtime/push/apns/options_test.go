@@ -25,8 +25,8 @@ import (
 // options are valid ones.
 func options(key apnstest.Key) apns.Options {
 	return apns.Options{
-		Config: config.APNs{TeamID: key.TeamID, KeyID: key.KeyID, Topics: []string{topic}},
-		Name:   "apple", Key: secret.New(bytes.Clone(key.P8)), Logger: slog.New(slog.DiscardHandler),
+		Config:   config.APNs{TeamID: key.TeamID, KeyID: key.KeyID, Topics: []string{topic}},
+		Settings: push.Settings{Name: "apple", Logger: slog.New(slog.DiscardHandler)}, Key: secret.New(bytes.Clone(key.P8)),
 	}
 }
 

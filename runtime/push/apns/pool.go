@@ -2,13 +2,14 @@ package apns
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"net/http"
 	"slices"
 	"sync"
 	"time"
+
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
 
 const (
@@ -26,9 +27,6 @@ const (
 	dialSpacing    = 100 * time.Millisecond
 	dialSpacingMax = 10 * time.Second
 )
-
-// errClosed is what pushes get after Close.
-var errClosed = errors.New("the push provider is closed")
 
 // pool hands out streams on connections to the server.
 //
@@ -130,7 +128,7 @@ func (p *pool) acquire(ctx context.Context) (*connection, error) {
 	p.mu.Lock()
 	if p.closed {
 		p.mu.Unlock()
-		return nil, errClosed
+		return nil, outbound.ErrClosed
 	}
 	p.queue = append(p.queue, w)
 	p.grantLocked()
@@ -337,7 +335,7 @@ func (p *pool) close() {
 		if p.timer != nil {
 			p.timer.Stop()
 		}
-		p.failQueueLocked(errClosed)
+		p.failQueueLocked(outbound.ErrClosed)
 		for c := range p.open {
 			p.workers.Go(func() { _ = c.cc.Close() })
 		}

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -51,23 +50,29 @@ type attemptKey struct{}
 // transport is the http.RoundTripper under apns2. It authenticates, waits for a stream, bounds the answer, and puts
 // right what apns2 would lose: the status of answers that are not JSON, Retry-After, and apns-expiration 0.
 type transport struct {
-	pool   *pool
-	tokens *tokens
+	pool *pool
+	// authenticate returns the provider token to send, if one is to be sent.
+	authenticate func() (string, error)
 	// patience is how long an answer may take. It leaves time for another try on another connection.
 	patience time.Duration
 }
 
-// dialer returns how connections to address are made.
-func dialer(address string, roots *x509.CertPool, dial dialFunc) func(context.Context) (*http.ClientConn, error) {
+// dialer returns how connections to address are made. Certificate is shown to the server; nil for none.
+func dialer(address string, o Options, certificate *tls.Certificate) func(context.Context) (*http.ClientConn, error) {
 	protocols := new(http.Protocols)
 	protocols.SetHTTP2(true)
+	dial := o.DialContext
 	if dial == nil {
 		dial = new(net.Dialer).DialContext
+	}
+	verification := &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12}
+	if certificate != nil {
+		verification.GetClientCertificate = present(certificate)
 	}
 	shared := &http.Transport{
 		// No Proxy: the environment has no say in where notifications go.
 		DialContext:            dial,
-		TLSClientConfig:        &tls.Config{RootCAs: roots, MinVersion: tls.VersionTLS12},
+		TLSClientConfig:        verification,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: idlePing, PingTimeout: pingTimeout, WriteByteTimeout: answerTimeout},
@@ -86,7 +91,7 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if details == nil {
 		details = new(attempt)
 	}
-	bearer, err := t.tokens.bearer()
+	bearer, err := t.authenticate()
 	if err != nil {
 		closeBody(request)
 		return nil, err
@@ -100,7 +105,9 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithTimeoutCause(request.Context(), t.patience, errNoAnswer)
 	defer cancel()
 	outgoing := request.Clone(ctx)
-	outgoing.Header.Set("Authorization", "bearer "+bearer)
+	if bearer != "" {
+		outgoing.Header.Set("Authorization", "bearer "+bearer)
+	}
 	if outgoing.Header.Get("Apns-Expiration") == "" {
 		// apns2 cannot say 0, and without the header Apple stores the notification for 30 days.
 		outgoing.Header.Set("Apns-Expiration", "0")

@@ -10,7 +10,9 @@ import (
 	"net/url"
 	"time"
 
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
 
 const (
@@ -19,7 +21,6 @@ const (
 	codeSigner     = 2007
 	reasonSigner   = "SignerNotTrusted"
 	reasonPin      = "PublicKeyNotPinned"
-	reasonProxy    = "ProxyRefused"
 	reasonRedirect = "Redirected"
 	reasonNoAnswer = "UnreadableAnswer"
 )
@@ -37,6 +38,8 @@ var deadReasons = map[string]bool{"Unregistered": true, "ExpiredToken": true, "U
 
 // send makes one request. It returns nil if the service accepted the push.
 func (p *Provider) send(ctx context.Context, body []byte) *push.Error {
+	enslog.CNSAddress.Log(ctx, p.log, p.url)
+	enslog.CNSSigning.Log(ctx, p.log, p.signer.path, p.signer.certificate.Leaf.Subject.CommonName)
 	authorization, err := p.signer.authorization()
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Misconfigured, Err: err}
@@ -57,7 +60,12 @@ func (p *Provider) send(ctx context.Context, body []byte) *push.Error {
 	if err != nil {
 		return p.unanswered(ctx, err)
 	}
-	return p.judge(response, content)
+	refusal := p.judge(response, content)
+	if refusal == nil {
+		enslog.CNSAnswered.Log(ctx, p.log, `{"status":"success","errorReason":null}`)
+		enslog.CNSAccepted.Log(ctx, p.log)
+	}
+	return refusal
 }
 
 // unanswered is the error of a request without an answer.
@@ -73,12 +81,7 @@ func (p *Provider) unanswered(ctx context.Context, err error) *push.Error {
 	if pin, ok := errors.AsType[*PinError](err); ok {
 		refusal.Outcome, refusal.Reason, refusal.Err = push.Misconfigured, reasonPin, pin
 	}
-	if proxy, ok := errors.AsType[*ProxyError](err); ok {
-		refusal.Reason, refusal.Err = reasonProxy, proxy
-		if proxy.Status == http.StatusProxyAuthRequired || proxy.Status == http.StatusForbidden {
-			refusal.Outcome = push.Misconfigured
-		}
-	}
+	outbound.BlameProxy(refusal, err)
 	return refusal
 }
 

@@ -12,127 +12,87 @@ package cns
 
 import (
 	"context"
-	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"net"
+	"log/slog"
 	"net/http"
 	"net/url"
 	"slices"
 	"time"
 
-	"golang.org/x/sync/semaphore"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
-	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
-const (
-	defaultTimeout       = 20 * time.Second
-	defaultMaxConcurrent = 256
-	// maxAttempts bounds the requests of one push; what is still undelivered is tried again from the journal.
-	maxAttempts = 4
-)
-
-var (
-	errClosed  = errors.New("the push provider is closed")
-	errTimeout = errors.New("the push was not done in time")
-)
-
-// File is a PKCS#12 file with its password. The end of the line that editors put there is no part of the password.
-type File struct{ Content, Password secret.Value }
-
-func (f File) open() (tls.Certificate, error) {
-	password := secret.FromString(line(f.Password))
-	defer password.Wipe()
-	return pfx.Open(f.Content.Reveal(), password)
-}
+// maxAttempts bounds the requests of one push; what is still undelivered is tried again from the journal.
+const maxAttempts = 4
 
 // Options are what a Provider is made from. Config, Name and Signing are required.
 type Options struct {
+	push.Settings
+
 	// Config is effective.
 	Config config.CNS
-	// Name is the configured name, for errors.
-	Name string
 	// Signing is the certificate that signs, Client the one for mutual TLS if Config says that it is another. Neither
 	// file is kept.
-	Signing, Client File
-	// ProxyUsername and ProxyPassword are used if Config.Proxy says so.
-	ProxyUsername, ProxyPassword secret.Value
-	// RootCAs are trusted instead of the system's if not nil.
-	RootCAs *x509.CertPool
-	// DialContext makes the TCP connections, nil for plain ones. It is where an address may be refused. Through a proxy
-	// it sees the proxy's address alone.
-	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Clock dates expirations and what is known of signatures; nil is the real one.
-	Clock clock.PassiveClock
-	// Timeout bounds a push with its retries; 0 is 20 s.
-	Timeout time.Duration
-	// MaxConcurrent bounds the pushes at once; others wait. 0 is 256.
-	MaxConcurrent int
+	Signing, Client pfx.File
 }
 
 // Provider implements push.Provider.
 type Provider struct {
-	name    string
-	config  config.CNS
-	url     string
-	client  *http.Client
-	base    *http.Transport
-	signer  *signer
-	slots   *semaphore.Weighted
-	timeout time.Duration
-	clock   clock.PassiveClock
-
-	lifetime context.Context
-	end      context.CancelCauseFunc
+	name   string
+	config config.CNS
+	url    string
+	client *http.Client
+	signer *signer
+	bounds *outbound.Bounds
+	clock  clock.PassiveClock
+	log    *slog.Logger
+	// notAfter is when the first of the certificates expires.
+	notAfter time.Time
 }
 
 var _ push.Provider = (*Provider)(nil)
 
 // New returns a Provider. It connects with the first push. The error says what to correct in the configuration.
 func New(o Options) (*Provider, error) {
-	if o.Clock == nil {
-		o.Clock = clock.RealClock{}
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = defaultMaxConcurrent
-	}
+	o.Settings = o.Effective()
 	address, err := url.Parse(o.Config.URL)
 	if err != nil || address.Scheme != "https" || address.Hostname() == "" || address.Path == "" || address.User != nil || address.RawQuery != "" {
 		return nil, fmt.Errorf("push provider %s: the CNS url must be https://, a host and a path", o.Name)
 	}
-	signing, err := o.Signing.open()
+	signing, err := o.Signing.Open()
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: the certificate that signs: %w", o.Name, err)
 	}
-	base, err := newTransport(o, signing)
+	shown, err := o.clientCertificate(signing)
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
+	}
+	base := newTransport(o, shown)
+	notAfter := signing.Leaf.NotAfter
+	for _, certificate := range shown {
+		if certificate.Leaf.NotAfter.Before(notAfter) {
+			notAfter = certificate.Leaf.NotAfter
+		}
 	}
 	made := newSigner(signing, address.EscapedPath(), o.Clock)
 	if _, err := made.authorization(); err != nil {
 		return nil, fmt.Errorf("push provider %s: the certificate that signs cannot sign: %w", o.Name, err)
 	}
-	lifetime, end := context.WithCancelCause(context.Background())
 	return &Provider{
-		name: o.Name, config: o.Config, url: address.String(), base: base, signer: made,
+		name: o.Name, config: o.Config, url: address.String(), signer: made, clock: o.Clock, log: o.Logger, notAfter: notAfter,
 		client: &http.Client{
 			Transport:     &outbound.Bounded{Base: base, Patience: min(outbound.AnswerTimeout, o.Timeout/2)},
 			CheckRedirect: outbound.KeepRedirect,
 		},
-		slots: semaphore.NewWeighted(int64(o.MaxConcurrent)), timeout: o.Timeout, clock: o.Clock,
-		lifetime: lifetime, end: end,
+		bounds: outbound.NewBounds(o.Settings, base.CloseIdleConnections),
 	}, nil
 }
 
@@ -145,26 +105,13 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
 	}
-	if p.lifetime.Err() != nil {
-		return &push.Error{Provider: p.name, Outcome: push.Retry, Err: errClosed}
-	}
-	bounded, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
-	defer cancel()
-	bounded, stop := context.WithCancelCause(bounded)
-	defer stop(nil)
-	defer context.AfterFunc(p.lifetime, func() { stop(errClosed) })()
-	refusal := p.deliver(bounded, body)
-	if p.lifetime.Err() != nil {
-		// Close could not close the connection that this push was using.
-		p.base.CloseIdleConnections()
-	}
-	if refusal == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return refusal
+	return p.bounds.Push(ctx, func(bounded context.Context) *push.Error {
+		refusal := p.deliver(bounded, body)
+		if refusal != nil && ctx.Err() == nil {
+			enslog.CNSFailed.Log(ctx, p.log, p.url, refusal.Error(), refusal.Reason)
+		}
+		return refusal
+	})
 }
 
 // objection returns why a push is not even tried.
@@ -190,10 +137,6 @@ func (p *Provider) objection(d push.Device, n push.Notification) (string, push.O
 
 // deliver sends the push, again while the service or the way to it is at fault.
 func (p *Provider) deliver(ctx context.Context, body []byte) *push.Error {
-	if err := p.slots.Acquire(ctx, 1); err != nil {
-		return &push.Error{Provider: p.name, Outcome: push.Retry, Reason: "TooManyAtOnce", Err: context.Cause(ctx)}
-	}
-	defer p.slots.Release(1)
 	for made := 1; ; made++ {
 		refusal := p.send(ctx, body)
 		if refusal == nil || refusal.Outcome != push.Retry || refusal.Status == http.StatusTooManyRequests || made == maxAttempts || ctx.Err() != nil ||
@@ -203,9 +146,11 @@ func (p *Provider) deliver(ctx context.Context, body []byte) *push.Error {
 	}
 }
 
+// NotAfter is when the first of the provider's certificates expires.
+func (p *Provider) NotAfter() time.Time { return p.notAfter }
+
 // Close implements push.Provider.
 func (p *Provider) Close() error {
-	p.end(errClosed)
-	p.base.CloseIdleConnections()
+	p.bounds.Close()
 	return nil
 }

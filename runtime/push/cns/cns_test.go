@@ -10,6 +10,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/pfx"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/cns"
 	"github.com/ens-operator/ens-operator/runtime/push/cns/cnstest"
@@ -45,7 +46,7 @@ func start(t *testing.T, vmware cnstest.Options, change func(*cns.Options, *cnst
 			Platform: config.CNSPlatformIOS, Environment: config.PushProduction, AppIDs: []string{appID}, URL: server.URL(),
 			PublicKeySHA256: []string{server.PublicKeySHA256()},
 		},
-		Name: "vmware", Signing: file(server.Authority()), RootCAs: server.RootCAs(),
+		Settings: push.Settings{Name: "vmware", RootCAs: server.RootCAs()}, Signing: file(server.Authority()),
 	}
 	if change != nil {
 		change(&o, server)
@@ -59,8 +60,8 @@ func start(t *testing.T, vmware cnstest.Options, change func(*cns.Options, *cnst
 }
 
 // file is a certificate of the authority that is good for a day.
-func file(authority *cnstest.Authority) cns.File {
-	return cns.File{
+func file(authority *cnstest.Authority) pfx.File {
+	return pfx.File{
 		Content:  secret.New(authority.PFX("AW Cloud Notification - aTest", password, time.Now().Add(24*time.Hour))),
 		Password: secret.FromString(password + "\n"),
 	}
@@ -98,7 +99,8 @@ func TestConformance(t *testing.T) {
 			pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
 				return fixture(t, start(t, cnstest.Options{}, func(c *cns.Options, s *cnstest.Server) {
 					platform(c, s)
-					c.Timeout, c.MaxConcurrent = o.Timeout, o.MaxConcurrent
+					o.Apply(&c.Settings)
+					c.Config.URL = o.Route(c.Config.URL)
 				}))
 			})
 		})

@@ -17,8 +17,8 @@ func FuzzAnswer(f *testing.F) {
 	server := cnstest.Start(cnstest.Options{Calm: true, Logf: func(string, ...any) {}})
 	f.Cleanup(server.Close)
 	provider, err := cns.New(cns.Options{
-		Config: config.CNS{Platform: config.CNSPlatformIOS, URL: server.URL()}, Name: "vmware", Signing: file(server.Authority()),
-		RootCAs: server.RootCAs(), Timeout: 5 * time.Second,
+		Config: config.CNS{Platform: config.CNSPlatformIOS, URL: server.URL()}, Signing: file(server.Authority()),
+		Settings: push.Settings{Name: "vmware", RootCAs: server.RootCAs(), Timeout: 5 * time.Second},
 	})
 	if err != nil {
 		f.Fatal(err)

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"net"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -20,79 +19,24 @@ import (
 
 func TestEveryAnswerHasItsOutcome(t *testing.T) {
 	t.Parallel()
-	tests := map[string]struct {
-		fault  cnstest.Fault
-		want   push.Outcome
-		reason string
-	}{
-		"the signer is not trusted": {cnstest.Fault{Status: 401, Body: `{"code":2007,"message":"Unable to verify if the signer cert as trusted."}`}, push.Misconfigured, "SignerNotTrusted"},
-		"another 401":               {cnstest.Fault{Status: 401, Body: `{"code":1000,"message":"the text of the mail"}`}, push.Misconfigured, ""},
-		"forbidden":                 {cnstest.Fault{Status: 403}, push.Misconfigured, ""},
-		"not found":                 {cnstest.Fault{Status: 404, Body: "<html>not found</html>"}, push.Misconfigured, ""},
-		"our request":               {cnstest.Fault{Status: 400, Body: `{"status":"failure","errorReason":"BadRequest"}`}, push.Rejected, "BadRequest"},
-		"a failure of its own":      {cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Timeout"}`}, push.Retry, "Timeout"},
-		"a reason that is a text":   {cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"the text of the mail"}`}, push.Retry, ""},
-		"a dead token":              {cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Unregistered"}`}, push.DeadToken, "Unregistered"},
-		"too much":                  {cnstest.Fault{Status: 429}, push.Retry, ""},
-		"out of order":              {cnstest.Fault{Status: 503, Body: "<html>unavailable</html>"}, push.Retry, ""},
-		"a success that is no CNS":  {cnstest.Fault{Status: 200, Body: "<html>welcome</html>"}, push.Retry, "UnreadableAnswer"},
-		"a success without words":   {cnstest.Fault{Status: 200, Body: "{}"}, push.Retry, ""},
-		"a redirect":                {cnstest.Fault{Status: 302, Location: "https://evil.example/"}, push.Misconfigured, "Redirected"},
-	}
-	var checks sync.WaitGroup
-	for name, test := range tests {
+	pushtest.RunAnswers(t, "vmware", map[string]pushtest.Answer{
+		"the signer is not trusted": {Fault: cnstest.Fault{Status: 401, Body: `{"code":2007,"message":"Unable to verify if the signer cert as trusted."}`}, Want: push.Misconfigured, Reason: "SignerNotTrusted"},
+		"another 401":               {Fault: cnstest.Fault{Status: 401, Body: `{"code":1000,"message":"the text of the mail"}`}, Want: push.Misconfigured},
+		"forbidden":                 {Fault: cnstest.Fault{Status: 403}, Want: push.Misconfigured},
+		"not found":                 {Fault: cnstest.Fault{Status: 404, Body: "<html>not found</html>"}, Want: push.Misconfigured},
+		"our request":               {Fault: cnstest.Fault{Status: 400, Body: `{"status":"failure","errorReason":"BadRequest"}`}, Want: push.Rejected, Reason: "BadRequest"},
+		"a failure of its own":      {Fault: cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Timeout"}`}, Want: push.Retry, Reason: "Timeout"},
+		"a reason that is a text":   {Fault: cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"the text of the mail"}`}, Want: push.Retry},
+		"a dead token":              {Fault: cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Unregistered"}`}, Want: push.DeadToken, Reason: "Unregistered"},
+		"too much":                  {Fault: cnstest.Fault{Status: 429}, Want: push.Retry},
+		"out of order":              {Fault: cnstest.Fault{Status: 503, Body: "<html>unavailable</html>"}, Want: push.Retry},
+		"a success that is no CNS":  {Fault: cnstest.Fault{Status: 200, Body: "<html>welcome</html>"}, Want: push.Retry, Reason: "UnreadableAnswer"},
+		"a success without words":   {Fault: cnstest.Fault{Status: 200, Body: "{}"}, Want: push.Retry},
+		"a redirect":                {Fault: cnstest.Fault{Status: 302, Location: "https://evil.example/"}, Want: push.Misconfigured, Reason: "Redirected"},
+	}, func(t *testing.T) pushtest.Scene {
 		w := start(t, cnstest.Options{Calm: true}, func(o *cns.Options, _ *cnstest.Server) { o.Timeout = 3 * time.Second })
-		w.vmware.OnRequest(func(cnstest.Request) *cnstest.Fault { return &test.fault })
-		checks.Go(func() {
-			d := w.phone()
-			err := w.Push(t.Context(), d, pushtest.Mail())
-			refusal, ok := errors.AsType[*push.Error](err)
-			if !ok || refusal.Outcome != test.want || refusal.Status != test.fault.Status || refusal.Reason != test.reason || refusal.Provider != "vmware" {
-				t.Errorf("%s: err = %#v, want %s %s", name, refusal, test.want, test.reason)
-				return
-			}
-			mail := pushtest.Mail()
-			mail.Subtitle = "the text of the mail"
-			pushtest.CheckDiscreet(t, err.Error(), d, mail)
-		})
-	}
-	checks.Wait()
-}
-
-func TestAProxyIsGoneThrough(t *testing.T) {
-	t.Parallel()
-	tests := map[string]struct {
-		wanted, given string
-		outcome       push.Outcome
-	}{
-		"anonymous":                    {"", "", 0},
-		"anonymous, with a password":   {"", "swordfish", 0},
-		"Basic":                        {"swordfish", "swordfish\n", 0},
-		"Basic, with another password": {"swordfish", "trombone", push.Misconfigured},
-		"Basic, anonymously":           {"swordfish", "", push.Misconfigured},
-	}
-	for name, test := range tests {
-		t.Run(name, func(t *testing.T) {
-			t.Parallel()
-			username := ""
-			if test.wanted != "" {
-				username = "ens"
-			}
-			proxy := cnstest.StartProxy(username, test.wanted)
-			t.Cleanup(proxy.Close)
-			w := start(t, cnstest.Options{}, func(o *cns.Options, _ *cnstest.Server) {
-				o.Config.Proxy = &config.ForwardProxy{URL: proxy.URL(), Authenticate: test.given != ""}
-				o.ProxyUsername, o.ProxyPassword = secret.FromString("ens\n"), secret.FromString(test.given)
-			})
-			err := w.Push(t.Context(), w.phone(), pushtest.Mail())
-			if push.OutcomeOf(err) != test.outcome {
-				t.Errorf("err = %v, want %s", err, test.outcome)
-			}
-			if err == nil && proxy.Passed() != 1 || err != nil && (w.vmware.Stats().Requests != 0 || (strings.Contains(err.Error(), "swordfish") || strings.Contains(err.Error(), "trombone"))) {
-				t.Errorf("%d connections went through the proxy, err = %v", proxy.Passed(), err)
-			}
-		})
-	}
+		return pushtest.Scene{Provider: w, Phone: w.phone(), OnRequest: w.vmware.OnRequest}
+	})
 }
 
 func TestUnusableOptionsAreRefused(t *testing.T) {
@@ -107,13 +51,11 @@ func TestUnusableOptionsAreRefused(t *testing.T) {
 		"another password":      {func(o *cns.Options) { o.Signing.Password = secret.FromString("x") }, pfx.ErrPassword, "the certificate that signs"},
 		"no client certificate": {func(o *cns.Options) { o.Config.ClientCertificate = config.CNSClientOwn }, pfx.ErrWork, "the client certificate"},
 		"plain http":            {func(o *cns.Options) { o.Config.URL = "http://cns.example.com/nws" }, nil, "url must be https://"},
-		"a proxy over TLS":      {func(o *cns.Options) { o.Config.Proxy = &config.ForwardProxy{URL: "https://proxy.example.com:3128"} }, nil, "the proxy's url"},
-		"a proxy with a user":   {func(o *cns.Options) { o.Config.Proxy = &config.ForwardProxy{URL: "http://me:swordfish@proxy:3128"} }, nil, "the proxy's url"},
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			o := cns.Options{Name: "vmware", Config: config.CNS{Platform: config.CNSPlatformIOS, URL: "https://cns.example.com/nws"}, Signing: good}
+			o := cns.Options{Settings: push.Settings{Name: "vmware"}, Config: config.CNS{Platform: config.CNSPlatformIOS, URL: "https://cns.example.com/nws"}, Signing: good}
 			test.change(&o)
 			_, err := cns.New(o)
 			if err == nil || test.want != nil && !errors.Is(err, test.want) || !strings.Contains(err.Error(), test.says) ||

@@ -10,23 +10,17 @@ package fcm
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
 	"errors"
 	"fmt"
-	"log/slog"
-	"net"
 	"net/http"
 	"net/url"
 	"regexp"
 	"slices"
 	"strings"
-	"time"
 
 	firebase "firebase.google.com/go/v4"
 	"firebase.google.com/go/v4/messaging"
-	"golang.org/x/sync/semaphore"
 	"google.golang.org/api/option"
-	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/push"
@@ -35,10 +29,8 @@ import (
 )
 
 const (
-	googleURL            = "https://fcm.googleapis.com"
-	apiVersion           = "/v1"
-	defaultTimeout       = 20 * time.Second
-	defaultMaxConcurrent = 256
+	googleURL  = "https://fcm.googleapis.com"
+	apiVersion = "/v1"
 	// MaxToken is the longest registration token that registerdevicev2 accepts, in bytes.
 	MaxToken = 4096
 	// logins is how often a push may present an access token: once more after one that Google no longer accepts.
@@ -48,44 +40,22 @@ const (
 // projectID is the form of a Google Cloud project id, with the domain of old ones.
 var projectID = regexp.MustCompile(`^([a-z0-9.-]+:)?[a-z][a-z0-9-]{4,28}[a-z0-9]$`)
 
-var (
-	errClosed  = errors.New("the push provider is closed")
-	errTimeout = errors.New("the push was not done in time")
-)
-
 // Options are what a Provider is made from. Config, Name and ServiceAccount are required.
 type Options struct {
+	push.Settings
+
 	Config config.FCM
-	// Name is the configured name, for errors and logs.
-	Name string
 	// ServiceAccount is the JSON key file from the Firebase console. It is not kept.
 	ServiceAccount secret.Value
-	// RootCAs are trusted instead of the system's if not nil.
-	RootCAs *x509.CertPool
-	// DialContext makes the TCP connections, nil for plain ones. It is where an address may be refused.
-	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Clock dates the access tokens; nil is the real one.
-	Clock clock.PassiveClock
-	// Timeout bounds a push with its retries; 0 is 20 s.
-	Timeout time.Duration
-	// MaxConcurrent bounds the pushes at once; others wait. 0 is 256.
-	MaxConcurrent int
-	// Logger is told what an administrator may want to know; nil is slog.Default(). It never gets a token or a text.
-	Logger *slog.Logger
 }
 
 // Provider implements push.Provider.
 type Provider struct {
-	name    string
-	appIDs  []string
-	client  *messaging.Client
-	base    *http.Transport
-	tokens  *tokens
-	slots   *semaphore.Weighted
-	timeout time.Duration
-
-	lifetime context.Context
-	end      context.CancelCauseFunc
+	name   string
+	appIDs []string
+	client *messaging.Client
+	tokens *tokens
+	bounds *outbound.Bounds
 }
 
 var _ push.Provider = (*Provider)(nil)
@@ -99,49 +69,35 @@ func New(o Options) (*Provider, error) {
 	if err := check(o.Config); err != nil {
 		return nil, fmt.Errorf("push provider %s: %w", o.Name, err)
 	}
-	o = o.effective()
+	o = o.withDefaults()
 	if who.projectID != o.Config.ProjectID {
 		o.Logger.Warn("the FCM service account belongs to another project than the one that is configured; pushes need a role there",
 			"provider", o.Name)
 	}
 	base := outbound.NewTransport(o.DialContext, &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12})
-	lifetime, end := context.WithCancelCause(context.Background())
 	client, err := newMessaging(o, base)
 	if err != nil {
-		end(errClosed)
 		return nil, fmt.Errorf("push provider %s: set up the Firebase client: %w", o.Name, err)
 	}
+	bounds := outbound.NewBounds(o.Settings, base.CloseIdleConnections)
 	return &Provider{
-		name: o.Name, appIDs: slices.Clone(o.Config.AppIDs), client: client, base: base, timeout: o.Timeout,
-		slots: semaphore.NewWeighted(int64(o.MaxConcurrent)),
+		name: o.Name, appIDs: slices.Clone(o.Config.AppIDs), client: client, bounds: bounds,
 		tokens: &tokens{
-			account: who, url: o.Config.TokenURL, clock: o.Clock, lifetime: lifetime,
+			account: who, url: o.Config.TokenURL, clock: o.Clock, lifetime: bounds.Lifetime(),
 			client: &http.Client{Transport: base, CheckRedirect: outbound.KeepRedirect},
 		},
-		lifetime: lifetime, end: end,
 	}, nil
 }
 
-// effective returns o with its defaults.
-func (o Options) effective() Options {
+// withDefaults returns o with its defaults.
+func (o Options) withDefaults() Options {
 	if o.Config.URL == "" {
 		o.Config.URL = googleURL
 	}
 	if o.Config.TokenURL == "" {
 		o.Config.TokenURL = googleTokenURL
 	}
-	if o.Clock == nil {
-		o.Clock = clock.RealClock{}
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = defaultMaxConcurrent
-	}
-	if o.Logger == nil {
-		o.Logger = slog.Default()
-	}
+	o.Settings = o.Effective()
 	return o
 }
 
@@ -151,7 +107,7 @@ func newMessaging(o Options, base http.RoundTripper) (*messaging.Client, error) 
 	ctx := context.Background()
 	app, err := firebase.NewApp(ctx, &firebase.Config{ProjectID: o.Config.ProjectID},
 		option.WithHTTPClient(&http.Client{
-			Transport:     &transport{base: base, patience: min(outbound.AnswerTimeout, o.Timeout/2)},
+			Transport:     &transport{base: &outbound.Bounded{Base: base, Patience: min(outbound.AnswerTimeout, o.Timeout/2)}},
 			CheckRedirect: outbound.KeepRedirect,
 		}),
 		option.WithEndpoint(strings.TrimSuffix(o.Config.URL, "/")+apiVersion))
@@ -190,26 +146,7 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
 	}
-	if p.lifetime.Err() != nil {
-		return &push.Error{Provider: p.name, Outcome: push.Retry, Err: errClosed}
-	}
-	bounded, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
-	defer cancel()
-	bounded, stop := context.WithCancelCause(bounded)
-	defer stop(nil)
-	defer context.AfterFunc(p.lifetime, func() { stop(errClosed) })()
-	refusal := p.deliver(bounded, stop, message)
-	if p.lifetime.Err() != nil {
-		// Close could not close the connection that this push was using.
-		p.base.CloseIdleConnections()
-	}
-	if refusal == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return refusal
+	return p.bounds.Push(ctx, func(ctx context.Context) *push.Error { return p.deliver(ctx, message) })
 }
 
 // objection returns why a push is not even tried.
@@ -229,11 +166,9 @@ func (p *Provider) objection(d push.Device, n push.Notification) (string, push.O
 }
 
 // deliver sends the message, once more with a new access token if Google does not accept the old one any more.
-func (p *Provider) deliver(ctx context.Context, stop context.CancelCauseFunc, message *messaging.Message) *push.Error {
-	if err := p.slots.Acquire(ctx, 1); err != nil {
-		return &push.Error{Provider: p.name, Outcome: push.Retry, Reason: "TooManyAtOnce", Err: context.Cause(ctx)}
-	}
-	defer p.slots.Release(1)
+func (p *Provider) deliver(ctx context.Context, message *messaging.Message) *push.Error {
+	ctx, stop := context.WithCancelCause(ctx)
+	defer stop(nil)
 	for made := 1; ; made++ {
 		bearer, failure := p.tokens.bearer(ctx)
 		if failure != nil {
@@ -262,6 +197,7 @@ func (p *Provider) unanswered(ctx context.Context, c *call, err error) *push.Err
 	if c.last != nil {
 		refusal.Status, refusal.RetryAfter = c.last.status, c.last.retryAfter
 	}
+	outbound.BlameProxy(refusal, c.failure)
 	if refusal.Err == nil {
 		// The library has refused the message itself, or time ran out before the first request.
 		refusal.Err = context.Cause(ctx)
@@ -274,12 +210,13 @@ func (p *Provider) unanswered(ctx context.Context, c *call, err error) *push.Err
 
 // refusal turns the lack of an access token into the provider's error.
 func (e *tokenError) refusal(provider string) *push.Error {
-	return &push.Error{Provider: provider, Outcome: e.outcome, Status: e.status, Reason: e.code, RetryAfter: e.retryAfter, Err: e.err}
+	refusal := &push.Error{Provider: provider, Outcome: e.outcome, Status: e.status, Reason: e.code, RetryAfter: e.retryAfter, Err: e.err}
+	outbound.BlameProxy(refusal, e.err)
+	return refusal
 }
 
 // Close implements push.Provider.
 func (p *Provider) Close() error {
-	p.end(errClosed)
-	p.base.CloseIdleConnections()
+	p.bounds.Close()
 	return nil
 }

@@ -63,8 +63,10 @@ func start(t *testing.T, google fcmtest.Options, change func(*fcm.Options)) worl
 func options(log *bytes.Buffer) fcm.Options {
 	return fcm.Options{
 		Config: config.FCM{ProjectID: fcmtest.DefaultProject, AppIDs: []string{appID}},
-		Name:   "google", ServiceAccount: secret.New(bytes.Clone(account())),
-		Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		Settings: push.Settings{
+			Name: "google", Logger: slog.New(slog.NewTextHandler(log, &slog.HandlerOptions{Level: slog.LevelDebug})),
+		},
+		ServiceAccount: secret.New(bytes.Clone(account())),
 	}
 }
 
@@ -88,7 +90,10 @@ func (w world) push(t *testing.T, d push.Device, n push.Notification) {
 func TestConformance(t *testing.T) {
 	t.Parallel()
 	pushtest.Run(t, func(t *testing.T, o pushtest.Options) pushtest.Fixture {
-		w := start(t, fcmtest.Options{}, func(f *fcm.Options) { f.Timeout, f.MaxConcurrent = o.Timeout, o.MaxConcurrent })
+		w := start(t, fcmtest.Options{}, func(f *fcm.Options) {
+			o.Apply(&f.Settings)
+			f.Config.URL, f.Config.TokenURL = o.Route(f.Config.URL), o.Route(f.Config.TokenURL)
+		})
 		return pushtest.Fixture{
 			Provider:   w.Provider,
 			NewDevice:  w.phone,
@@ -105,10 +110,10 @@ func TestConformance(t *testing.T) {
 				w.google.FailNext(n, fcmtest.Fault{Status: status, Canonical: "UNAVAILABLE", Code: "UNAVAILABLE", RetryAfter: retryAfter})
 			},
 			Hang: func() {
-				w.google.OnMessage(func(fcmtest.Request) *fcmtest.Fault { return &fcmtest.Fault{Hang: true} })
+				w.google.OnRequest(func(fcmtest.Request) *fcmtest.Fault { return &fcmtest.Fault{Hang: true} })
 			},
 			Slow: func(d time.Duration) {
-				w.google.OnMessage(func(fcmtest.Request) *fcmtest.Fault { time.Sleep(d); return nil })
+				w.google.OnRequest(func(fcmtest.Request) *fcmtest.Fault { time.Sleep(d); return nil })
 			},
 			MostAtOnce: func() int { return w.google.Stats().MostUnderWay },
 		}

@@ -51,7 +51,7 @@ func (a *answer) outcome() push.Outcome {
 
 // refusal turns an answer into the provider's error.
 func (a *answer) refusal(provider string) *push.Error {
-	refusal := &push.Error{Provider: provider, Outcome: a.outcome(), Status: a.status, Reason: a.code, RetryAfter: a.retryAfter}
+	refusal := &push.Error{Provider: provider, Outcome: a.outcome(), Status: a.status, Reason: a.code, RetryAfter: a.retryAfter, OneDevice: a.oneDevice}
 	if refusal.Reason == "" {
 		refusal.Reason = a.canonical
 	}

@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -26,50 +25,30 @@ func TestEveryErrorHasItsOutcome(t *testing.T) {
 	violation := func(field string) string {
 		return `,{"@type":"type.googleapis.com/google.rpc.BadRequest","fieldViolations":[{"field":"` + field + `","description":"the text of the mail"}]}`
 	}
-	tests := map[string]struct {
-		fault  fcmtest.Fault
-		want   push.Outcome
-		reason string
-	}{
-		"unregistered":             {fcmtest.Fault{Status: 404, Canonical: "NOT_FOUND", Code: "UNREGISTERED"}, push.DeadToken, "UNREGISTERED"},
-		"no such project":          {fcmtest.Fault{Status: 404, Canonical: "NOT_FOUND"}, push.Misconfigured, "NOT_FOUND"},
-		"another project's token":  {fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED", Code: "SENDER_ID_MISMATCH"}, push.Misconfigured, "SENDER_ID_MISMATCH"},
-		"no permission":            {fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED"}, push.Misconfigured, "PERMISSION_DENIED"},
-		"third party":              {fcmtest.Fault{Status: 401, Canonical: "UNAUTHENTICATED", Code: "THIRD_PARTY_AUTH_ERROR"}, push.Misconfigured, "THIRD_PARTY_AUTH_ERROR"},
-		"internal":                 {fcmtest.Fault{Status: 500, Canonical: "INTERNAL", Code: "INTERNAL"}, push.Retry, "INTERNAL"},
-		"unavailable":              {fcmtest.Fault{Status: 503, Canonical: "UNAVAILABLE", Code: "UNAVAILABLE"}, push.Retry, "UNAVAILABLE"},
-		"unspecified":              {fcmtest.Fault{Status: 500, Canonical: "INTERNAL", Code: "UNSPECIFIED_ERROR"}, push.Retry, "UNSPECIFIED_ERROR"},
-		"a token that is none":     {invalid("The registration token is not a valid FCM registration token", ""), push.DeadToken, "INVALID_ARGUMENT"},
-		"the token's field":        {invalid("Request contains an invalid argument.", violation("message.token")), push.DeadToken, "INVALID_ARGUMENT"},
-		"our payload":              {invalid("Invalid data payload key", violation("message.data")), push.Rejected, "INVALID_ARGUMENT"},
-		"our payload and a token":  {invalid("registration token and data", violation("message.data")), push.Rejected, "INVALID_ARGUMENT"},
-		"our payload, no details":  {invalid("Android message is too big", ""), push.Rejected, "INVALID_ARGUMENT"},
-		"not from FCM":             {fcmtest.Fault{Status: 400, Canonical: "INVALID_ARGUMENT"}, push.Rejected, "INVALID_ARGUMENT"},
-		"a proxy's page":           {fcmtest.Fault{Status: 407, Body: "<html>log in</html>"}, push.Misconfigured, ""},
-		"a gateway's page":         {fcmtest.Fault{Status: 502, Body: "<html>bad gateway</html>"}, push.Retry, ""},
-		"a success that is no FCM": {fcmtest.Fault{Status: 200, Body: "<html>welcome</html>"}, push.Retry, ""},
-		"a redirect":               {fcmtest.Fault{Status: 302, Location: "https://evil.example/", Body: "{}"}, push.Misconfigured, ""},
-		"a code that is a text":    {fcmtest.Fault{Status: 403, Canonical: "the text of the mail"}, push.Misconfigured, ""},
-	}
-	// Not subtests: much of the time goes into waiting before retries, and subtests in parallel are limited by cores.
-	var checks sync.WaitGroup
-	for name, test := range tests {
+	pushtest.RunAnswers(t, "google", map[string]pushtest.Answer{
+		"unregistered":             {Fault: fcmtest.Fault{Status: 404, Canonical: "NOT_FOUND", Code: "UNREGISTERED"}, Want: push.DeadToken, Reason: "UNREGISTERED"},
+		"no such project":          {Fault: fcmtest.Fault{Status: 404, Canonical: "NOT_FOUND"}, Want: push.Misconfigured, Reason: "NOT_FOUND"},
+		"another project's token":  {Fault: fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED", Code: "SENDER_ID_MISMATCH"}, Want: push.Misconfigured, Reason: "SENDER_ID_MISMATCH"},
+		"no permission":            {Fault: fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED"}, Want: push.Misconfigured, Reason: "PERMISSION_DENIED"},
+		"third party":              {Fault: fcmtest.Fault{Status: 401, Canonical: "UNAUTHENTICATED", Code: "THIRD_PARTY_AUTH_ERROR"}, Want: push.Misconfigured, Reason: "THIRD_PARTY_AUTH_ERROR"},
+		"internal":                 {Fault: fcmtest.Fault{Status: 500, Canonical: "INTERNAL", Code: "INTERNAL"}, Want: push.Retry, Reason: "INTERNAL"},
+		"unavailable":              {Fault: fcmtest.Fault{Status: 503, Canonical: "UNAVAILABLE", Code: "UNAVAILABLE"}, Want: push.Retry, Reason: "UNAVAILABLE"},
+		"unspecified":              {Fault: fcmtest.Fault{Status: 500, Canonical: "INTERNAL", Code: "UNSPECIFIED_ERROR"}, Want: push.Retry, Reason: "UNSPECIFIED_ERROR"},
+		"a token that is none":     {Fault: invalid("The registration token is not a valid FCM registration token", ""), Want: push.DeadToken, Reason: "INVALID_ARGUMENT"},
+		"the token's field":        {Fault: invalid("Request contains an invalid argument.", violation("message.token")), Want: push.DeadToken, Reason: "INVALID_ARGUMENT"},
+		"our payload":              {Fault: invalid("Invalid data payload key", violation("message.data")), Want: push.Rejected, Reason: "INVALID_ARGUMENT"},
+		"our payload and a token":  {Fault: invalid("registration token and data", violation("message.data")), Want: push.Rejected, Reason: "INVALID_ARGUMENT"},
+		"our payload, no details":  {Fault: invalid("Android message is too big", ""), Want: push.Rejected, Reason: "INVALID_ARGUMENT"},
+		"not from FCM":             {Fault: fcmtest.Fault{Status: 400, Canonical: "INVALID_ARGUMENT"}, Want: push.Rejected, Reason: "INVALID_ARGUMENT"},
+		"a proxy's page":           {Fault: fcmtest.Fault{Status: 407, Body: "<html>log in</html>"}, Want: push.Misconfigured},
+		"a gateway's page":         {Fault: fcmtest.Fault{Status: 502, Body: "<html>bad gateway</html>"}, Want: push.Retry},
+		"a success that is no FCM": {Fault: fcmtest.Fault{Status: 200, Body: "<html>welcome</html>"}, Want: push.Retry},
+		"a redirect":               {Fault: fcmtest.Fault{Status: 302, Location: "https://evil.example/", Body: "{}"}, Want: push.Misconfigured},
+		"a code that is a text":    {Fault: fcmtest.Fault{Status: 403, Canonical: "the text of the mail"}, Want: push.Misconfigured},
+	}, func(t *testing.T) pushtest.Scene {
 		w := start(t, fcmtest.Options{Calm: true}, func(o *fcm.Options) { o.Timeout = 3 * time.Second })
-		w.google.OnMessage(func(fcmtest.Request) *fcmtest.Fault { return &test.fault })
-		checks.Go(func() {
-			d := w.phone()
-			err := w.Push(t.Context(), d, pushtest.Mail())
-			refusal, ok := errors.AsType[*push.Error](err)
-			if !ok || refusal.Outcome != test.want || refusal.Status != test.fault.Status || refusal.Reason != test.reason || refusal.Provider != "google" {
-				t.Errorf("%s: err = %#v, want %s %s", name, refusal, test.want, test.reason)
-				return
-			}
-			mail := pushtest.Mail()
-			mail.Subtitle = "the text of the mail"
-			pushtest.CheckDiscreet(t, err.Error()+w.log.String(), d, mail)
-		})
-	}
-	checks.Wait()
+		return pushtest.Scene{Provider: w, Phone: w.phone(), OnRequest: w.google.OnRequest, Log: w.log.String}
+	})
 }
 
 func TestAQuotaSaysWhenToComeBack(t *testing.T) {
@@ -86,6 +65,28 @@ func TestAQuotaSaysWhenToComeBack(t *testing.T) {
 			refusal, ok := errors.AsType[*push.Error](w.Push(t.Context(), w.phone(), pushtest.Mail()))
 			if !ok || refusal.Outcome != push.Retry || refusal.RetryAfter != test.want {
 				t.Errorf("refusal = %+v, want a retry after %s", refusal, test.want)
+			}
+		})
+	}
+}
+
+func TestAQuotaIsTheDevicesOrTheProjects(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		says      string
+		oneDevice bool
+	}{
+		"the device's":  {"Device message rate exceeded.", true},
+		"the project's": {"Message rate per minute exceeded.", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			w := start(t, fcmtest.Options{Calm: true}, nil)
+			w.google.FailNext(1, fcmtest.Fault{Status: 429, Body: `{"error":{"code":429,"status":"RESOURCE_EXHAUSTED","details":[{` + fcmError + `,"errorCode":"QUOTA_EXCEEDED"},` +
+				`{"@type":"type.googleapis.com/google.rpc.QuotaFailure","violations":[{"subject":"x","description":"` + test.says + `"}]}]}}`})
+			refusal, ok := errors.AsType[*push.Error](w.Push(t.Context(), w.phone(), pushtest.Mail()))
+			if !ok || refusal.Outcome != push.Retry || refusal.OneDevice != test.oneDevice {
+				t.Errorf("refusal = %+v, want a retry", refusal)
 			}
 		})
 	}
@@ -148,7 +149,7 @@ func FuzzAnswer(f *testing.F) {
 	d := push.Device{Platform: push.Android, Token: "fcm:1", AppID: appID}
 	f.Fuzz(func(t *testing.T, status int, body string) {
 		status = 400 + max(status, -status)%29
-		server.OnMessage(func(fcmtest.Request) *fcmtest.Fault { return &fcmtest.Fault{Status: status, Body: body + " "} })
+		server.OnRequest(func(fcmtest.Request) *fcmtest.Fault { return &fcmtest.Fault{Status: status, Body: body + " "} })
 		refusal, ok := errors.AsType[*push.Error](provider.Push(t.Context(), d, pushtest.Mail()))
 		switch {
 		case !ok:

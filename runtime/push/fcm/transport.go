@@ -12,6 +12,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
 
 const (
@@ -20,11 +21,11 @@ const (
 
 	fcmErrorType   = "type.googleapis.com/google.firebase.fcm.v1.FcmError"
 	badRequestType = "type.googleapis.com/google.rpc.BadRequest"
+	quotaType      = "type.googleapis.com/google.rpc.QuotaFailure"
 	tokenField     = "message.token"
 )
 
 var (
-	errNoAnswer  = errors.New("FCM did not answer in time")
 	errRedirect  = errors.New("FCM does not redirect: something else answers at this address")
 	errLongDelay = errors.New("FCM asks to wait for longer than the push may take")
 )
@@ -50,15 +51,13 @@ type answer struct {
 	code, canonical string
 	// tokenAtFault: an INVALID_ARGUMENT is about the registration token and nothing else.
 	tokenAtFault bool
-	retryAfter   time.Duration
+	// oneDevice: the quota that is exceeded is this device's.
+	oneDevice  bool
+	retryAfter time.Duration
 }
 
-// transport is the http.RoundTripper under the Firebase library. It authenticates, bounds the answer, and notes it.
-type transport struct {
-	base http.RoundTripper
-	// patience is how long an answer may take. It leaves time for another try.
-	patience time.Duration
-}
+// transport is the http.RoundTripper under the Firebase library. It authenticates, and notes the answer.
+type transport struct{ base *outbound.Bounded }
 
 // RoundTrip implements http.RoundTripper. The answer's body is in memory.
 func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
@@ -66,25 +65,22 @@ func (t *transport) RoundTrip(request *http.Request) (*http.Response, error) {
 	if !ok {
 		return nil, errors.New("a request to FCM without a push")
 	}
-	ctx, cancel := context.WithTimeoutCause(request.Context(), t.patience, errNoAnswer)
-	defer cancel()
-	outgoing := request.Clone(ctx)
+	outgoing := request.Clone(request.Context())
 	outgoing.Header.Set("Authorization", "Bearer "+c.bearer)
 	response, err := t.base.RoundTrip(outgoing)
 	var body []byte
 	if err == nil {
-		body, err = io.ReadAll(io.LimitReader(response.Body, maxAnswer))
-		_ = response.Body.Close()
+		body, err = io.ReadAll(response.Body)
 	}
 	if err != nil {
-		if cause := context.Cause(ctx); cause != nil {
-			err = cause
-		}
 		c.failure = fmt.Errorf("push to FCM: %w", err)
+		if outbound.NeedsSomebody(err) {
+			c.stop(c.failure)
+		}
 		return nil, c.failure
 	}
 	response.Body = io.NopCloser(bytes.NewReader(body))
-	c.note(ctx, response, body)
+	c.note(request.Context(), response, body)
 	return response, nil
 }
 
@@ -119,6 +115,10 @@ func readAnswer(response *http.Response, body []byte) *answer {
 				Violations []struct {
 					Field string `json:"field"`
 				} `json:"fieldViolations"`
+				Quotas []struct {
+					Subject     string `json:"subject"`
+					Description string `json:"description"`
+				} `json:"violations"`
 			} `json:"details"`
 		} `json:"error"`
 	}
@@ -134,6 +134,11 @@ func readAnswer(response *http.Response, body []byte) *answer {
 		case fcmErrorType:
 			if isCode(detail.ErrorCode) {
 				said.code = detail.ErrorCode
+			}
+		case quotaType:
+			for _, quota := range detail.Quotas {
+				// Google tells the device's quota from the project's in words alone.
+				said.oneDevice = said.oneDevice || strings.Contains(strings.ToLower(quota.Subject+" "+quota.Description), "device")
 			}
 		case badRequestType:
 			for _, violation := range detail.Violations {

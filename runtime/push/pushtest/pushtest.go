@@ -11,6 +11,7 @@ import (
 	"time"
 	"unicode/utf8"
 
+	"github.com/ens-operator/ens-operator/runtime/egress"
 	"github.com/ens-operator/ens-operator/runtime/push"
 )
 
@@ -20,6 +21,15 @@ type Options struct {
 	Timeout time.Duration
 	// MaxConcurrent bounds the pushes at once; 0 is the provider's default.
 	MaxConcurrent int
+	// DialContext makes connections; nil for plain ones.
+	DialContext egress.DialFunc
+	// Route returns the address to configure in the place of the fake's.
+	Route func(address string) string
+}
+
+// Apply has a provider made with the options.
+func (o Options) Apply(s *push.Settings) {
+	s.Timeout, s.MaxConcurrent, s.DialContext = o.Timeout, o.MaxConcurrent, o.DialContext
 }
 
 // Fixture is a provider with the fake it talks to. Start registers their closing with the test.
@@ -84,11 +94,20 @@ func Run(t *testing.T, start func(*testing.T, Options) Fixture) {
 		"a push that waits for others to end waits within its time limit": testBulkheadFull,
 		"a closed provider fails at once":                                 testClose,
 		"closing ends pushes under way":                                   testCloseUnderWay,
+		"a push goes through the tunnel of a proxy":                       testProxy,
+		"a proxy that wants another password is a misconfiguration":       testProxyPassword,
+		"a proxy that does not permit the service is a misconfiguration":  testProxyForbids,
+		"a proxy that is away is a retry":                                 testProxyAway,
 	}
 	for name, test := range tests {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			test(t, start)
+			test(t, func(t *testing.T, o Options) Fixture {
+				if o.Route == nil {
+					o.Route = func(address string) string { return address }
+				}
+				return start(t, o)
+			})
 		})
 	}
 }

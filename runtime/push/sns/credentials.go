@@ -13,6 +13,8 @@ import (
 	"github.com/aws/aws-sdk-go-v2/credentials"
 	"github.com/aws/aws-sdk-go-v2/credentials/stscreds"
 	"github.com/aws/aws-sdk-go-v2/service/sts"
+
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
 
 const (
@@ -88,7 +90,7 @@ func newRetryer(timeout time.Duration) aws.RetryerV2 {
 // IsErrorRetryable implements aws.Retryer. To wait for longer than the push may take is no use.
 func (r *retryer) IsErrorRetryable(err error) bool {
 	isThrottled := retry.IsErrorThrottles(retry.DefaultThrottles).IsErrorThrottle(err).Bool()
-	return !isThrottled && retryAfter(err) < r.patience && r.Standard.IsErrorRetryable(err)
+	return !isThrottled && !outbound.NeedsSomebody(err) && retryAfter(err) < r.patience && r.Standard.IsErrorRetryable(err)
 }
 
 // RetryDelay implements aws.Retryer.

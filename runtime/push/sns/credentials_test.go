@@ -11,6 +11,8 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/egress"
+	"github.com/ens-operator/ens-operator/runtime/egress/proxytest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/pushtest"
 	"github.com/ens-operator/ens-operator/runtime/push/sns"
@@ -133,7 +135,7 @@ func TestUnusableOptionsAreRefused(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			_, err := sns.New(sns.Options{
-				Name: "amazon", Config: test.config, AccessKeyID: secret.FromString(test.id), SecretAccessKey: secret.FromString(test.secret),
+				Settings: push.Settings{Name: "amazon"}, Config: test.config, AccessKeyID: secret.FromString(test.id), SecretAccessKey: secret.FromString(test.secret),
 			})
 			if err == nil || !strings.Contains(err.Error(), test.want) || !strings.Contains(err.Error(), "amazon") {
 				t.Errorf("err = %v, want one about the %s", err, test.want)
@@ -158,5 +160,47 @@ func TestConnectionsAreMadeAsTheOptionsSay(t *testing.T) {
 	w = start(t, snstest.APNs, snstest.Options{}, func(o *sns.Options) { o.RootCAs, o.Timeout = nil, time.Second })
 	if err := w.Push(t.Context(), w.phone(), pushtest.Mail()); push.OutcomeOf(err) != push.Retry {
 		t.Errorf("err = %v, want a retry because of the certificate", err)
+	}
+}
+
+// What a role is taken with goes to another service than the notifications.
+func TestARoleIsTakenByWayOfTheProxyToo(t *testing.T) {
+	t.Parallel()
+	path := filepath.Join(t.TempDir(), "token")
+	if err := os.WriteFile(path, []byte("a token"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	for name, test := range map[string]struct {
+		password string
+		outcome  push.Outcome
+	}{
+		"with its password":     {"swordfish", 0},
+		"with another password": {"trombone", push.Misconfigured},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			proxy := proxytest.Start("ens", "swordfish")
+			t.Cleanup(proxy.Close)
+			w := start(t, snstest.APNs, snstest.Options{}, func(o *sns.Options) {
+				o.Config.RoleARN, o.WebIdentityTokenFile = role, path
+				o.AccessKeyID, o.SecretAccessKey = secret.Value{}, secret.Value{}
+				o.Config.URL, o.Config.STSURL = proxy.Route(o.Config.URL), proxy.Route(o.Config.STSURL)
+				dial, err := egress.Proxy{
+					URL: proxy.URL(), Username: secret.FromString("ens"), Password: secret.FromString(test.password),
+				}.Through(new(net.Dialer).DialContext)
+				if err != nil {
+					t.Fatal(err)
+				}
+				o.DialContext = dial
+			})
+			w.amazon.TrustRole(role, "a token")
+			err := w.Push(t.Context(), w.phone(), pushtest.Mail())
+			if push.OutcomeOf(err) != test.outcome || err != nil && (strings.Contains(err.Error(), test.password) || !strings.Contains(err.Error(), "the proxy's credentials")) {
+				t.Errorf("err = %v, want %s", err, test.outcome)
+			}
+			if signIns := w.amazon.Stats().SignIns; (signIns == 1) != (err == nil) {
+				t.Errorf("signed in %d times", signIns)
+			}
+		})
 	}
 }

@@ -19,9 +19,9 @@ func FuzzAnswer(f *testing.F) {
 	f.Cleanup(server.Close)
 	key := server.AccessKey()
 	provider, err := sns.New(sns.Options{
-		Config: config.SNS{ApplicationARN: server.AddApplication(snstest.APNs, "mail"), URL: server.URL()}, Name: "amazon",
-		AccessKeyID: secret.FromString(key.ID), SecretAccessKey: secret.FromString(key.Secret), RootCAs: server.RootCAs(),
-		Timeout: time.Second / 2,
+		Config:      config.SNS{ApplicationARN: server.AddApplication(snstest.APNs, "mail"), URL: server.URL()},
+		Settings:    push.Settings{Name: "amazon", RootCAs: server.RootCAs(), Timeout: time.Second / 2},
+		AccessKeyID: secret.FromString(key.ID), SecretAccessKey: secret.FromString(key.Secret),
 	})
 	if err != nil {
 		f.Fatal(err)

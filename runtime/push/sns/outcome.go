@@ -13,6 +13,7 @@ import (
 	smithyhttp "github.com/aws/smithy-go/transport/http"
 
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
 
 // step is what was asked of Amazon when it refused.
@@ -102,6 +103,7 @@ func (p *Provider) refusal(ctx context.Context, err error, at step) *push.Error 
 		refusal.Err = errForeignEndpoint
 	default:
 		refusal.Err = cause(err)
+		outbound.BlameProxy(refusal, err)
 	}
 	return refusal
 }

@@ -1,8 +1,6 @@
 package sns_test
 
 import (
-	"errors"
-	"sync"
 	"testing"
 	"time"
 
@@ -15,59 +13,30 @@ import (
 func TestEveryErrorHasItsOutcome(t *testing.T) {
 	t.Parallel()
 	const create, publish = "CreatePlatformEndpoint", "Publish"
-	tests := map[string]struct {
-		action string
-		fault  snstest.Fault
-		want   push.Outcome
-		reason string
-	}{
-		"throttled":                     {publish, snstest.Fault{Status: 429, Code: "Throttled"}, push.Retry, "Throttled"},
-		"throttled, as of old":          {publish, snstest.Fault{Status: 400, Code: "Throttling"}, push.Retry, "Throttling"},
-		"internal":                      {publish, snstest.Fault{Status: 500, Code: "InternalError"}, push.Retry, "InternalError"},
-		"a permission is missing":       {publish, snstest.Fault{Status: 403, Code: "AuthorizationError"}, push.Misconfigured, "AuthorizationError"},
-		"a permission to create":        {create, snstest.Fault{Status: 403, Code: "AuthorizationError"}, push.Misconfigured, "AuthorizationError"},
-		"the application is disabled":   {publish, snstest.Fault{Status: 400, Code: "PlatformApplicationDisabled"}, push.Misconfigured, "PlatformApplicationDisabled"},
-		"the application is not there":  {create, snstest.Fault{Status: 404, Code: "NotFound"}, push.Misconfigured, "NotFound"},
-		"the application is not one":    {create, snstest.Fault{Status: 400, Code: "InvalidParameter", Message: "Invalid parameter: PlatformApplicationArn Reason: x"}, push.Misconfigured, "InvalidParameter"},
-		"the token is none":             {create, snstest.Fault{Status: 400, Code: "InvalidParameter", Message: "Invalid parameter: Token Reason: iOS device tokens must be hexadecimal"}, push.DeadToken, "InvalidParameter"},
-		"the endpoint vanishes at once": {publish, snstest.Fault{Status: 404, Code: "NotFound"}, push.Retry, "NotFound"},
-		"the endpoint stays disabled":   {publish, snstest.Fault{Status: 400, Code: "EndpointDisabled"}, push.Retry, "EndpointDisabled"},
-		"our message":                   {publish, snstest.Fault{Status: 400, Code: "InvalidParameter", Message: "Invalid parameter: Message Reason: the text of the mail"}, push.Rejected, "InvalidParameter"},
-		"our attributes":                {publish, snstest.Fault{Status: 400, Code: "ParameterValueInvalid", Message: "the text of the mail"}, push.Rejected, "ParameterValueInvalid"},
-		"a code that is new":            {publish, snstest.Fault{Status: 403, Code: "KMSOptInRequired"}, push.Misconfigured, "KMSOptInRequired"},
-		"a code that is a text":         {publish, snstest.Fault{Status: 403, Code: "the text of the mail"}, push.Misconfigured, ""},
-		"a proxy's page":                {publish, snstest.Fault{Status: 407, Body: "<html>log in</html>"}, push.Misconfigured, ""},
-		"a gateway's page":              {publish, snstest.Fault{Status: 502, Body: "<html>bad gateway</html>"}, push.Retry, ""},
-		"a success that is no SNS":      {create, snstest.Fault{Status: 200, Body: "<html>welcome</html>"}, push.Retry, ""},
-		"a redirect":                    {publish, snstest.Fault{Status: 302, Location: "https://evil.example/", Body: "x"}, push.Misconfigured, ""},
-	}
-	// Not subtests: much of the time goes into waiting before retries, and subtests in parallel are limited by cores.
-	var checks sync.WaitGroup
-	for name, test := range tests {
+	pushtest.RunAnswers(t, "amazon", map[string]pushtest.Answer{
+		"throttled":                     {Action: publish, Fault: snstest.Fault{Status: 429, Code: "Throttled"}, Want: push.Retry, Reason: "Throttled"},
+		"throttled, as of old":          {Action: publish, Fault: snstest.Fault{Status: 400, Code: "Throttling"}, Want: push.Retry, Reason: "Throttling"},
+		"internal":                      {Action: publish, Fault: snstest.Fault{Status: 500, Code: "InternalError"}, Want: push.Retry, Reason: "InternalError"},
+		"a permission is missing":       {Action: publish, Fault: snstest.Fault{Status: 403, Code: "AuthorizationError"}, Want: push.Misconfigured, Reason: "AuthorizationError"},
+		"a permission to create":        {Action: create, Fault: snstest.Fault{Status: 403, Code: "AuthorizationError"}, Want: push.Misconfigured, Reason: "AuthorizationError"},
+		"the application is disabled":   {Action: publish, Fault: snstest.Fault{Status: 400, Code: "PlatformApplicationDisabled"}, Want: push.Misconfigured, Reason: "PlatformApplicationDisabled"},
+		"the application is not there":  {Action: create, Fault: snstest.Fault{Status: 404, Code: "NotFound"}, Want: push.Misconfigured, Reason: "NotFound"},
+		"the application is not one":    {Action: create, Fault: snstest.Fault{Status: 400, Code: "InvalidParameter", Message: "Invalid parameter: PlatformApplicationArn Reason: x"}, Want: push.Misconfigured, Reason: "InvalidParameter"},
+		"the token is none":             {Action: create, Fault: snstest.Fault{Status: 400, Code: "InvalidParameter", Message: "Invalid parameter: Token Reason: iOS device tokens must be hexadecimal"}, Want: push.DeadToken, Reason: "InvalidParameter"},
+		"the endpoint vanishes at once": {Action: publish, Fault: snstest.Fault{Status: 404, Code: "NotFound"}, Want: push.Retry, Reason: "NotFound"},
+		"the endpoint stays disabled":   {Action: publish, Fault: snstest.Fault{Status: 400, Code: "EndpointDisabled"}, Want: push.Retry, Reason: "EndpointDisabled"},
+		"our message":                   {Action: publish, Fault: snstest.Fault{Status: 400, Code: "InvalidParameter", Message: "Invalid parameter: Message Reason: the text of the mail"}, Want: push.Rejected, Reason: "InvalidParameter"},
+		"our attributes":                {Action: publish, Fault: snstest.Fault{Status: 400, Code: "ParameterValueInvalid", Message: "the text of the mail"}, Want: push.Rejected, Reason: "ParameterValueInvalid"},
+		"a code that is new":            {Action: publish, Fault: snstest.Fault{Status: 403, Code: "KMSOptInRequired"}, Want: push.Misconfigured, Reason: "KMSOptInRequired"},
+		"a code that is a text":         {Action: publish, Fault: snstest.Fault{Status: 403, Code: "the text of the mail"}, Want: push.Misconfigured},
+		"a proxy's page":                {Action: publish, Fault: snstest.Fault{Status: 407, Body: "<html>log in</html>"}, Want: push.Misconfigured},
+		"a gateway's page":              {Action: publish, Fault: snstest.Fault{Status: 502, Body: "<html>bad gateway</html>"}, Want: push.Retry},
+		"a success that is no SNS":      {Action: create, Fault: snstest.Fault{Status: 200, Body: "<html>welcome</html>"}, Want: push.Retry},
+		"a redirect":                    {Action: publish, Fault: snstest.Fault{Status: 302, Location: "https://evil.example/", Body: "x"}, Want: push.Misconfigured},
+	}, func(t *testing.T) pushtest.Scene {
 		w := start(t, snstest.APNs, snstest.Options{Calm: true}, func(o *sns.Options) { o.Timeout = 3 * time.Second })
-		w.amazon.OnRequest(func(r snstest.Request) *snstest.Fault {
-			if r.Action == test.action {
-				return &test.fault
-			}
-			return nil
-		})
-		checks.Go(func() {
-			d := w.phone()
-			err := w.Push(t.Context(), d, pushtest.Mail())
-			refusal, ok := errors.AsType[*push.Error](err)
-			if !ok || refusal.Outcome != test.want || refusal.Reason != test.reason || refusal.Provider != "amazon" {
-				t.Errorf("%s: err = %#v, want %s %s", name, refusal, test.want, test.reason)
-				return
-			}
-			if test.fault.Status != 200 && refusal.Status != test.fault.Status {
-				t.Errorf("%s: status = %d, want %d", name, refusal.Status, test.fault.Status)
-			}
-			mail := pushtest.Mail()
-			mail.Subtitle = "the text of the mail"
-			pushtest.CheckDiscreet(t, err.Error(), d, mail)
-		})
-	}
-	checks.Wait()
+		return pushtest.Scene{Provider: w, Phone: w.phone(), OnRequest: w.amazon.OnRequest}
+	})
 }
 
 func TestAShortWaitThatIsAskedForIsTaken(t *testing.T) {

@@ -12,16 +12,11 @@ package sns
 import (
 	"context"
 	"crypto/tls"
-	"crypto/x509"
-	"errors"
 	"fmt"
-	"net"
 	"net/http"
 	"slices"
-	"time"
 
 	"github.com/aws/aws-sdk-go-v2/service/sns"
-	"golang.org/x/sync/semaphore"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -32,37 +27,18 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
-const (
-	defaultTimeout       = 20 * time.Second
-	defaultMaxConcurrent = 256
-)
-
-var (
-	errClosed  = errors.New("the push provider is closed")
-	errTimeout = errors.New("the push was not done in time")
-)
-
 // Options are what a Provider is made from. Config and Name are required, and either the access key or, with
 // Config.RoleARN, the token file.
 type Options struct {
+	// Clock dates what is known of endpoints. Signatures are dated by the SDK.
+	push.Settings
+
 	Config config.SNS
-	// Name is the configured name, for errors.
-	Name string
 	// AccessKeyID and SecretAccessKey are an IAM user's access key.
 	AccessKeyID, SecretAccessKey secret.Value
 	// WebIdentityTokenFile holds the token that Config.RoleARN is taken with. It is read anew for every sign-in, which
 	// is about once an hour.
 	WebIdentityTokenFile string
-	// RootCAs are trusted instead of the system's if not nil.
-	RootCAs *x509.CertPool
-	// DialContext makes the TCP connections, nil for plain ones. It is where an address may be refused.
-	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
-	// Clock dates what is known of endpoints; nil is the real one. Signatures are dated by the SDK.
-	Clock clock.PassiveClock
-	// Timeout bounds a push with its retries; 0 is 20 s.
-	Timeout time.Duration
-	// MaxConcurrent bounds the pushes at once; others wait. 0 is 256.
-	MaxConcurrent int
 }
 
 // Provider implements push.Provider.
@@ -72,13 +48,8 @@ type Provider struct {
 	appIDs      []string
 	client      *sns.Client
 	endpoints   *endpoints
-	base        *http.Transport
-	slots       *semaphore.Weighted
-	timeout     time.Duration
+	bounds      *outbound.Bounds
 	clock       clock.PassiveClock
-
-	lifetime context.Context
-	end      context.CancelCauseFunc
 }
 
 var _ push.Provider = (*Provider)(nil)
@@ -89,15 +60,7 @@ func New(o Options) (*Provider, error) {
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: applicationARN: %w", o.Name, err)
 	}
-	if o.Clock == nil {
-		o.Clock = clock.RealClock{}
-	}
-	if o.Timeout == 0 {
-		o.Timeout = defaultTimeout
-	}
-	if o.MaxConcurrent == 0 {
-		o.MaxConcurrent = defaultMaxConcurrent
-	}
+	o.Settings = o.Effective()
 	base := outbound.NewTransport(o.DialContext, &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12})
 	connection := &http.Client{
 		Transport:     &outbound.Bounded{Base: base, Patience: min(outbound.AnswerTimeout, o.Timeout/2)},
@@ -111,12 +74,10 @@ func New(o Options) (*Provider, error) {
 		Region: application.Region, BaseEndpoint: orNil(o.Config.URL), Credentials: credentials, HTTPClient: connection,
 		Retryer: newRetryer(o.Timeout),
 	})
-	lifetime, end := context.WithCancelCause(context.Background())
 	return &Provider{
 		name: o.Name, application: application, appIDs: slices.Clone(o.Config.AppIDs),
 		client: client, endpoints: newEndpoints(client, o.Config.ApplicationARN, application, o.Clock),
-		base: base, slots: semaphore.NewWeighted(int64(o.MaxConcurrent)), timeout: o.Timeout, clock: o.Clock,
-		lifetime: lifetime, end: end,
+		bounds: outbound.NewBounds(o.Settings, base.CloseIdleConnections), clock: o.Clock,
 	}, nil
 }
 
@@ -137,26 +98,7 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
 	}
-	if p.lifetime.Err() != nil {
-		return &push.Error{Provider: p.name, Outcome: push.Retry, Err: errClosed}
-	}
-	bounded, cancel := context.WithTimeoutCause(ctx, p.timeout, errTimeout)
-	defer cancel()
-	bounded, stop := context.WithCancelCause(bounded)
-	defer stop(nil)
-	defer context.AfterFunc(p.lifetime, func() { stop(errClosed) })()
-	refusal := p.deliver(bounded, d.Token, input)
-	if p.lifetime.Err() != nil {
-		// Close could not close the connection that this push was using.
-		p.base.CloseIdleConnections()
-	}
-	if refusal == nil {
-		return nil
-	}
-	if ctx.Err() != nil {
-		return ctx.Err()
-	}
-	return refusal
+	return p.bounds.Push(ctx, func(ctx context.Context) *push.Error { return p.deliver(ctx, d.Token, input) })
 }
 
 // objection returns why a push is not even tried.
@@ -185,10 +127,6 @@ const maxPublishes = 3
 
 // deliver publishes to the device's endpoint, with the remedies that the answers call for.
 func (p *Provider) deliver(ctx context.Context, token string, input *sns.PublishInput) *push.Error {
-	if err := p.slots.Acquire(ctx, 1); err != nil {
-		return &push.Error{Provider: p.name, Outcome: push.Retry, Reason: "TooManyAtOnce", Err: context.Cause(ctx)}
-	}
-	defer p.slots.Release(1)
 	for made := 1; ; made++ {
 		target, err := p.endpoints.find(ctx, token)
 		if err != nil {
@@ -223,7 +161,6 @@ func (p *Provider) deliver(ctx context.Context, token string, input *sns.Publish
 
 // Close implements push.Provider.
 func (p *Provider) Close() error {
-	p.end(errClosed)
-	p.base.CloseIdleConnections()
+	p.bounds.Close()
 	return nil
 }

@@ -45,8 +45,8 @@ func start(t *testing.T, platform string, amazon snstest.Options, change func(*s
 		w.platform = push.Android
 	}
 	o := sns.Options{
-		Config: config.SNS{ApplicationARN: w.arn, AppIDs: []string{appID}, URL: server.URL(), STSURL: server.URL()},
-		Name:   "amazon", AccessKeyID: secret.FromString(key.ID), SecretAccessKey: secret.FromString(key.Secret), RootCAs: server.RootCAs(),
+		Config:   config.SNS{ApplicationARN: w.arn, AppIDs: []string{appID}, URL: server.URL(), STSURL: server.URL()},
+		Settings: push.Settings{Name: "amazon", RootCAs: server.RootCAs()}, AccessKeyID: secret.FromString(key.ID), SecretAccessKey: secret.FromString(key.Secret),
 	}
 	if change != nil {
 		change(&o)
@@ -90,7 +90,10 @@ func TestConformance(t *testing.T) {
 }
 
 func fixture(t *testing.T, platform string, o pushtest.Options) pushtest.Fixture {
-	w := start(t, platform, snstest.Options{}, func(s *sns.Options) { s.Timeout, s.MaxConcurrent = o.Timeout, o.MaxConcurrent })
+	w := start(t, platform, snstest.Options{}, func(s *sns.Options) {
+		o.Apply(&s.Settings)
+		s.Config.URL = o.Route(s.Config.URL)
+	})
 	return pushtest.Fixture{
 		Provider:  w.Provider,
 		NewDevice: w.phone,

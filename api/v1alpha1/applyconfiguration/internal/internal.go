@@ -45,6 +45,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.APNsProvider
   map:
     fields:
+    - name: certificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
     - name: environment
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APNsEnvironment
@@ -107,9 +110,6 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: platform
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CNSPlatform
-    - name: proxy
-      type:
-        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
     - name: publicKeySHA256
       type:
         list:
@@ -151,6 +151,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: sha256
       type:
         scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.CollectorURL
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ConfigMapKeyReference
   map:
     fields:
@@ -220,6 +222,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
+    - name: logging
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
@@ -230,6 +235,18 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
     - name: replicas
+      type:
+        scalar: numeric
+    - name: tracing
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveTracing
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveTracing
+  map:
+    fields:
+    - name: endpoint
+      type:
+        scalar: string
+    - name: samplePerMille
       type:
         scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointLimits
@@ -250,6 +267,33 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: pinned
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PinnedCertificates
+    - name: trustOnFirstUse
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TrustOnFirstUse
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointServer
+  map:
+    fields:
+    - name: asksForCredentials
+      type:
+        scalar: boolean
+    - name: authenticationSchemes
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: atomic
+    - name: certificates
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ShownCertificate
+          elementRelationship: atomic
+    - name: tlsVersion
+      type:
+        scalar: string
+    - name: version
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenant
   map:
     fields:
@@ -315,6 +359,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
+    - name: logging
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
@@ -336,6 +383,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: tls
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTLS
+    - name: tracing
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTracing
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
@@ -380,6 +430,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: selector
       type:
         scalar: string
+    - name: tracingCABundle
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
     - name: url
       type:
         scalar: string
@@ -445,6 +498,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
+    - name: userAgent
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EwsEndpointStatus
   map:
     fields:
@@ -462,6 +518,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: server
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EndpointServer
+    - name: trusted
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
+          elementRelationship: atomic
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ExposureKind
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.FCMProvider
@@ -566,6 +631,10 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.ens-operator.ens-operator.api.v1alpha1.NetworkRange
           elementRelationship: associative
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.LogFormat
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.LogLevel
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.NamespaceName
@@ -596,6 +665,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PinnedCertificates
   map:
     fields:
+    - name: publicKeySHA256
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
+          elementRelationship: associative
     - name: sha256
       type:
         list:
@@ -740,6 +815,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: limits
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PushLimits
+    - name: proxy
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ForwardProxy
     - name: sns
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.SNSProvider
@@ -839,6 +917,24 @@ var schemaYAML = typed.YAMLObject(`types:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ServerVersion
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ShownCertificate
+  map:
+    fields:
+    - name: issuer
+      type:
+        scalar: string
+    - name: notAfter
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: publicKeySHA256
+      type:
+        scalar: string
+    - name: sha256
+      type:
+        scalar: string
+    - name: subject
+      type:
+        scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAPIToken
@@ -919,6 +1015,15 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: userRequestsPerMinute
       type:
         scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLogging
+  map:
+    fields:
+    - name: format
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LogFormat
+    - name: level
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LogLevel
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNetworkPolicy
   map:
     fields:
@@ -940,6 +1045,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: statusFrequencyMinutes
       type:
         scalar: numeric
+    - name: unchangedBadges
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.UnchangedBadges
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantRuntime
   map:
     fields:
@@ -985,6 +1093,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: terminatedElsewhere
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantTracing
+  map:
+    fields:
+    - name: caBundle
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateBundle
+    - name: endpoint
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CollectorURL
+    - name: samplePerMille
+      type:
+        scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TerminatedElsewhere
   map:
     elementType:
@@ -1009,6 +1129,20 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: whenUnsatisfiable
       type:
         namedType: io.k8s.api.core.v1.UnsatisfiableConstraintAction
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TrustOnFirstUse
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.UnchangedBadges
+  scalar: string
 - name: io.k8s.api.core.v1.ResourceList
   map:
     elementType:

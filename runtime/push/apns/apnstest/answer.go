@@ -27,12 +27,16 @@ func (c *conn) answer(s *stream) {
 	token, malformed := s.request.token()
 	var number int
 	c.server.count(func(st *Stats) { st.Requests++; number = st.Requests })
-	fault := c.server.faultFor(Request{Token: token, Topic: s.request.value("apns-topic"), Connection: c.number, Number: number})
-	if fault != nil {
+	fault := c.server.FaultFor(Request{Token: token, Topic: s.request.value("apns-topic"), Connection: c.number, Number: number})
+	if fault != nil && !fault.LoseAnswer {
 		c.fail(s, fault)
 		return
 	}
 	n, refused := c.judge(s, token, malformed)
+	if fault != nil {
+		_ = c.raw.Close()
+		return
+	}
 	if refused == nil {
 		c.write(s, reply{status: http.StatusOK, id: n.ID})
 		return
@@ -50,7 +54,7 @@ func (c *conn) answer(s *stream) {
 // judge is Apple's decision. A push that passes is delivered.
 func (c *conn) judge(s *stream, token string, malformed *refusal) (Notification, *refusal) {
 	n, wrong := s.request.notification()
-	if refused := c.authenticate(s); refused != nil {
+	if refused := c.authenticate(s, n.Topic); refused != nil {
 		return n, refused
 	}
 	if malformed != nil {
@@ -63,8 +67,11 @@ func (c *conn) judge(s *stream, token string, malformed *refusal) (Notification,
 	return n, c.server.deliver(token, n)
 }
 
-// authenticate checks the provider token, and that the connection serves one team only.
-func (c *conn) authenticate(s *stream) *refusal {
+// authenticate checks the client's certificate or the provider token, and that the connection serves one team only.
+func (c *conn) authenticate(s *stream, topic string) *refusal {
+	if c.certificate != nil {
+		return c.server.judgeCertificate(c.certificate, s.request.value("authorization"), topic)
+	}
 	c.mu.Lock()
 	poisoned := c.poisoned
 	c.mu.Unlock()
@@ -140,7 +147,7 @@ func (c *conn) write(s *stream, r reply) {
 	}
 	delete(c.streams, s.id)
 	limit := firstStreams
-	if r.status == http.StatusOK {
+	if r.status == http.StatusOK || c.certificate != nil {
 		limit = c.granted
 	}
 	limitFirst := c.server.options.Calm || c.whims.IntN(2) == 0

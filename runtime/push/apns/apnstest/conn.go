@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"io"
 	"math/rand/v2"
@@ -63,6 +64,8 @@ type conn struct {
 	leaving bool
 	// mute: nothing is sent any more, and what comes is read and thrown away.
 	mute bool
+	// certificate is what the client has shown; nil if nothing.
+	certificate *x509.Certificate
 	// team is whose tokens were used; poisoned: the token was changed too often.
 	team     string
 	poisoned bool
@@ -111,8 +114,12 @@ func (c *conn) serve() {
 		return
 	}
 	c.mu.Lock()
-	err := c.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: firstStreams})
-	c.pending = append(c.pending, firstStreams)
+	if shown := c.raw.ConnectionState().PeerCertificates; len(shown) > 0 {
+		// Whoever shows a certificate is known from the start.
+		c.certificate, c.limit, c.advertised = shown[0], c.granted, c.granted
+	}
+	err := c.framer.WriteSettings(http2.Setting{ID: http2.SettingMaxConcurrentStreams, Val: uint32(c.limit)})
+	c.pending = append(c.pending, c.limit)
 	c.mu.Unlock()
 	for err == nil {
 		err = c.readFrame()

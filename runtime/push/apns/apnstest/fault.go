@@ -10,7 +10,7 @@ type Request struct {
 	Connection, Number int
 }
 
-// Fault is what the server does instead of judging a push. The first of Hang, Cut, RefuseStream and GoAway that is set
+// Fault is what the server does instead of judging a push. The first of Hang, Cut, RefuseStream, LoseAnswer and GoAway that is set
 // counts, then the answer.
 type Fault struct {
 	// Status and Reason are the answer; RetryAfter its header, if not 0.
@@ -25,45 +25,8 @@ type Fault struct {
 	Cut bool
 	// RefuseStream resets the stream with REFUSED_STREAM.
 	RefuseStream bool
+	// LoseAnswer delivers the push and closes the connection instead of answering.
+	LoseAnswer bool
 	// GoAway answers nothing and sends GOAWAY for this stream and all later ones.
 	GoAway bool
-}
-
-// faults holds what tests have asked for.
-type faults struct {
-	hook func(Request) *Fault
-	next []Fault
-}
-
-// OnRequest has hook decide for every push whether it fails; nil lets it pass. It is called from many goroutines.
-func (s *Server) OnRequest(hook func(Request) *Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.faults.hook = hook
-}
-
-// FailNext lets the next n pushes fail with f.
-func (s *Server) FailNext(n int, f Fault) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	for range n {
-		s.faults.next = append(s.faults.next, f)
-	}
-}
-
-// faultFor returns the fault for a push, or nil.
-func (s *Server) faultFor(r Request) *Fault {
-	s.mu.Lock()
-	hook := s.faults.hook
-	if len(s.faults.next) > 0 {
-		f := s.faults.next[0]
-		s.faults.next = s.faults.next[1:]
-		s.mu.Unlock()
-		return &f
-	}
-	s.mu.Unlock()
-	if hook == nil {
-		return nil
-	}
-	return hook(r)
 }

@@ -1,5 +1,5 @@
 // Package apnstest is a fake of Apple's push service that speaks its real protocol: HTTP/2 over TLS, token
-// authentication, and the limits that make Apple's server awkward to talk to.
+// authentication or client certificates, and the limits that make Apple's server awkward to talk to.
 //
 // It grants one stream on a connection until the first valid push, falls back to one after a refusal, counts the
 // changes of a team's provider token, and refuses with Apple's statuses and reasons whatever Apple refuses. Within what
@@ -19,6 +19,7 @@ import (
 
 	"k8s.io/utils/clock"
 
+	"github.com/ens-operator/ens-operator/runtime/push/internal/fake"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/inbox"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/localcert"
 )
@@ -35,7 +36,11 @@ type Options struct {
 	SettingsDelay time.Duration
 	// Address is where to listen, 127.0.0.1 on a free port if empty.
 	Address string
-	// Clock judges the age of provider tokens; nil is the real one.
+	// Sandbox makes it Apple's sandbox, which takes certificates for it alone.
+	Sandbox bool
+	// RefuseInHandshake ends the TLS connections of certificates that are not trusted, instead of answering 403.
+	RefuseInHandshake bool
+	// Clock judges the age of provider tokens and certificates; nil is the real one.
 	Clock clock.PassiveClock
 	// Logf gets the seed and every refusal with its reason in words; nil is log.Printf. It never gets a device token,
 	// a provider token or a text.
@@ -44,7 +49,10 @@ type Options struct {
 
 // Server is a running fake. Close it after use.
 type Server struct {
+	fake.Faults[Request, Fault]
+
 	options     Options
+	authority   *fake.Authority
 	certificate localcert.Certificate
 	tls         *tls.Config
 	listener    net.Listener
@@ -57,10 +65,11 @@ type Server struct {
 	keys    map[string]trusted
 	teams   map[string]*team
 	devices map[string]*device
-	topics  map[string]bool
-	faults  faults
-	stats   Stats
-	conns   map[*conn]bool
+	// issued holds what the certificates are for by their serial numbers.
+	issued map[string]Certificate
+	topics map[string]bool
+	stats  Stats
+	conns  map[*conn]bool
 }
 
 // Stats counts what happened since the start.
@@ -103,12 +112,16 @@ func Start(o Options) *Server {
 	}
 	lifetime, end := context.WithCancel(context.Background())
 	s := &Server{
-		options: o, certificate: certificate, listener: listener, lifetime: lifetime, end: end,
+		options: o, authority: fake.NewAuthority("Apple Worldwide Developer Relations"), certificate: certificate, listener: listener, lifetime: lifetime, end: end,
 		tls: &tls.Config{
 			Certificates: []tls.Certificate{certificate.TLS}, NextProtos: []string{"h2"}, MinVersion: tls.VersionTLS12,
+			ClientAuth: tls.RequestClientCert,
 		},
 		keys: make(map[string]trusted), teams: make(map[string]*team), devices: make(map[string]*device),
-		topics: make(map[string]bool), conns: make(map[*conn]bool),
+		topics: make(map[string]bool), issued: make(map[string]Certificate), conns: make(map[*conn]bool),
+	}
+	if o.RefuseInHandshake {
+		s.tls.VerifyConnection = s.refuseInHandshake
 	}
 	o.Logf("fake APNs at %s, seed %d", s.URL(), o.Seed)
 	s.workers.Go(s.accept)

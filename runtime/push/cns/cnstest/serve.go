@@ -37,10 +37,10 @@ func (s *Server) Wait(ctx context.Context, token string, n int) ([]Notification,
 // serve answers a request. Seen holds the signatures so far.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request, seen map[string]bool) {
 	number := s.begin()
-	defer s.finish()
+	defer s.count(func(stats *Stats) { stats.Finish() })
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
-	if fault := s.faultFor(Request{Number: number}); fault != nil {
-		s.fail(w, r, fault)
+	if fault := s.FaultFor(Request{Number: number}); fault != nil {
+		fault.Do(w, r, nil)
 		return
 	}
 	media, _, _ := mime.ParseMediaType(r.Header.Get("Content-Type"))
@@ -56,7 +56,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, seen map[string]b
 		s.refuse(w, http.StatusUnsupportedMediaType, 0, "the content type is not JSON")
 		return
 	}
-	if err := checkSignature(header, r.URL.EscapedPath(), s.authority.pool, s.options.Clock.Now()); err != nil {
+	if err := checkSignature(header, r.URL.EscapedPath(), s.authority.Pool, s.options.Clock.Now()); err != nil {
 		const signerNotTrusted = 2007
 		s.options.Logf("fake CNS does not accept a signature: %v", err)
 		s.refuse(w, http.StatusUnauthorized, signerNotTrusted,
@@ -81,16 +81,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request, seen map[string]b
 func (s *Server) begin() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stats.Requests++
-	s.stats.UnderWay++
-	s.stats.MostUnderWay = max(s.stats.MostUnderWay, s.stats.UnderWay)
-	return s.stats.Requests
-}
-
-func (s *Server) finish() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.UnderWay--
+	return s.stats.Begin()
 }
 
 // request is the body, as far as it may be used.
@@ -214,23 +205,4 @@ func writeJSON(w http.ResponseWriter, status int, content any) {
 	w.Header().Set("Content-Type", "application/json; charset=utf-8")
 	w.WriteHeader(status)
 	_, _ = w.Write(encoded)
-}
-
-// fail does what a fault says.
-func (s *Server) fail(w http.ResponseWriter, r *http.Request, fault *Fault) {
-	switch {
-	case fault.Hang:
-		<-r.Context().Done()
-		return
-	case fault.Cut:
-		panic(http.ErrAbortHandler)
-	}
-	if fault.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(fault.RetryAfter.Seconds())))
-	}
-	if fault.Location != "" {
-		w.Header().Set("Location", fault.Location)
-	}
-	w.WriteHeader(fault.Status)
-	_, _ = io.WriteString(w, fault.Body)
 }

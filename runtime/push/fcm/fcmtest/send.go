@@ -5,7 +5,7 @@ import (
 	"io"
 	"mime"
 	"net/http"
-	"strconv"
+	"net/http/httptest"
 )
 
 const (
@@ -21,16 +21,25 @@ const (
 // send is messages:send.
 func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 	number := s.begin()
-	defer s.finish()
+	defer s.count(func(stats *Stats) { stats.Finish() })
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		s.refuse(w, http.StatusRequestEntityTooLarge, "INVALID_ARGUMENT", "the body is too large")
 		return
 	}
-	if fault := s.faultFor(Request{Number: number}); fault != nil {
+	if fault := s.FaultFor(Request{Number: number}); fault != nil {
+		if fault.LoseAnswer {
+			s.judge(httptest.NewRecorder(), r, body, number)
+			panic(http.ErrAbortHandler)
+		}
 		s.fail(w, r, fault)
 		return
 	}
+	s.judge(w, r, body, number)
+}
+
+// judge delivers a message, or refuses it as Google does.
+func (s *Server) judge(w http.ResponseWriter, r *http.Request, body []byte, number int) {
 	if !s.admits(w, r) {
 		return
 	}
@@ -44,20 +53,11 @@ func (s *Server) send(w http.ResponseWriter, r *http.Request) {
 	s.deliver(w, sent, number)
 }
 
-// begin and finish count the messages that are worked on.
+// begin counts a message that is worked on, and returns its number.
 func (s *Server) begin() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stats.Requests++
-	s.stats.UnderWay++
-	s.stats.MostUnderWay = max(s.stats.MostUnderWay, s.stats.UnderWay)
-	return s.stats.Requests
-}
-
-func (s *Server) finish() {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	s.stats.UnderWay--
+	return s.stats.Begin()
 }
 
 // admits checks everything but the message, and answers if it is wrong.
@@ -128,27 +128,11 @@ func (s *Server) refuse(w http.ResponseWriter, status int, canonical, why string
 
 // fail does what a fault says.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, fault *Fault) {
-	switch {
-	case fault.Hang:
-		<-r.Context().Done()
-		return
-	case fault.Cut:
-		panic(http.ErrAbortHandler)
-	}
-	if fault.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(fault.RetryAfter.Seconds())))
-	}
-	if fault.Location != "" {
-		w.Header().Set("Location", fault.Location)
-	}
-	if fault.Body != "" {
-		w.WriteHeader(fault.Status)
-		_, _ = io.WriteString(w, fault.Body)
-		return
-	}
-	var details []map[string]any
-	if fault.Code != "" {
-		details = append(details, fcmError(fault.Code))
-	}
-	s.refuse(w, fault.Status, fault.Canonical, "a fault that a test asked for", details...)
+	fault.Do(w, r, func() {
+		var details []map[string]any
+		if fault.Code != "" {
+			details = append(details, fcmError(fault.Code))
+		}
+		s.refuse(w, fault.Status, fault.Canonical, "a fault that a test asked for", details...)
+	})
 }

@@ -9,19 +9,16 @@ package fcmtest
 
 import (
 	"crypto/rsa"
-	"crypto/tls"
-	"crypto/x509"
 	"log"
 	"math/rand/v2"
-	"net"
 	"net/http"
 	"sync"
 	"time"
 
 	"k8s.io/utils/clock"
 
+	"github.com/ens-operator/ens-operator/runtime/push/internal/fake"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/inbox"
-	"github.com/ens-operator/ens-operator/runtime/push/internal/localcert"
 )
 
 // DefaultProject is the project of a server whose options name none.
@@ -46,21 +43,28 @@ type Options struct {
 	Logf func(format string, args ...any)
 }
 
+// Request is what a fault hook sees of a request.
+type Request = fake.Request
+
+// Fault is what tests have the server do wrong.
+type Fault = fake.Fault
+
 // Server is a running fake. Close it after use.
 type Server struct {
-	options     Options
-	certificate localcert.Certificate
-	listener    net.Listener
-	http        *http.Server
-	done        chan struct{}
-	received    inbox.Inbox[Message]
+	*fake.Server
+	fake.Faults[Request, Fault]
+
+	// logins are the faults of the token endpoint.
+	logins fake.Faults[Request, Fault]
+
+	options  Options
+	received inbox.Inbox[Message]
 
 	mu       sync.Mutex
 	whims    *rand.Rand
 	accounts map[string]trusted
 	access   map[string]time.Time
 	devices  map[string]bool
-	faults   faults
 	stats    Stats
 }
 
@@ -74,13 +78,12 @@ type trusted struct {
 type Stats struct {
 	// Logins is how many access tokens were given out, LoginRequests how many were asked for.
 	Logins, LoginRequests int
-	// Requests is how many messages came in, Accepted how many were answered 200.
-	Requests, Accepted int
-	// UnderWay is how many messages are being worked on, MostUnderWay the most at once.
-	UnderWay, MostUnderWay int
-}
+	// Load counts the messages.
+	fake.Load
 
-const headerTimeout = 10 * time.Second
+	// Accepted is how many messages were answered 200.
+	Accepted int
+}
 
 // Start starts a fake. Like net/http/httptest it panics if it cannot listen.
 func Start(o Options) *Server {
@@ -90,46 +93,21 @@ func Start(o Options) *Server {
 	if o.Project == "" {
 		o.Project = DefaultProject
 	}
-	if o.Address == "" {
-		o.Address = "127.0.0.1:0"
-	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
 	}
 	if o.Logf == nil {
 		o.Logf = log.Printf
 	}
-	certificate, err := localcert.New("fake FCM")
-	if err != nil {
-		panic("fcmtest: " + err.Error())
-	}
-	listener, err := net.Listen("tcp", o.Address)
-	if err != nil {
-		panic("fcmtest: " + err.Error())
-	}
 	s := &Server{
-		options: o, certificate: certificate, listener: listener, done: make(chan struct{}),
+		options:  o,
 		whims:    rand.New(rand.NewPCG(o.Seed, o.Seed)),
 		accounts: make(map[string]trusted), access: make(map[string]time.Time), devices: make(map[string]bool),
 	}
-	s.http = &http.Server{
-		Handler:           s.routes(),
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate.TLS}, MinVersion: tls.VersionTLS12},
-		ReadHeaderTimeout: headerTimeout,
-		ErrorLog:          log.New(discard{}, "", 0),
-	}
+	s.Server = fake.Start("FCM", o.Address, nil, s.routes().ServeHTTP)
 	o.Logf("fake FCM at %s, seed %d", s.URL(), o.Seed)
-	go func() {
-		defer close(s.done)
-		_ = s.http.ServeTLS(listener, "", "")
-	}()
 	return s
 }
-
-// discard swallows net/http's complaints about clients that hang up.
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
 
 func (s *Server) routes() http.Handler {
 	mux := http.NewServeMux()
@@ -139,20 +117,11 @@ func (s *Server) routes() http.Handler {
 	return mux
 }
 
-// URL is the server's address, for config.FCM.
-func (s *Server) URL() string { return "https://" + s.listener.Addr().String() }
-
 // TokenURL is the address of the OAuth token endpoint, for config.FCM.
 func (s *Server) TokenURL() string { return s.URL() + "/token" }
 
 // Project is the project that is served.
 func (s *Server) Project() string { return s.options.Project }
-
-// RootCAs trusts the server's certificate.
-func (s *Server) RootCAs() *x509.CertPool { return s.certificate.Pool }
-
-// CertificatePEM is the server's certificate as a CA bundle.
-func (s *Server) CertificatePEM() []byte { return s.certificate.PEM }
 
 // Stats returns the counts so far.
 func (s *Server) Stats() Stats {
@@ -161,8 +130,15 @@ func (s *Server) Stats() Stats {
 	return s.stats
 }
 
-// Close ends all connections and waits until the server has stopped.
-func (s *Server) Close() {
-	_ = s.http.Close()
-	<-s.done
+// FailNextLogins lets the next n requests for an access token fail with f; it replaces what was asked for before.
+func (s *Server) FailNextLogins(n int, f Fault) {
+	s.logins.FailNoMore()
+	s.logins.FailNext(n, f)
+}
+
+// count changes the statistics.
+func (s *Server) count(change func(*Stats)) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	change(&s.stats)
 }

@@ -33,7 +33,8 @@ type assertionClaims struct {
 // token is the OAuth token endpoint (RFC 7523).
 func (s *Server) token(w http.ResponseWriter, r *http.Request) {
 	r.Body = http.MaxBytesReader(w, r.Body, maxForm)
-	if fault := s.nextLoginFault(); fault != nil {
+	s.count(func(stats *Stats) { stats.LoginRequests++ })
+	if fault := s.logins.FaultFor(Request{}); fault != nil {
 		s.fail(w, r, fault)
 		return
 	}

@@ -6,7 +6,6 @@ import (
 	"mime"
 	"net/http"
 	"net/url"
-	"strconv"
 
 	"github.com/google/uuid"
 )
@@ -42,7 +41,7 @@ func invalid(parameter, why string) *refusal {
 // serve answers a request.
 func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	number := s.begin()
-	defer s.count(func(stats *Stats) { stats.UnderWay-- })
+	defer s.count(func(stats *Stats) { stats.Finish() })
 	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, maxBody))
 	if err != nil {
 		s.answerRefusal(w, refuse(http.StatusRequestEntityTooLarge, "RequestEntityTooLarge", "the body is too large"))
@@ -50,7 +49,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	form, refused := readForm(r, body)
 	action := form.Get("Action")
-	if fault := s.faultFor(Request{Number: number, Action: action}); fault != nil {
+	if fault := s.FaultFor(Request{Number: number, Action: action}); fault != nil {
 		s.fail(w, r, fault)
 		return
 	}
@@ -77,10 +76,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 func (s *Server) begin() int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	s.stats.Requests++
-	s.stats.UnderWay++
-	s.stats.MostUnderWay = max(s.stats.MostUnderWay, s.stats.UnderWay)
-	return s.stats.Requests
+	return s.stats.Begin()
 }
 
 // readForm reads a request of the query API.
@@ -143,23 +139,7 @@ func writeXML(w http.ResponseWriter, status int, content any) {
 
 // fail does what a fault says.
 func (s *Server) fail(w http.ResponseWriter, r *http.Request, fault *Fault) {
-	switch {
-	case fault.Hang:
-		<-r.Context().Done()
-		return
-	case fault.Cut:
-		panic(http.ErrAbortHandler)
-	}
-	if fault.RetryAfter > 0 {
-		w.Header().Set("Retry-After", strconv.Itoa(int(fault.RetryAfter.Seconds())))
-	}
-	if fault.Location != "" {
-		w.Header().Set("Location", fault.Location)
-	}
-	if fault.Body != "" {
-		w.WriteHeader(fault.Status)
-		_, _ = io.WriteString(w, fault.Body)
-		return
-	}
-	s.answerRefusal(w, &refusal{status: fault.Status, code: fault.Code, message: fault.Message, why: "a fault that a test asked for"})
+	fault.Do(w, r, func() {
+		s.answerRefusal(w, &refusal{status: fault.Status, code: fault.Code, message: fault.Message, why: "a fault that a test asked for"})
+	})
 }

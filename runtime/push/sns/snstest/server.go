@@ -11,19 +11,14 @@
 package snstest
 
 import (
-	"crypto/tls"
-	"crypto/x509"
 	"log"
 	"math/rand/v2"
-	"net"
-	"net/http"
 	"sync"
-	"time"
 
 	"k8s.io/utils/clock"
 
+	"github.com/ens-operator/ens-operator/runtime/push/internal/fake"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/inbox"
-	"github.com/ens-operator/ens-operator/runtime/push/internal/localcert"
 )
 
 // Where the fake's applications are, and whose.
@@ -47,14 +42,19 @@ type Options struct {
 	Logf func(format string, args ...any)
 }
 
+// Request is what a fault hook sees of a request.
+type Request = fake.Request
+
+// Fault is what tests have the server do wrong.
+type Fault = fake.Fault
+
 // Server is a running fake. Close it after use.
 type Server struct {
-	options     Options
-	certificate localcert.Certificate
-	listener    net.Listener
-	http        *http.Server
-	done        chan struct{}
-	received    inbox.Inbox[Notification]
+	*fake.Server
+	fake.Faults[Request, Fault]
+
+	options  Options
+	received inbox.Inbox[Notification]
 
 	mu           sync.Mutex
 	whims        *rand.Rand
@@ -63,7 +63,6 @@ type Server struct {
 	applications map[string]*application
 	endpoints    map[string]*endpoint
 	gone         map[string]bool
-	faults       faults
 	stats        Stats
 }
 
@@ -83,22 +82,17 @@ type endpoint struct {
 
 // Stats counts what happened since the start.
 type Stats struct {
-	// Requests is how many came in, UnderWay how many are being worked on, MostUnderWay the most at once.
-	Requests, UnderWay, MostUnderWay int
+	fake.Load
+
 	// Created is how many endpoints were made, Enabled how often attributes were set, Accepted how many notifications
 	// were accepted, SignIns how often a role was taken.
 	Created, Enabled, Accepted, SignIns int
 }
 
-const headerTimeout = 10 * time.Second
-
 // Start starts a fake. Like net/http/httptest it panics if it cannot listen.
 func Start(o Options) *Server {
 	if o.Seed == 0 {
 		o.Seed = rand.Uint64()
-	}
-	if o.Address == "" {
-		o.Address = "127.0.0.1:0"
 	}
 	if o.Clock == nil {
 		o.Clock = clock.RealClock{}
@@ -106,47 +100,16 @@ func Start(o Options) *Server {
 	if o.Logf == nil {
 		o.Logf = log.Printf
 	}
-	certificate, err := localcert.New("fake SNS")
-	if err != nil {
-		panic("snstest: " + err.Error())
-	}
-	listener, err := net.Listen("tcp", o.Address)
-	if err != nil {
-		panic("snstest: " + err.Error())
-	}
 	s := &Server{
-		options: o, certificate: certificate, listener: listener, done: make(chan struct{}),
-		whims: rand.New(rand.NewPCG(o.Seed, o.Seed)),
-		keys:  make(map[string]signingKey), roles: make(map[string]string),
+		options: o,
+		whims:   rand.New(rand.NewPCG(o.Seed, o.Seed)),
+		keys:    make(map[string]signingKey), roles: make(map[string]string),
 		applications: make(map[string]*application), endpoints: make(map[string]*endpoint), gone: make(map[string]bool),
 	}
-	s.http = &http.Server{
-		Handler:           http.HandlerFunc(s.serve),
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate.TLS}, MinVersion: tls.VersionTLS12},
-		ReadHeaderTimeout: headerTimeout,
-		ErrorLog:          log.New(discard{}, "", 0),
-	}
+	s.Server = fake.Start("SNS", o.Address, nil, s.serve)
 	o.Logf("fake SNS at %s, seed %d", s.URL(), o.Seed)
-	go func() {
-		defer close(s.done)
-		_ = s.http.ServeTLS(listener, "", "")
-	}()
 	return s
 }
-
-// discard swallows net/http's complaints about clients that hang up.
-type discard struct{}
-
-func (discard) Write(p []byte) (int, error) { return len(p), nil }
-
-// URL is the server's address, for config.SNS, both of SNS and of STS.
-func (s *Server) URL() string { return "https://" + s.listener.Addr().String() }
-
-// RootCAs trusts the server's certificate.
-func (s *Server) RootCAs() *x509.CertPool { return s.certificate.Pool }
-
-// CertificatePEM is the server's certificate as a CA bundle.
-func (s *Server) CertificatePEM() []byte { return s.certificate.PEM }
 
 // Stats returns the counts so far.
 func (s *Server) Stats() Stats {
@@ -160,10 +123,4 @@ func (s *Server) count(change func(*Stats)) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	change(&s.stats)
-}
-
-// Close ends all connections and waits until the server has stopped.
-func (s *Server) Close() {
-	_ = s.http.Close()
-	<-s.done
 }

@@ -11,7 +11,8 @@ import (
 // APNsProviderApplyConfiguration represents a declarative configuration of the APNsProvider type for use
 // with apply.
 //
-// APNsProvider is the Apple Push Notification service with token authentication.
+// APNsProvider is the Apple Push Notification service, signed in to with tokens, for which teamID, keyID and keySecretRef
+// stand together, or with a certificate.
 type APNsProviderApplyConfiguration struct {
 	// teamID is the Apple developer team, 10 letters and digits.
 	TeamID *apiv1alpha1.AppleID `json:"teamID,omitempty"`
@@ -19,6 +20,9 @@ type APNsProviderApplyConfiguration struct {
 	KeyID *apiv1alpha1.AppleID `json:"keyID,omitempty"`
 	// keySecretRef names the signing key as Apple gives it out (.p8).
 	KeySecretRef *SecretKeyReferenceApplyConfiguration `json:"keySecretRef,omitempty"`
+	// certificate is a push certificate of Apple, which expires every year. A signing key does not: prefer one. The
+	// certificate must be for the topics and the environment.
+	Certificate *PKCS12CertificateApplyConfiguration `json:"certificate,omitempty"`
 	// topics are the bundle ids of the apps that are served.
 	Topics []apiv1alpha1.AppID `json:"topics,omitempty"`
 	// environment is where the apps' device tokens come from: Production, or Sandbox for development builds. In effect
@@ -55,6 +59,14 @@ func (b *APNsProviderApplyConfiguration) WithKeyID(value apiv1alpha1.AppleID) *A
 // If called multiple times, the KeySecretRef field is set to the value of the last call.
 func (b *APNsProviderApplyConfiguration) WithKeySecretRef(value *SecretKeyReferenceApplyConfiguration) *APNsProviderApplyConfiguration {
 	b.KeySecretRef = value
+	return b
+}
+
+// WithCertificate sets the Certificate field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Certificate field is set to the value of the last call.
+func (b *APNsProviderApplyConfiguration) WithCertificate(value *PKCS12CertificateApplyConfiguration) *APNsProviderApplyConfiguration {
+	b.Certificate = value
 	return b
 }
 

@@ -28,8 +28,6 @@ type CNSProviderApplyConfiguration struct {
 	// the service's certificate. Name two to replace a key without a gap. In effect unless set: none is pinned, and the
 	// certificate is verified by its authority alone, as it is in any case.
 	PublicKeySHA256 []apiv1alpha1.Fingerprint `json:"publicKeySHA256,omitempty"`
-	// proxy is the forward proxy to go through.
-	Proxy *ForwardProxyApplyConfiguration `json:"proxy,omitempty"`
 	// url replaces the address of the service; its path is what is signed. In effect unless set:
 	// https://cns.awmdm.com/nws/notify/apns.
 	URL *apiv1alpha1.HTTPSURL `json:"url,omitempty"`
@@ -90,14 +88,6 @@ func (b *CNSProviderApplyConfiguration) WithPublicKeySHA256(values ...apiv1alpha
 	for i := range values {
 		b.PublicKeySHA256 = append(b.PublicKeySHA256, values[i])
 	}
-	return b
-}
-
-// WithProxy sets the Proxy field in the declarative configuration to the given value
-// and returns the receiver, so that objects can be built by chaining "With" function invocations.
-// If called multiple times, the Proxy field is set to the value of the last call.
-func (b *CNSProviderApplyConfiguration) WithProxy(value *ForwardProxyApplyConfiguration) *CNSProviderApplyConfiguration {
-	b.Proxy = value
 	return b
 }
 

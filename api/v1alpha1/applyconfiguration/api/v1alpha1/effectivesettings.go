@@ -27,6 +27,10 @@ type EffectiveSettingsApplyConfiguration struct {
 	Notifications *TenantNotificationsApplyConfiguration `json:"notifications,omitempty"`
 	// limits bound what the phones may do.
 	Limits *TenantLimitsApplyConfiguration `json:"limits,omitempty"`
+	// logging is what the pods log, and how.
+	Logging *TenantLoggingApplyConfiguration `json:"logging,omitempty"`
+	// tracing is where traces go; nothing if none are made.
+	Tracing *EffectiveTracingApplyConfiguration `json:"tracing,omitempty"`
 	// image is the runtime's container image.
 	Image *string `json:"image,omitempty"`
 	// replicas is how many pods are asked for; nothing with autoscaling.
@@ -102,6 +106,22 @@ func (b *EffectiveSettingsApplyConfiguration) WithNotifications(value *TenantNot
 // If called multiple times, the Limits field is set to the value of the last call.
 func (b *EffectiveSettingsApplyConfiguration) WithLimits(value *TenantLimitsApplyConfiguration) *EffectiveSettingsApplyConfiguration {
 	b.Limits = value
+	return b
+}
+
+// WithLogging sets the Logging field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Logging field is set to the value of the last call.
+func (b *EffectiveSettingsApplyConfiguration) WithLogging(value *TenantLoggingApplyConfiguration) *EffectiveSettingsApplyConfiguration {
+	b.Logging = value
+	return b
+}
+
+// WithTracing sets the Tracing field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Tracing field is set to the value of the last call.
+func (b *EffectiveSettingsApplyConfiguration) WithTracing(value *EffectiveTracingApplyConfiguration) *EffectiveSettingsApplyConfiguration {
+	b.Tracing = value
 	return b
 }
 

@@ -4,16 +4,25 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/ens-operator/ens-operator/api/v1alpha1"
+)
+
 // EndpointPinningApplyConfiguration represents a declarative configuration of the EndpointPinning type for use
 // with apply.
 //
-// EndpointPinning is how a server's certificate is verified: exactly one of pinned and certificateAuthority.
+// EndpointPinning is how a server's certificate is verified: exactly one of pinned, certificateAuthority and
+// trustOnFirstUse.
 type EndpointPinningApplyConfiguration struct {
 	// pinned accepts the certificates with these fingerprints and no other. Names and chain are not looked at: the
 	// fingerprint is the identity.
 	Pinned *PinnedCertificatesApplyConfiguration `json:"pinned,omitempty"`
 	// certificateAuthority accepts certificates for the host of the url that these certificate authorities issued.
 	CertificateAuthority *CertificateBundleApplyConfiguration `json:"certificateAuthority,omitempty"`
+	// trustOnFirstUse accepts the certificate that the server shows the operator first, and no other from then on: its
+	// fingerprint stands in status.trusted. Compare it on the server itself. When the server has another certificate,
+	// accept it by the annotation ens-operator.io/accept-certificate with the new fingerprint. Write it as {}.
+	TrustOnFirstUse *apiv1alpha1.TrustOnFirstUse `json:"trustOnFirstUse,omitempty"`
 }
 
 // EndpointPinningApplyConfiguration constructs a declarative configuration of the EndpointPinning type for use with
@@ -35,5 +44,13 @@ func (b *EndpointPinningApplyConfiguration) WithPinned(value *PinnedCertificates
 // If called multiple times, the CertificateAuthority field is set to the value of the last call.
 func (b *EndpointPinningApplyConfiguration) WithCertificateAuthority(value *CertificateBundleApplyConfiguration) *EndpointPinningApplyConfiguration {
 	b.CertificateAuthority = value
+	return b
+}
+
+// WithTrustOnFirstUse sets the TrustOnFirstUse field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TrustOnFirstUse field is set to the value of the last call.
+func (b *EndpointPinningApplyConfiguration) WithTrustOnFirstUse(value apiv1alpha1.TrustOnFirstUse) *EndpointPinningApplyConfiguration {
+	b.TrustOnFirstUse = &value
 	return b
 }

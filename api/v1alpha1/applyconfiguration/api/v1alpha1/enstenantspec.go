@@ -40,6 +40,10 @@ type EnsTenantSpecApplyConfiguration struct {
 	Notifications *TenantNotificationsApplyConfiguration `json:"notifications,omitempty"`
 	// limits bound what the tenant's phones may do.
 	Limits *TenantLimitsApplyConfiguration `json:"limits,omitempty"`
+	// logging is what the tenant's pods log, and how. It changes without a restart.
+	Logging *TenantLoggingApplyConfiguration `json:"logging,omitempty"`
+	// tracing sends traces of the tenant's work to a collector. Unless set, none are made.
+	Tracing *TenantTracingApplyConfiguration `json:"tracing,omitempty"`
 	// tls is where the certificate comes from that phones and Exchange see.
 	TLS *TenantTLSApplyConfiguration `json:"tls,omitempty"`
 	// exposure is how the tenant is reached from outside of the cluster. In effect unless set: none.
@@ -151,6 +155,22 @@ func (b *EnsTenantSpecApplyConfiguration) WithNotifications(value *TenantNotific
 // If called multiple times, the Limits field is set to the value of the last call.
 func (b *EnsTenantSpecApplyConfiguration) WithLimits(value *TenantLimitsApplyConfiguration) *EnsTenantSpecApplyConfiguration {
 	b.Limits = value
+	return b
+}
+
+// WithLogging sets the Logging field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Logging field is set to the value of the last call.
+func (b *EnsTenantSpecApplyConfiguration) WithLogging(value *TenantLoggingApplyConfiguration) *EnsTenantSpecApplyConfiguration {
+	b.Logging = value
+	return b
+}
+
+// WithTracing sets the Tracing field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Tracing field is set to the value of the last call.
+func (b *EnsTenantSpecApplyConfiguration) WithTracing(value *TenantTracingApplyConfiguration) *EnsTenantSpecApplyConfiguration {
+	b.Tracing = value
 	return b
 }
 

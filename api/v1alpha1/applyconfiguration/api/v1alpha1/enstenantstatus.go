@@ -39,6 +39,8 @@ type EnsTenantStatusApplyConfiguration struct {
 	Certificate *CertificateStatusApplyConfiguration `json:"certificate,omitempty"`
 	// autodiscoverCABundle describes the bundle that Autodiscover's hosts are verified against.
 	AutodiscoverCABundle *BundleStatusApplyConfiguration `json:"autodiscoverCABundle,omitempty"`
+	// tracingCABundle describes the bundle that the collector of traces is verified against.
+	TracingCABundle *BundleStatusApplyConfiguration `json:"tracingCABundle,omitempty"`
 }
 
 // EnsTenantStatusApplyConfiguration constructs a declarative configuration of the EnsTenantStatus type for use with
@@ -147,5 +149,13 @@ func (b *EnsTenantStatusApplyConfiguration) WithCertificate(value *CertificateSt
 // If called multiple times, the AutodiscoverCABundle field is set to the value of the last call.
 func (b *EnsTenantStatusApplyConfiguration) WithAutodiscoverCABundle(value *BundleStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
 	b.AutodiscoverCABundle = value
+	return b
+}
+
+// WithTracingCABundle sets the TracingCABundle field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the TracingCABundle field is set to the value of the last call.
+func (b *EnsTenantStatusApplyConfiguration) WithTracingCABundle(value *BundleStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
+	b.TracingCABundle = value
 	return b
 }

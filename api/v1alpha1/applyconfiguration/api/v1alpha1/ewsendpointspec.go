@@ -34,6 +34,9 @@ type EwsEndpointSpecApplyConfiguration struct {
 	// serverVersion is the newest RequestServerVersion that is sent to the server. Unless set, it is found out: Exchange
 	// refuses what it does not know, and is then asked for less.
 	ServerVersion *apiv1alpha1.ServerVersion `json:"serverVersion,omitempty"`
+	// userAgent is how requests name themselves to the server, for client access rules that look at it. In effect unless
+	// set: that of ENS2, MailNotificationService/v2 (ExchangeServicesClient/15.00.0913.015).
+	UserAgent *string `json:"userAgent,omitempty"`
 	// limits bound what is asked of the server.
 	Limits *EndpointLimitsApplyConfiguration `json:"limits,omitempty"`
 }
@@ -91,6 +94,14 @@ func (b *EwsEndpointSpecApplyConfiguration) WithMinTLSVersion(value apiv1alpha1.
 // If called multiple times, the ServerVersion field is set to the value of the last call.
 func (b *EwsEndpointSpecApplyConfiguration) WithServerVersion(value apiv1alpha1.ServerVersion) *EwsEndpointSpecApplyConfiguration {
 	b.ServerVersion = &value
+	return b
+}
+
+// WithUserAgent sets the UserAgent field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UserAgent field is set to the value of the last call.
+func (b *EwsEndpointSpecApplyConfiguration) WithUserAgent(value string) *EwsEndpointSpecApplyConfiguration {
+	b.UserAgent = &value
 	return b
 }
 

@@ -5,6 +5,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/ens-operator/ens-operator/api/v1alpha1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -15,8 +16,14 @@ import (
 type EwsEndpointStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, Accepted and ReferencesResolved.
+	// conditions are Ready, Accepted, ReferencesResolved, Pinned and Reachable. Reachable is no part of Ready: what the
+	// operator reaches is not what the tenants' pods reach.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
+	// server is what the server showed when the operator last reached it, without a credential.
+	Server *EndpointServerApplyConfiguration `json:"server,omitempty"`
+	// trusted are the fingerprints of the certificates that are accepted with trustOnFirstUse: the last one that was
+	// accepted and the one before.
+	Trusted []apiv1alpha1.Fingerprint `json:"trusted,omitempty"`
 	// certificateAuthority describes the bundle that the server is verified against.
 	CertificateAuthority *BundleStatusApplyConfiguration `json:"certificateAuthority,omitempty"`
 }
@@ -44,6 +51,24 @@ func (b *EwsEndpointStatusApplyConfiguration) WithConditions(values ...*v1.Condi
 			panic("nil value passed to WithConditions")
 		}
 		b.Conditions = append(b.Conditions, *values[i])
+	}
+	return b
+}
+
+// WithServer sets the Server field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Server field is set to the value of the last call.
+func (b *EwsEndpointStatusApplyConfiguration) WithServer(value *EndpointServerApplyConfiguration) *EwsEndpointStatusApplyConfiguration {
+	b.Server = value
+	return b
+}
+
+// WithTrusted adds the given value to the Trusted field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Trusted field.
+func (b *EwsEndpointStatusApplyConfiguration) WithTrusted(values ...apiv1alpha1.Fingerprint) *EwsEndpointStatusApplyConfiguration {
+	for i := range values {
+		b.Trusted = append(b.Trusted, values[i])
 	}
 	return b
 }

@@ -11,7 +11,8 @@ import (
 // ForwardProxyApplyConfiguration represents a declarative configuration of the ForwardProxy type for use
 // with apply.
 //
-// ForwardProxy is an HTTP proxy that connections are tunnelled through (CONNECT).
+// ForwardProxy is an HTTP proxy that connections are tunnelled through (CONNECT). What goes through it is TLS from end to
+// end, and the proxy finds the server by its name.
 type ForwardProxyApplyConfiguration struct {
 	// url is http:// with host and port.
 	URL *apiv1alpha1.ProxyURL `json:"url,omitempty"`

@@ -11,11 +11,14 @@ import (
 // PinnedCertificatesApplyConfiguration represents a declarative configuration of the PinnedCertificates type for use
 // with apply.
 //
-// PinnedCertificates are fingerprints of certificates.
+// PinnedCertificates are fingerprints of certificates and of public keys; one of all must match.
 type PinnedCertificatesApplyConfiguration struct {
 	// sha256 are SHA-256 fingerprints of the server's certificate: 64 hex digits, with or without colons, as
 	// `openssl x509 -noout -fingerprint -sha256` prints them. Add the next certificate's before the server changes it.
 	SHA256 []apiv1alpha1.Fingerprint `json:"sha256,omitempty"`
+	// publicKeySHA256 are SHA-256 fingerprints of the server's public key (its SubjectPublicKeyInfo), which stay when the
+	// certificate is renewed with the same key.
+	PublicKeySHA256 []apiv1alpha1.Fingerprint `json:"publicKeySHA256,omitempty"`
 }
 
 // PinnedCertificatesApplyConfiguration constructs a declarative configuration of the PinnedCertificates type for use with
@@ -30,6 +33,16 @@ func PinnedCertificates() *PinnedCertificatesApplyConfiguration {
 func (b *PinnedCertificatesApplyConfiguration) WithSHA256(values ...apiv1alpha1.Fingerprint) *PinnedCertificatesApplyConfiguration {
 	for i := range values {
 		b.SHA256 = append(b.SHA256, values[i])
+	}
+	return b
+}
+
+// WithPublicKeySHA256 adds the given value to the PublicKeySHA256 field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the PublicKeySHA256 field.
+func (b *PinnedCertificatesApplyConfiguration) WithPublicKeySHA256(values ...apiv1alpha1.Fingerprint) *PinnedCertificatesApplyConfiguration {
+	for i := range values {
+		b.PublicKeySHA256 = append(b.PublicKeySHA256, values[i])
 	}
 	return b
 }

@@ -14,7 +14,7 @@ import (
 // PushCredential identifies a credential without revealing it.
 type PushCredentialApplyConfiguration struct {
 	// identity is whom the provider knows the credential by: the key id, the service account's address, the role, or the
-	// name in the certificate that signs.
+	// name in the certificate.
 	Identity *string `json:"identity,omitempty"`
 	// publicKeySHA256 is the fingerprint of the public half of the key (SHA-256 of its SubjectPublicKeyInfo). It
 	// changes when another key arrives.

@@ -20,6 +20,8 @@ type PushProviderSpecApplyConfiguration struct {
 	CNS *CNSProviderApplyConfiguration `json:"cns,omitempty"`
 	// caBundle replaces the system's certificate authorities, for a network that inspects TLS.
 	CABundle *CertificateBundleApplyConfiguration `json:"caBundle,omitempty"`
+	// proxy is the forward proxy that all connections for the provider go through. In effect unless set: none.
+	Proxy *ForwardProxyApplyConfiguration `json:"proxy,omitempty"`
 	// limits bound what is asked of the provider.
 	Limits *PushLimitsApplyConfiguration `json:"limits,omitempty"`
 }
@@ -67,6 +69,14 @@ func (b *PushProviderSpecApplyConfiguration) WithCNS(value *CNSProviderApplyConf
 // If called multiple times, the CABundle field is set to the value of the last call.
 func (b *PushProviderSpecApplyConfiguration) WithCABundle(value *CertificateBundleApplyConfiguration) *PushProviderSpecApplyConfiguration {
 	b.CABundle = value
+	return b
+}
+
+// WithProxy sets the Proxy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Proxy field is set to the value of the last call.
+func (b *PushProviderSpecApplyConfiguration) WithProxy(value *ForwardProxyApplyConfiguration) *PushProviderSpecApplyConfiguration {
+	b.Proxy = value
 	return b
 }
 

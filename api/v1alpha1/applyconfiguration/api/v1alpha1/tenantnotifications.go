@@ -4,6 +4,10 @@
 
 package v1alpha1
 
+import (
+	apiv1alpha1 "github.com/ens-operator/ens-operator/api/v1alpha1"
+)
+
 // TenantNotificationsApplyConfiguration represents a declarative configuration of the TenantNotifications type for use
 // with apply.
 //
@@ -15,6 +19,9 @@ type TenantNotificationsApplyConfiguration struct {
 	PolicyCeiling *int32 `json:"policyCeiling,omitempty"`
 	// statusFrequencyMinutes is how often Exchange says that a subscription lives. In effect unless set: 15.
 	StatusFrequencyMinutes *int32 `json:"statusFrequencyMinutes,omitempty"`
+	// unchangedBadges is what becomes of an unread count that is the one a phone was last told: Suppress sends nothing,
+	// which spares batteries, Send sends it once more, as ENS2 does. In effect unless set: Suppress.
+	UnchangedBadges *apiv1alpha1.UnchangedBadges `json:"unchangedBadges,omitempty"`
 }
 
 // TenantNotificationsApplyConfiguration constructs a declarative configuration of the TenantNotifications type for use with
@@ -36,5 +43,13 @@ func (b *TenantNotificationsApplyConfiguration) WithPolicyCeiling(value int32) *
 // If called multiple times, the StatusFrequencyMinutes field is set to the value of the last call.
 func (b *TenantNotificationsApplyConfiguration) WithStatusFrequencyMinutes(value int32) *TenantNotificationsApplyConfiguration {
 	b.StatusFrequencyMinutes = &value
+	return b
+}
+
+// WithUnchangedBadges sets the UnchangedBadges field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the UnchangedBadges field is set to the value of the last call.
+func (b *TenantNotificationsApplyConfiguration) WithUnchangedBadges(value apiv1alpha1.UnchangedBadges) *TenantNotificationsApplyConfiguration {
+	b.UnchangedBadges = &value
 	return b
 }

@@ -1,0 +1,61 @@
+package callback
+
+import (
+	"context"
+	"sync"
+	"time"
+
+	"k8s.io/utils/clock"
+)
+
+// queuePerWorker bounds the users that wait for a worker. What is beyond it stays owed in the journal.
+const queuePerWorker = 16
+
+// lanes give each endpoint workers and a queue of its own: an Exchange that hangs holds them all, and nobody else's.
+type lanes struct {
+	workers int
+
+	mu      sync.Mutex
+	byName  map[string]*lane
+	clock   clock.Clock
+	closing context.Context //nolint:containedctx // ends when the process has no more time for work under way
+}
+
+// lane is that of one endpoint.
+type lane struct {
+	slots chan struct{}
+	// users are those that are worked on or wait. The processor guards it.
+	users int
+}
+
+func newLanes(closing context.Context, c clock.Clock, workers int) *lanes {
+	return &lanes{workers: workers, byName: map[string]*lane{}, clock: c, closing: closing}
+}
+
+// of is the lane of an endpoint. What needs none has one too.
+func (l *lanes) of(endpoint string) *lane {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	found := l.byName[endpoint]
+	if found == nil {
+		found = &lane{slots: make(chan struct{}, l.workers)}
+		l.byName[endpoint] = found
+	}
+	return found
+}
+
+func (l *lane) full() bool { return l.users >= queuePerWorker*cap(l.slots) }
+
+// acquire takes a worker of the endpoint; the caller calls release. It returns false when the time for the work is up
+// before one is free.
+func (l *lanes) acquire(endpoint string, deadline time.Time) (release func(), ok bool) {
+	found := l.of(endpoint)
+	select {
+	case found.slots <- struct{}{}:
+		return func() { <-found.slots }, true
+	case <-l.clock.After(deadline.Sub(l.clock.Now())):
+		return nil, false
+	case <-l.closing.Done():
+		return nil, false
+	}
+}
