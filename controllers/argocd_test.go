@@ -75,6 +75,16 @@ func luaValue(vm *lua.LState, value any) lua.LValue {
 	}
 }
 
+// asMap is an object as a script sees it.
+func asMap(t *testing.T, object client.Object) map[string]any {
+	t.Helper()
+	content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return content
+}
+
 var kinds = []string{"EnsTenant", "EwsEndpoint", "PushProvider"}
 
 func TestArgoCDSeesTheHealthOfEachKind(t *testing.T) {
@@ -120,11 +130,7 @@ func TestArgoCDSeesWhatTheOperatorFinds(t *testing.T) {
 	s := newStage(t)
 	seen := func(object client.Object, kind string) (status, message string) {
 		t.Helper()
-		content, err := runtime.DefaultUnstructuredConverter.ToUnstructured(object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		return health(t, healthScript(t, kind), content)
+		return health(t, healthScript(t, kind), asMap(t, object))
 	}
 	tenant := s.provisioned()
 	for kind, object := range map[string]client.Object{

@@ -54,17 +54,21 @@ func issue(t *testing.T, notAfter time.Time, names ...string) map[string][]byte 
 func TestServerCertificateIsJudged(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {
-		data         map[string][]byte
+		data         func(hostname string) map[string][]byte
 		reason, says string
 	}{
-		"expired":            {issue(t, time.Now().Add(-time.Minute), "ens.example.com"), api.ReasonExpired, "has expired: renew it"},
-		"of another name":    {issue(t, time.Now().Add(time.Hour), "other.example.com"), api.ReasonNameMismatch, "does not hold the name ens.example.com"},
-		"with another's key": {map[string][]byte{"tls.crt": issue(t, time.Now().Add(time.Hour), "ens.example.com")["tls.crt"], "tls.key": issue(t, time.Now(), "x")["tls.key"]}, api.ReasonInvalid, "does not belong to the certificate"},
+		"expired": {func(hostname string) map[string][]byte { return issue(t, time.Now().Add(-time.Minute), hostname) },
+			api.ReasonExpired, "has expired: renew it"},
+		"of another name": {func(string) map[string][]byte { return issue(t, time.Now().Add(time.Hour), "other.example.com") },
+			api.ReasonNameMismatch, "does not hold the name "},
+		"with another's key": {func(hostname string) map[string][]byte {
+			return map[string][]byte{"tls.crt": issue(t, time.Now().Add(time.Hour), hostname)["tls.crt"], "tls.key": issue(t, time.Now(), "x")["tls.key"]}
+		}, api.ReasonInvalid, "does not belong to the certificate"},
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			s := newStage(t)
-			s.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "acme-server-certificate"}, Type: corev1.SecretTypeTLS, Data: c.data})
+			s.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "acme-server-certificate"}, Type: corev1.SecretTypeTLS, Data: c.data(s.hostname())})
 			s.applySamples(without("acme-server-certificate"))
 			found := s.waitCondition(s.acme(), api.ConditionTLSReady, metav1.ConditionFalse, c.reason)
 			if !strings.Contains(found.Message, c.says) {
@@ -87,7 +91,7 @@ func TestExpiryIsNoticedWithoutAnybodysDoing(t *testing.T) {
 	s := newStage(t)
 	// Certificates count in seconds.
 	s.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "acme-server-certificate"}, Type: corev1.SecretTypeTLS,
-		Data: issue(t, time.Now().Add(4*time.Second), "ens.example.com")})
+		Data: issue(t, time.Now().Add(4*time.Second), s.hostname())})
 	s.applySamples(without("acme-server-certificate"))
 	s.waitCondition(s.acme(), api.ConditionTLSReady, metav1.ConditionTrue, "")
 	s.waitCondition(s.acme(), api.ConditionTLSReady, metav1.ConditionFalse, api.ReasonExpired)
@@ -101,7 +105,7 @@ func TestCertificateFromCertManager(t *testing.T) {
 		if o.GetKind() == "EnsTenant" {
 			_ = unstructured.SetNestedMap(o.Object, map[string]any{"certManager": map[string]any{
 				"issuerRef": map[string]any{"name": "company"}}}, "spec", "tls")
-			_ = unstructured.SetNestedStringSlice(o.Object, []string{"ens.internal"}, "spec", "hostnames")
+			_ = unstructured.SetNestedStringSlice(o.Object, []string{"internal." + s.hostname()}, "spec", "hostnames")
 		}
 	}
 	for _, object := range samples(t) {
@@ -114,14 +118,14 @@ func TestCertificateFromCertManager(t *testing.T) {
 		if !strings.Contains(found.Message, "install cert-manager") {
 			t.Errorf("the condition says %q", found.Message)
 		}
-		installCertManager(t, s)
+		installCRDs(t, s, "github.com/cert-manager/cert-manager", filepath.Join("deploy", "crds"))
 	}
 	// The operator looks once a minute; a change of the tenant is quicker.
 	change(s, tenant, "acme", func(o *api.EnsTenant) { o.Annotations = map[string]string{"look": "again"} })
 	s.waitCondition(tenant, api.ConditionTLSReady, metav1.ConditionUnknown, api.ReasonCertificateNotReady)
 	request := fetch(s, &certmanager.Certificate{}, "acme-tls")
 	spec := request.Spec
-	if spec.SecretName != "acme-tls" || strings.Join(spec.DNSNames, " ") != "ens.example.com ens.internal" ||
+	if spec.SecretName != "acme-tls" || strings.Join(spec.DNSNames, " ") != s.hostname()+" internal."+s.hostname() ||
 		spec.IssuerRef != (cmmeta.IssuerReference{Name: "company", Kind: "Issuer", Group: "cert-manager.io"}) ||
 		spec.PrivateKey.RotationPolicy != certmanager.RotationPolicyNever {
 		t.Errorf("the request is %+v", spec)
@@ -140,7 +144,7 @@ func TestCertificateFromCertManager(t *testing.T) {
 		return nil
 	})
 	s.create(&corev1.Secret{ObjectMeta: metav1.ObjectMeta{Name: "acme-tls"}, Type: corev1.SecretTypeTLS,
-		Data: issue(t, time.Now().Add(time.Hour), "ens.example.com", "ens.internal")})
+		Data: issue(t, time.Now().Add(time.Hour), s.hostname(), "internal."+s.hostname())})
 	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
 
 	// A tenant that no longer wants it gives it back.
@@ -165,15 +169,15 @@ type errNotYet string
 
 func (e errNotYet) Error() string { return "not yet: " + string(e) }
 
-// installCertManager installs the CRDs, of the version in go.mod.
-func installCertManager(t *testing.T, s *stage) {
+// installCRDs installs those in a file or folder of a module, of the version in go.mod.
+func installCRDs(t *testing.T, s *stage, module, path string) {
 	t.Helper()
-	folder, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", "github.com/cert-manager/cert-manager").Output()
+	folder, err := exec.CommandContext(t.Context(), "go", "list", "-m", "-f", "{{.Dir}}", module).Output()
 	if err != nil {
 		t.Fatal(err)
 	}
 	_, err = envtest.InstallCRDs(s.kube.Config(), envtest.CRDInstallOptions{
-		Paths: []string{filepath.Join(strings.TrimSpace(string(folder)), "deploy", "crds")}, ErrorIfPathMissing: true,
+		Paths: []string{filepath.Join(strings.TrimSpace(string(folder)), path)}, ErrorIfPathMissing: true,
 	})
 	if err != nil {
 		t.Fatal(err)

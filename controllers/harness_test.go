@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net/http"
 	"os"
+	"reflect"
 	"strings"
 	"sync"
 	"testing"
@@ -222,6 +223,33 @@ type stage struct {
 	*operator
 	t         *testing.T
 	namespace string
+	// certificate is that of hostname, made when it is needed.
+	certificate map[string][]byte
+}
+
+// sampleHostname is the name of the samples' tenant.
+const sampleHostname = "ens.example.com"
+
+// hostname is the name of the stage's tenant: no two tenants of a cluster may have the same.
+func (s *stage) hostname() string { return s.namespace + ".example.com" }
+
+// localize gives the samples' tenant the stage's host name, and its certificate.
+func (s *stage) localize(object *unstructured.Unstructured) {
+	s.t.Helper()
+	if name, _, _ := unstructured.NestedString(object.Object, "spec", "hostname"); name == sampleHostname {
+		_ = unstructured.SetNestedField(object.Object, s.hostname(), "spec", "hostname")
+	}
+	const certificate = "acme-server-certificate"
+	if object.GetName() != certificate || !reflect.DeepEqual(object.Object["stringData"], sample(s.t, certificate).Object["stringData"]) {
+		return
+	}
+	if s.certificate == nil {
+		const years = 5 // some tests turn the clock by months
+		s.certificate = issue(s.t, time.Now().AddDate(years, 0, 0), s.hostname())
+	}
+	for key, value := range s.certificate {
+		_ = unstructured.SetNestedField(object.Object, string(value), "stringData", key)
+	}
 }
 
 func newStage(t *testing.T) *stage {
@@ -235,6 +263,7 @@ func (s *stage) apply(object *unstructured.Unstructured) {
 	s.t.Helper()
 	object = object.DeepCopy()
 	object.SetNamespace(s.namespace)
+	s.localize(object)
 	err := s.clients.Apply(s.t.Context(), client.ApplyConfigurationFromUnstructured(object), client.FieldOwner("kubectl"))
 	if err != nil {
 		s.t.Fatalf("applying %s %s: %v", object.GetKind(), object.GetName(), err)

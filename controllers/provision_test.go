@@ -43,7 +43,7 @@ func TestSamplesAreProvisionedAsTheyStand(t *testing.T) {
 	// Nothing runs pods here.
 	s.waitCondition(tenant, api.ConditionReady, metav1.ConditionUnknown, api.ReasonProgressing)
 	s.waitCondition(tenant, api.ConditionReconciling, metav1.ConditionTrue, "")
-	if got, want := tenant.Status.URL, "https://ens.example.com/MailNotificationService/api/ens"; got != want {
+	if got, want := tenant.Status.URL, "https://"+s.hostname()+"/MailNotificationService/api/ens"; got != want {
 		t.Errorf("status.url is %s, want %s", got, want)
 	}
 	if got := tenant.Status.Database; got == nil || got.Schema != s.names().Schema || got.Version != migrations.Version {
@@ -100,7 +100,7 @@ func TestWhatTheRuntimeGetsWorks(t *testing.T) {
 	}
 	boxer := fetch(s, &corev1.Secret{}, "acme-boxer").Data
 	for key, want := range map[string]string{
-		"ENSLinkAddress":              "https://ens.example.com/MailNotificationService/api/ens",
+		"ENSLinkAddress":              "https://" + s.hostname() + "/MailNotificationService/api/ens",
 		"ENSAPIToken":                 string(token),
 		"AccountNotifyPush":           "true",
 		"EWSUrl":                      "https://mail.example.com/EWS/Exchange.asmx",

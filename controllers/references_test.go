@@ -281,6 +281,7 @@ func TestSamplesGiveNoDifferenceWhenAppliedAgain(t *testing.T) {
 	s := newStage(t)
 	s.provisioned()
 	for _, object := range samples(t) {
+		s.localize(object)
 		live := object.DeepCopy()
 		live.SetNamespace(s.namespace)
 		s.get(live)

@@ -9,9 +9,7 @@ import (
 	"time"
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
-	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
-	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
@@ -22,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
+	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/apply"
@@ -67,20 +66,19 @@ type Options struct {
 // NewScheme knows every kind that the operator reads or writes.
 func NewScheme() (*runtime.Scheme, error) {
 	scheme := runtime.NewScheme()
-	err := errors.Join(clientscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme), certmanager.AddToScheme(scheme))
+	err := errors.Join(clientscheme.AddToScheme(scheme), v1alpha1.AddToScheme(scheme), certmanager.AddToScheme(scheme),
+		gatewayv1.Install(scheme))
 	return scheme, err
 }
 
 // CacheOptions are what the manager's cache holds: the three kinds, and of everything else what the operator made.
 // Namespaces limits it to some; none is all.
 func CacheOptions(namespaces []string) cache.Options {
-	options := cache.Options{DefaultTransform: cache.TransformStripManagedFields(), ByObject: map[client.Object]cache.ByObject{}}
-	ours := cache.ByObject{Label: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedBy})}
-	for _, object := range []client.Object{
-		&corev1.Secret{}, &corev1.ConfigMap{}, &corev1.Service{}, &corev1.ServiceAccount{},
-		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},
-	} {
-		options.ByObject[object] = ours
+	all := cache.ByObject{Label: labels.Everything()}
+	options := cache.Options{
+		DefaultTransform:     cache.TransformStripManagedFields(),
+		DefaultLabelSelector: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedBy}),
+		ByObject:             map[client.Object]cache.ByObject{&v1alpha1.EnsTenant{}: all, &v1alpha1.EwsEndpoint{}: all, &v1alpha1.PushProvider{}: all},
 	}
 	if len(namespaces) > 0 {
 		options.DefaultNamespaces = map[string]cache.Config{}

@@ -48,6 +48,17 @@ const (
 	// a rotation, and no part of Ready: everything serves meanwhile.
 	ConditionAPITokenRotated = "APITokenRotated"
 
+	// ConditionHostnamesAccepted says whether no tenant that came before has one of the tenant's names.
+	ConditionHostnamesAccepted = "HostnamesAccepted"
+
+	// ConditionExposed says whether the HTTPRoute, Ingress or load balancer is in use. It is absent with exposure none. An
+	// Ingress that waits for an address does not keep the tenant from being Ready: not all controllers tell one.
+	ConditionExposed = "Exposed"
+
+	// ConditionPaused is True while the annotation ens-operator.io/paused stops the operator, else absent. The others then
+	// say what was found before.
+	ConditionPaused = "Paused"
+
 	// ConditionTLSReady says whether the tenant's certificate is there, holds the tenant's names and has not expired.
 	ConditionTLSReady = "TLSReady"
 )
@@ -153,6 +164,23 @@ const (
 	ReasonTerminatedElsewhere = "TerminatedElsewhere"
 )
 
+// ReasonHostnameConflict of HostnamesAccepted: a tenant that came before has one of the names; the message says which. What
+// runs goes on running, and nothing is changed until one of the two gives the name up.
+const ReasonHostnameConflict = "HostnameConflict"
+
+// Reasons of Exposed.
+const (
+	// ReasonExposed: what exposes the tenant is in use.
+	ReasonExposed = "Exposed"
+	// ReasonGatewayAPIMissing: the cluster does not know HTTPRoutes.
+	ReasonGatewayAPIMissing = "GatewayAPIMissing"
+	// ReasonNotAccepted: a Gateway does not take the HTTPRoute; the message says which and why.
+	ReasonNotAccepted = "NotAccepted"
+)
+
+// ReasonPaused of Paused: the annotation asks for it.
+const ReasonPaused = "Paused"
+
 // Reasons of Available.
 const (
 	// ReasonAvailable: enough pods serve.
@@ -170,6 +198,10 @@ const AnnotationAcceptCertificate = GroupName + "/accept-certificate"
 // AnnotationRotateAPIToken on an EnsTenant has the operator make a new API token, once for each value: any text that names
 // the request, e.g. a date or a ticket. What was carried out stands in status.apiToken.request.
 const AnnotationRotateAPIToken = GroupName + "/rotate-api-token"
+
+// AnnotationPaused on an EnsTenant, with the value "true", stops all changes to its objects until it is taken away. A
+// deletion is carried out all the same.
+const AnnotationPaused = GroupName + "/paused"
 
 // AnnotationAbandonDatabase on an EnsTenant that is being deleted, with the value "true", has the operator give up the
 // tenant's schema and roles, for a database that will not come back. They stay in the database, if that still exists.

@@ -10,8 +10,9 @@ type EnsTenantStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Ready, Provisioned, Available, ReferencesResolved, SecretsReady, DatabaseReady and TLSReady, after a
-	// rotation of the API token APITokenRotated, and while they are true Reconciling and Stalled.
+	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
+	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, and while they are true
+	// Reconciling, Stalled and Paused.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -22,6 +23,12 @@ type EnsTenantStatus struct {
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	URL string `json:"url,omitempty"`
+
+	// addresses are where Ingress or load balancer are reached, for the DNS; a Gateway has its own in its status.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=16
+	Addresses []string `json:"addresses,omitempty"`
 
 	// replicas is how many pods there are.
 	// +optional
@@ -106,9 +113,17 @@ type EffectiveSettings struct {
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`
 
-	// replicas is how many pods are asked for.
+	// replicas is how many pods are asked for; nothing with autoscaling.
 	// +optional
 	Replicas *int32 `json:"replicas,omitempty"`
+
+	// autoscaling is what the autoscaler is asked for; nothing with a fixed number.
+	// +optional
+	Autoscaling *TenantAutoscaling `json:"autoscaling,omitempty"`
+
+	// exposure is how the tenant is exposed: None, Gateway, Ingress or LoadBalancer.
+	// +optional
+	Exposure ExposureKind `json:"exposure,omitempty"`
 
 	// drainDelaySeconds is how long a stopping pod goes on serving.
 	// +optional
@@ -230,6 +245,7 @@ type CertificateStatus struct {
 // +kubebuilder:printcolumn:name="Hostname",type=string,JSONPath=`.spec.hostname`
 // +kubebuilder:printcolumn:name="Replicas",type=integer,JSONPath=`.status.replicas`
 // +kubebuilder:printcolumn:name="Age",type=date,JSONPath=`.metadata.creationTimestamp`
+// +kubebuilder:printcolumn:name="Exposure",type=string,priority=1,JSONPath=`.status.effective.exposure`
 // +kubebuilder:printcolumn:name="Message",type=string,priority=1,JSONPath=`.status.conditions[?(@.type=="Ready")].message`
 // +kubebuilder:printcolumn:name="Schema",type=string,priority=1,JSONPath=`.status.database.schema`
 // +kubebuilder:printcolumn:name="Certificate expires",type=date,priority=1,JSONPath=`.status.certificate.notAfter`

@@ -2,11 +2,16 @@ package v1alpha1
 
 import (
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 )
 
 // EnsTenantSpec is a notification service as its administrator wants it.
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.callbackURL) || !self.callbackURL.startsWith('http://') || has(self.tls.terminatedElsewhere)",message="callbackURL may use http:// only with tls.terminatedElsewhere, because the tenant itself serves https only"
+// +kubebuilder:validation:XValidation:rule="!has(self.exposure) || !has(self.exposure.gateway) || has(self.tls.terminatedElsewhere)",message="exposure.gateway needs tls.terminatedElsewhere: the Gateway serves https and the tenant plain http behind it; for TLS up to the pods use exposure.loadBalancer, or none and a route of your own"
+// +kubebuilder:validation:XValidation:rule="!has(self.exposure) || !has(self.exposure.gateway) || !has(self.hostnames) || self.hostnames.size() <= 15",message="exposure.gateway takes at most 15 hostnames beside hostname, because an HTTPRoute has room for 16"
+// +kubebuilder:validation:XValidation:rule="!has(self.exposure) || !has(self.exposure.loadBalancer) || !has(self.tls.terminatedElsewhere)",message="exposure.loadBalancer cannot go with tls.terminatedElsewhere: the pods must serve https themselves"
+// +kubebuilder:validation:XValidation:rule="!has(self.exposure) || !has(self.exposure.ingress) || !has(self.exposure.ingress.tlsSecretName) || has(self.tls.terminatedElsewhere)",message="exposure.ingress.tlsSecretName is for tls.terminatedElsewhere: a tenant that has a certificate shares it with the Ingress"
 type EnsTenantSpec struct {
 	// hostname is the name under which phones reach the tenant. Phones hold it in their configuration: change it
 	// together with the certificate and the UEM console.
@@ -79,6 +84,14 @@ type EnsTenantSpec struct {
 	// tls is where the certificate comes from that phones and Exchange see.
 	// +required
 	TLS TenantTLS `json:"tls"`
+
+	// exposure is how the tenant is reached from outside of the cluster. In effect unless set: none.
+	// +optional
+	Exposure *TenantExposure `json:"exposure,omitempty"`
+
+	// networkPolicy limits what the tenant's pods may talk to. Unless set, nothing does.
+	// +optional
+	NetworkPolicy *TenantNetworkPolicy `json:"networkPolicy,omitempty"`
 
 	// runtime is how the tenant's workload runs.
 	// +optional
@@ -373,6 +386,8 @@ type IssuerReference struct {
 type TerminatedElsewhere struct{}
 
 // TenantRuntime is how a tenant's workload runs.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.replicas) || !has(self.autoscaling)",message="replicas and autoscaling exclude each other: with autoscaling the autoscaler chooses the number"
 type TenantRuntime struct {
 	// image is the runtime's container image. In effect unless set: the image that the operator was started with.
 	// +optional
@@ -386,6 +401,11 @@ type TenantRuntime struct {
 	// +kubebuilder:validation:Minimum=0
 	// +kubebuilder:validation:Maximum=1000
 	Replicas *int32 `json:"replicas,omitempty"`
+
+	// autoscaling has the number of pods follow their load, instead of replicas. The operator then leaves the number
+	// alone.
+	// +optional
+	Autoscaling *TenantAutoscaling `json:"autoscaling,omitempty"`
 
 	// drainDelaySeconds is how long a pod that is to stop goes on serving while it is taken out of rotation. In effect
 	// unless set: 10.
@@ -426,6 +446,31 @@ type PodTemplate struct {
 	// +listType=atomic
 	// +kubebuilder:validation:MaxItems=32
 	Tolerations []corev1.Toleration `json:"tolerations,omitempty"`
+
+	// affinity is the pods' affinity, as in a Pod. The API server judges it when the Deployment is written.
+	// +optional
+	// +kubebuilder:pruning:PreserveUnknownFields
+	Affinity *runtime.RawExtension `json:"affinity,omitempty"`
+
+	// topologySpreadConstraints spread the pods; an empty list does not. In effect unless set: over nodes and over zones,
+	// as far as that can be done.
+	// +optional
+	// +listType=map
+	// +listMapKey=topologyKey
+	// +kubebuilder:validation:MaxItems=8
+	TopologySpreadConstraints []TopologySpread `json:"topologySpreadConstraints,omitempty"`
+
+	// extraEnv are further variables of the runtime's environment, e.g. GODEBUG.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=32
+	ExtraEnv []EnvironmentVariable `json:"extraEnv,omitempty"`
+
+	// serviceAccountAnnotations are annotations of the pods' ServiceAccount, e.g. the cloud's identity for it.
+	// +optional
+	// +kubebuilder:validation:MaxProperties=16
+	ServiceAccountAnnotations map[string]string `json:"serviceAccountAnnotations,omitempty"`
 
 	// priorityClassName is the pods' priority class.
 	// +optional

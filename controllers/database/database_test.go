@@ -3,10 +3,12 @@ package database_test
 import (
 	"context"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"github.com/jackc/pgx/v5"
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ens-operator/ens-operator/controllers/database"
 	"github.com/ens-operator/ens-operator/hack/testenv"
@@ -384,8 +386,18 @@ func TestRuntimeURL(t *testing.T) {
 			if got != c.want {
 				t.Errorf("got %s, want %s", got, c.want)
 			}
-			if _, err := pgx.ParseConfig(got); err != nil {
-				t.Errorf("it cannot be read: %v", err)
+			parsed, err := pgx.ParseConfig(got)
+			if err != nil {
+				t.Fatalf("it cannot be read: %v", err)
+			}
+			var ports []int32
+			for _, host := range append([]*pgconn.FallbackConfig{{Port: parsed.Port}}, parsed.Fallbacks...) {
+				if !slices.Contains(ports, int32(host.Port)) {
+					ports = append(ports, int32(host.Port))
+				}
+			}
+			if found := database.Ports([]byte(got)); !slices.Equal(found, ports) {
+				t.Errorf("its ports are %v, want %v", found, ports)
 			}
 		})
 	}

@@ -187,6 +187,23 @@ func Login(text []byte, names Names) (role string, password secret.Value, ok boo
 	return role, secret.FromString(plain), true
 }
 
+// Ports are the ports in a connection string that RuntimeURL made, each once.
+func Ports(text []byte) []int32 {
+	_, rest, _ := strings.Cut(string(text), "@")
+	hosts, _, _ := strings.Cut(rest, "/")
+	var ports []int32
+	for host := range strings.SplitSeq(hosts, ",") {
+		_, port, err := net.SplitHostPort(host)
+		if err != nil {
+			continue
+		}
+		if number, err := strconv.ParseUint(port, 10, 16); err == nil && !slices.Contains(ports, int32(number)) {
+			ports = append(ports, int32(number))
+		}
+	}
+	return ports
+}
+
 // classify makes ErrUnreachable of errors that say that the server was not there.
 func classify(doing string, err error) error {
 	if err == nil {

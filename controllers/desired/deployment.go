@@ -1,6 +1,7 @@
 package desired
 
 import (
+	"cmp"
 	"maps"
 	"path"
 	"time"
@@ -38,45 +39,55 @@ const (
 	configurationArgument = "--config"
 )
 
-// Deployment runs the tenant's pods.
-func Deployment(t Tenant) *applyapps.DeploymentApplyConfiguration {
+// Deployment runs the tenant's pods. With autoscaling it says nothing of their number, but for what it begins with. The
+// error is an *AffinityError.
+func Deployment(t Tenant) (*applyapps.DeploymentApplyConfiguration, error) {
+	template, err := podTemplate(t)
+	if err != nil {
+		return nil, err
+	}
 	selector := applymeta.LabelSelector().WithMatchLabels(SelectorLabels(t.Object))
 	// A new pod is there before an old one goes, so that a rollout takes nothing away.
 	rollout := applyapps.DeploymentStrategy().
 		WithType(appsv1.RollingUpdateDeploymentStrategyType).
 		WithRollingUpdate(applyapps.RollingUpdateDeployment().
 			WithMaxUnavailable(intstr.FromInt32(0)).WithMaxSurge(intstr.FromInt32(1)))
+	spec := applyapps.DeploymentSpec().
+		WithRevisionHistoryLimit(revisionHistoryLimit).
+		WithStrategy(rollout).
+		WithSelector(selector).
+		WithTemplate(template)
+	if replicas := cmp.Or(t.Settings.Replicas, t.FirstReplicas); replicas != nil {
+		spec.WithReplicas(*replicas)
+	}
 	return applyapps.Deployment(WorkloadName(t.Object), t.Object.Namespace).
 		WithLabels(Labels(t.Object)).
 		WithOwnerReferences(ownerOf(t.Object)).
-		WithSpec(applyapps.DeploymentSpec().
-			WithReplicas(*t.Settings.Replicas).
-			WithRevisionHistoryLimit(revisionHistoryLimit).
-			WithStrategy(rollout).
-			WithSelector(selector).
-			WithTemplate(podTemplate(t)))
+		WithSpec(spec), nil
 }
 
-func podTemplate(t Tenant) *applycore.PodTemplateSpecApplyConfiguration {
+func podTemplate(t Tenant) (*applycore.PodTemplateSpecApplyConfiguration, error) {
 	template := orZero(orZero(t.Object.Spec.Runtime).PodTemplate)
-	labels := maps.Clone(template.Labels)
+	spec, err := podSpec(t, template)
+	if err != nil {
+		return nil, err
+	}
+	labels := allowedMetadata(template.Labels)
 	if labels == nil {
 		labels = map[string]string{}
 	}
 	maps.Copy(labels, Labels(t.Object))
 	return applycore.PodTemplateSpec().
 		WithLabels(labels).
-		WithAnnotations(template.Annotations).
-		WithSpec(podSpec(t, template))
+		WithAnnotations(allowedMetadata(template.Annotations)).
+		WithSpec(spec), nil
 }
 
-func podSpec(t Tenant, template v1alpha1.PodTemplate) *applycore.PodSpecApplyConfiguration {
-	spread := applycore.TopologySpreadConstraint().
-		WithMaxSkew(topologyMaxSkew).
-		WithTopologyKey(hostnameTopology).
-		WithWhenUnsatisfiable(corev1.ScheduleAnyway).
-		WithLabelSelector(applymeta.LabelSelector().WithMatchLabels(SelectorLabels(t.Object))).
-		WithMatchLabelKeys(podTemplateHashLabel)
+func podSpec(t Tenant, template v1alpha1.PodTemplate) (*applycore.PodSpecApplyConfiguration, error) {
+	affinity, err := affinity(template)
+	if err != nil {
+		return nil, err
+	}
 	spec := applycore.PodSpec().
 		WithServiceAccountName(WorkloadName(t.Object)).
 		WithAutomountServiceAccountToken(false).
@@ -85,7 +96,7 @@ func podSpec(t Tenant, template v1alpha1.PodTemplate) *applycore.PodSpecApplyCon
 		WithSecurityContext(applycore.PodSecurityContext().
 			WithRunAsNonRoot(true).
 			WithSeccompProfile(applycore.SeccompProfile().WithType(corev1.SeccompProfileTypeRuntimeDefault))).
-		WithTopologySpreadConstraints(spread).
+		WithTopologySpreadConstraints(topologySpread(t.Object, template)...).
 		WithNodeSelector(template.NodeSelector).
 		WithVolumes(volume(t)).
 		WithContainers(container(t, template))
@@ -98,7 +109,10 @@ func podSpec(t Tenant, template v1alpha1.PodTemplate) *applycore.PodSpecApplyCon
 	for _, toleration := range template.Tolerations {
 		spec.WithTolerations(tolerationOf(toleration))
 	}
-	return spec
+	if affinity != nil {
+		spec.WithAffinity(affinity)
+	}
+	return spec, nil
 }
 
 func container(t Tenant, template v1alpha1.PodTemplate) *applycore.ContainerApplyConfiguration {
@@ -111,6 +125,7 @@ func container(t Tenant, template v1alpha1.PodTemplate) *applycore.ContainerAppl
 			applycore.ContainerPort().WithName(portAPI).WithProtocol(corev1.ProtocolTCP).WithContainerPort(portOf(server.Listen)),
 			applycore.ContainerPort().WithName(portMetrics).WithProtocol(corev1.ProtocolTCP).WithContainerPort(portOf(server.Metrics)),
 		).
+		WithEnv(variables(template)...).
 		WithResources(resources(template)).
 		WithLivenessProbe(probe(livenessPath, livenessFailures)).
 		WithReadinessProbe(probe(readinessPath, readinessFailures)).

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"errors"
 	"flag"
-	"os"
 	"path/filepath"
 	"reflect"
 	"strings"
@@ -13,7 +12,6 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/resource"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/yaml"
 
 	api "github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/desired"
@@ -182,53 +180,6 @@ func TestObjectsAreAsBefore(t *testing.T) {
 			compare(t, filepath.Join("testdata", name+".yaml"), render(t, tenant))
 		})
 	}
-}
-
-func render(t *testing.T, tenant desired.Tenant) []byte {
-	t.Helper()
-	configMap, err := desired.ConfigMap(tenant)
-	if err != nil {
-		t.Fatal(err)
-	}
-	objects := []any{
-		configMap, desired.RuntimeSecret(tenant), desired.BoxerSecret(tenant), desired.ServiceAccount(tenant.Object),
-		desired.Service(tenant.Object), desired.PodDisruptionBudget(tenant.Object), desired.Deployment(tenant),
-	}
-	if certificate := desired.Certificate(tenant.Object); certificate != nil {
-		objects = append(objects, certificate)
-	}
-	var documents [][]byte
-	for _, object := range objects {
-		document, err := yaml.Marshal(object)
-		if err != nil {
-			t.Fatal(err)
-		}
-		documents = append(documents, document)
-	}
-	return bytes.Join(documents, []byte("---\n"))
-}
-
-func compare(t *testing.T, file string, got []byte) {
-	t.Helper()
-	if *update {
-		if err := os.WriteFile(file, got, 0o644); err != nil {
-			t.Fatal(err)
-		}
-	}
-	want, err := os.ReadFile(file)
-	if err != nil {
-		t.Fatal(err)
-	}
-	if bytes.Equal(got, want) {
-		return
-	}
-	gotLines, wantLines := strings.Split(string(got), "\n"), strings.Split(string(want), "\n")
-	for i := range gotLines {
-		if i >= len(wantLines) || gotLines[i] != wantLines[i] {
-			t.Fatalf("line %d of %s has changed (-update writes it anew): %q", i+1, file, gotLines[i])
-		}
-	}
-	t.Fatalf("%s is longer than what is made now", file)
 }
 
 // The order in which things are found must not matter, or pods would restart for nothing.

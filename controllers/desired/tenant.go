@@ -54,6 +54,11 @@ type Tenant struct {
 	APIToken, DatabaseURL secret.Value
 	// PreviousToken is the token before, the zero value if it has ended.
 	PreviousToken PreviousToken
+	// DatabasePorts are the ports in DatabaseURL.
+	DatabasePorts []int32
+	// FirstReplicas is how many pods a Deployment begins with whose number is an autoscaler's from then on; nil for one
+	// that is there.
+	FirstReplicas *int32
 	// KeyFiles are the names in the Secret with the tenant's keys.
 	KeyFiles []string
 }
@@ -156,10 +161,6 @@ func ownerOf(tenant *v1alpha1.EnsTenant) *applymeta.OwnerReferenceApplyConfigura
 func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettings {
 	effective := given(tenant).Effective()
 	runtime := orZero(tenant.Spec.Runtime)
-	replicas := int32(defaultReplicas)
-	if runtime.Replicas != nil {
-		replicas = *runtime.Replicas
-	}
 	settings := v1alpha1.EffectiveSettings{
 		CallbackURL:     effective.Server.CallbackURL,
 		EnvironmentType: effective.Server.EnvironmentType,
@@ -181,7 +182,9 @@ func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettin
 			Level:  v1alpha1.LogLevel(effective.Logging.Level),
 		},
 		Image:             cmp.Or(runtime.Image, image),
-		Replicas:          new(replicas),
+		Replicas:          fixedReplicas(runtime),
+		Autoscaling:       autoscaling(tenant),
+		Exposure:          tenant.Spec.Exposure.Kind(),
 		DrainDelaySeconds: effective.Server.DrainDelaySeconds,
 		DeletionPolicy:    cmp.Or(tenant.Spec.DeletionPolicy, v1alpha1.DeletionRetain),
 	}
@@ -195,6 +198,17 @@ func Settings(tenant *v1alpha1.EnsTenant, image string) v1alpha1.EffectiveSettin
 		settings.MinTLSVersion = v1alpha1.TLSVersion(effective.Server.MinTLSVersion)
 	}
 	return settings
+}
+
+// fixedReplicas is how many pods are asked for; nil if an autoscaler chooses.
+func fixedReplicas(runtime v1alpha1.TenantRuntime) *int32 {
+	switch {
+	case runtime.Autoscaling != nil:
+		return nil
+	case runtime.Replicas != nil:
+		return new(*runtime.Replicas)
+	}
+	return new(int32(defaultReplicas))
 }
 
 // AutodiscoverSettings are the settings in effect of what Autodiscover may ask; nil if that is nothing, or if there is no

@@ -37,16 +37,14 @@ const (
 func ServiceAccount(tenant *v1alpha1.EnsTenant) *applycore.ServiceAccountApplyConfiguration {
 	return applycore.ServiceAccount(WorkloadName(tenant), tenant.Namespace).
 		WithLabels(Labels(tenant)).
+		WithAnnotations(allowedMetadata(orZero(orZero(tenant.Spec.Runtime).PodTemplate).ServiceAccountAnnotations)).
 		WithOwnerReferences(ownerOf(tenant)).
 		WithAutomountServiceAccountToken(false)
 }
 
 // Service is the address of the pods inside the cluster.
 func Service(tenant *v1alpha1.EnsTenant) *applycore.ServiceApplyConfiguration {
-	port, protocol := int32(httpsPort), "https"
-	if tenant.Spec.TLS.TerminatedElsewhere != nil {
-		port, protocol = httpPort, "http"
-	}
+	port, protocol := servicePort(tenant)
 	server := config.Config{}.Effective().Server
 	return applycore.Service(WorkloadName(tenant), tenant.Namespace).
 		WithLabels(Labels(tenant)).

@@ -27,10 +27,14 @@ import (
 // +kubebuilder:rbac:groups=ens-operator.io,resources=enstenants/finalizers,verbs=update
 // +kubebuilder:rbac:groups=ens-operator.io,resources=ewsendpoints;pushproviders,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=configmaps;services;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=configmaps;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses;networkpolicies,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
@@ -59,11 +63,14 @@ type Reconciler struct {
 	// AllowLoopback lets tenants reach loopback addresses.
 	AllowLoopback bool
 
-	certificates certificateWatch
+	// certificates and routes watch what cert-manager and the Gateway API define.
+	certificates, routes optionalWatch
 	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
 	verified sync.Map
 	// made holds, by tenant, the madeLogin that is not known to be in a Secret yet.
 	made sync.Map
+	// released holds the tenants whose Deployment's number of pods is known to be nobody's or an autoscaler's.
+	released sync.Map
 }
 
 // Reconcile brings one tenant to what its spec asks for.
@@ -74,6 +81,9 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	if !tenant.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, tenant)
+	}
+	if tenant.Annotations[v1alpha1.AnnotationPaused] == "true" {
+		return reconcile.Result{}, r.reportPause(ctx, tenant)
 	}
 	p := r.newPass(tenant)
 	err := p.provision(ctx)
@@ -135,6 +145,7 @@ func (r *Reconciler) identityOf(tenant *v1alpha1.EnsTenant) migrations.Identity 
 func (p *pass) provision(ctx context.Context) error {
 	for _, phase := range []func(context.Context) error{
 		p.resolveReferences,
+		p.judgeHostnames,
 		p.inspectDatabase,
 		p.ensureFinalizer,
 		p.ensureSecrets,
@@ -142,6 +153,7 @@ func (p *pass) provision(ctx context.Context) error {
 		p.observeToken,
 		p.ensureCertificate,
 		p.ensureWorkload,
+		p.ensureExposure,
 		p.observeWorkload,
 	} {
 		if err := phase(ctx); err != nil {
@@ -162,8 +174,10 @@ func (p *pass) lookAgain(d time.Duration) {
 func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))
 	r.made.Delete(client.ObjectKeyFromObject(tenant))
+	r.released.Delete(client.ObjectKeyFromObject(tenant))
 	names := []string{
 		desired.RuntimeName(tenant), desired.BoxerName(tenant), desired.CertificateName(tenant), desired.WorkloadName(tenant),
+		desired.PublicServiceName(tenant),
 	}
 	for _, name := range names {
 		r.Applier.Forget(types.NamespacedName{Namespace: tenant.Namespace, Name: name})

@@ -4,6 +4,7 @@ import (
 	"context"
 	"time"
 
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -18,7 +19,12 @@ type findings struct {
 	// before is the tenant as it was read, to which the status is compared.
 	before *v1alpha1.EnsTenant
 
-	references, secrets, database, tls, workload, available, rollout, rotation *condition.Finding
+	hostnames, references, secrets, database, tls, workload, available, rollout, rotation *condition.Finding
+
+	// exposed is nil, too, for a tenant that is not exposed, and where everything was left as it was. addresses are where
+	// the tenant is reached.
+	exposed   *condition.Finding
+	addresses []string
 
 	certificate        *v1alpha1.CertificateStatus
 	autodiscoverBundle *v1alpha1.BundleStatus
@@ -43,16 +49,22 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		kind    string
 		finding *condition.Finding
 	}{
+		{v1alpha1.ConditionHostnamesAccepted, p.findings.hostnames},
 		{v1alpha1.ConditionReferencesResolved, p.findings.references},
 		{v1alpha1.ConditionSecretsReady, p.findings.secrets},
 		{v1alpha1.ConditionDatabaseReady, p.findings.database},
 		{v1alpha1.ConditionTLSReady, p.findings.tls},
+		{v1alpha1.ConditionExposed, p.findings.exposed},
 		{v1alpha1.ConditionAvailable, p.findings.available},
 		{v1alpha1.ConditionAPITokenRotated, p.findings.rotation},
 	} {
 		if found.finding != nil {
 			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
 		}
+	}
+	meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionPaused)
+	if p.exposure() == v1alpha1.ExposureNone {
+		meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionExposed)
 	}
 	p.tenant.Status.Conditions = conditions
 	before := p.findings.before
@@ -78,6 +90,9 @@ func (p *pass) setFields() {
 	status := &p.tenant.Status
 	status.ObservedGeneration = p.tenant.Generation
 	status.URL = desired.URL(p.tenant)
+	if p.findings.exposed != nil || p.exposure() == v1alpha1.ExposureNone {
+		status.Addresses = p.findings.addresses
+	}
 	status.Replicas = p.findings.replicas
 	status.Selector = labels.SelectorFromSet(desired.SelectorLabels(p.tenant)).String()
 	status.Effective = &p.settings
@@ -101,12 +116,12 @@ func (p *pass) setFields() {
 // provisionedFinding sums up everything but the running pods.
 func (p *pass) provisionedFinding() condition.Finding {
 	return condition.Summarize(v1alpha1.ReasonReady, "Everything but the running pods is in place",
-		*p.findings.references, *p.findings.secrets, *p.findings.database, *p.findings.tls, *p.findings.workload)
+		*p.findings.hostnames, *p.findings.references, *p.findings.secrets, *p.findings.database, *p.findings.tls, *p.findings.workload)
 }
 
 // readyFinding sums up everything.
 func (p *pass) readyFinding(provisioned condition.Finding) condition.Finding {
-	ready := condition.Summarize(v1alpha1.ReasonReady, "The tenant serves", provisioned, *p.findings.available, *p.findings.rollout)
+	ready := condition.Summarize(v1alpha1.ReasonReady, "The tenant serves", provisioned, p.exposureNeeded(), *p.findings.available, *p.findings.rollout)
 	if ready.Status == metav1.ConditionUnknown {
 		// What exactly is waited for is in the message and in the other conditions.
 		ready.Reason = v1alpha1.ReasonProgressing

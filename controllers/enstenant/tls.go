@@ -11,8 +11,6 @@ import (
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/types"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/apply"
@@ -36,12 +34,15 @@ func (p *pass) ensureCertificate(ctx context.Context) error {
 }
 
 func (p *pass) tlsFinding(ctx context.Context) (condition.Finding, error) {
-	if p.tenant.Spec.TLS.CertManager == nil {
+	if p.tenant.Spec.TLS.CertManager == nil && p.findings.hostnames.Good() {
 		if err := p.dropCertificate(ctx); err != nil {
 			return condition.Finding{}, err
 		}
 	}
 	switch {
+	case p.tenant.Spec.TLS.CertManager != nil && !p.findings.hostnames.Good():
+		// No certificate is asked for with another tenant's name in it.
+		return p.judgeCertificate(ctx)
 	case p.tenant.Spec.TLS.TerminatedElsewhere != nil:
 		return condition.OK(v1alpha1.ReasonTerminatedElsewhere, "Something in front of the tenant serves https"), nil
 	case p.tenant.Spec.TLS.CertManager != nil:
@@ -53,7 +54,7 @@ func (p *pass) tlsFinding(ctx context.Context) (condition.Finding, error) {
 
 // requestCertificate applies the Certificate.
 func (p *pass) requestCertificate(ctx context.Context) (condition.Finding, error) {
-	known, err := p.certificates.ensure(p.Client.RESTMapper())
+	known, err := p.certificates.ensure(p.Client.RESTMapper(), p.Client.Scheme())
 	if err != nil {
 		return condition.Finding{}, err
 	}
@@ -112,16 +113,7 @@ func (p *pass) dropCertificate(ctx context.Context) error {
 	if !p.certificates.watching() {
 		return nil // then no tenant has asked for one since the operator began, and none is known
 	}
-	request := &certmanager.Certificate{}
-	missing, err := p.find(ctx, desired.CertificateName(p.tenant), request)
-	if err != nil || missing || !desired.Owns(p.tenant)(request) {
-		return err
-	}
-	if err := p.Client.Delete(ctx, request); client.IgnoreNotFound(err) != nil {
-		return fmt.Errorf("deleting Certificate %s: %w", request.Name, err)
-	}
-	p.Applier.Forget(types.NamespacedName{Namespace: request.Namespace, Name: request.Name})
-	return nil
+	return p.drop(ctx, &certmanager.Certificate{}, desired.CertificateName(p.tenant))
 }
 
 // judgeCertificate reads the certificate that the pods are to serve.

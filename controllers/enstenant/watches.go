@@ -7,9 +7,13 @@ import (
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
+	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
 	ctrl "sigs.k8s.io/controller-runtime"
 	"sigs.k8s.io/controller-runtime/pkg/builder"
@@ -32,6 +36,8 @@ const (
 	indexProviders = "spec.pushProviders"
 	// indexFiles is for the Secrets and ConfigMaps that the pods see files of.
 	indexFiles = "spec.files"
+	// indexHostnames is for all names under which tenants are reached.
+	indexHostnames = "spec.hostnames"
 )
 
 // Register adds the reconciler to the manager. Changes of users' Secrets and ConfigMaps are watched through others.
@@ -47,6 +53,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&v1alpha1.EnsTenant{}, builder.WithPredicates(tenantChanges)).
+		Watches(&v1alpha1.EnsTenant{}, handler.EnqueueRequestsFromMapFunc(r.rivals), builder.WithPredicates(hostnamesChanged)).
 		Watches(&v1alpha1.EwsEndpoint{}, wake(indexEndpoints).On(byName)).
 		Watches(&v1alpha1.PushProvider{}, wake(indexProviders).On(byName)).
 		WatchesRawSource(foreign.Secrets(others, wake(indexFiles).On(foreign.SecretIndex))).
@@ -55,6 +62,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	for _, child := range []client.Object{
 		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},
 		&corev1.ConfigMap{}, &corev1.Secret{}, &corev1.Service{}, &corev1.ServiceAccount{},
+		&networkingv1.Ingress{}, &networkingv1.NetworkPolicy{}, &autoscalingv2.HorizontalPodAutoscaler{},
 	} {
 		b = b.Watches(child, handler.EnqueueRequestsFromMapFunc(tenantOf))
 	}
@@ -62,9 +70,14 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	if err != nil {
 		return err
 	}
-	r.certificates.controller, r.certificates.cache = c, mgr.GetCache()
-	_, err = r.certificates.ensure(mgr.GetRESTMapper())
-	return err
+	r.certificates.prepare(certmanager.SchemeGroupVersion.WithKind(certmanager.CertificateKind), c, mgr.GetCache())
+	r.routes.prepare(routeKind, c, mgr.GetCache())
+	for _, kind := range []*optionalWatch{&r.certificates, &r.routes} {
+		if _, err := kind.ensure(mgr.GetRESTMapper(), mgr.GetScheme()); err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
@@ -72,6 +85,7 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 		indexEndpoints: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.Endpoints) },
 		indexProviders: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.PushProviders) },
 		indexFiles:     fileReferences,
+		indexHostnames: desired.Hostnames,
 	} {
 		err := indexer.IndexField(ctx, &v1alpha1.EnsTenant{}, index, func(object client.Object) []string {
 			return values(object.(*v1alpha1.EnsTenant))
@@ -115,9 +129,9 @@ func tenantOf(_ context.Context, object client.Object) []reconcile.Request {
 	return []reconcile.Request{{NamespacedName: types.NamespacedName{Namespace: object.GetNamespace(), Name: name}}}
 }
 
-// certificateWatch watches cert-manager's Certificates as soon as the cluster knows them: cert-manager may be installed
-// after the operator.
-type certificateWatch struct {
+// optionalWatch watches a kind that others define, as soon as the cluster knows it: it may be installed after the operator.
+type optionalWatch struct {
+	kind       schema.GroupVersionKind
 	controller controller.Controller
 	cache      cache.Cache
 
@@ -125,31 +139,38 @@ type certificateWatch struct {
 	started bool
 }
 
-// ensure starts the watch if it can. It reports whether the cluster knows Certificates.
-func (w *certificateWatch) ensure(mapper meta.RESTMapper) (bool, error) {
+func (w *optionalWatch) prepare(kind schema.GroupVersionKind, c controller.Controller, objects cache.Cache) {
+	w.kind, w.controller, w.cache = kind, c, objects
+}
+
+// ensure starts the watch if it can. It reports whether the cluster knows the kind.
+func (w *optionalWatch) ensure(mapper meta.RESTMapper, scheme *runtime.Scheme) (bool, error) {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	if w.started {
 		return true, nil
 	}
-	kind := certmanager.SchemeGroupVersion.WithKind(certmanager.CertificateKind)
-	_, err := mapper.RESTMapping(kind.GroupKind(), kind.Version)
+	_, err := mapper.RESTMapping(w.kind.GroupKind(), w.kind.Version)
 	if meta.IsNoMatchError(err) {
 		return false, nil
 	}
 	if err != nil {
-		return false, fmt.Errorf("looking for cert-manager: %w", err)
+		return false, fmt.Errorf("looking whether the cluster knows the kind %s: %w", w.kind.Kind, err)
 	}
-	certificates := source.Kind[client.Object](w.cache, &certmanager.Certificate{}, handler.EnqueueRequestsFromMapFunc(tenantOf))
-	if err := w.controller.Watch(certificates); err != nil {
-		return false, fmt.Errorf("watching Certificates: %w", err)
+	object, err := scheme.New(w.kind)
+	if err != nil {
+		return false, fmt.Errorf("making an empty %s: %w", w.kind.Kind, err)
+	}
+	changes := source.Kind[client.Object](w.cache, object.(client.Object), handler.EnqueueRequestsFromMapFunc(tenantOf))
+	if err := w.controller.Watch(changes); err != nil {
+		return false, fmt.Errorf("watching %ss: %w", w.kind.Kind, err)
 	}
 	w.started = true
 	return true, nil
 }
 
 // watching reports whether the watch runs.
-func (w *certificateWatch) watching() bool {
+func (w *optionalWatch) watching() bool {
 	w.mutex.Lock()
 	defer w.mutex.Unlock()
 	return w.started

@@ -6,13 +6,17 @@ import (
 	"fmt"
 
 	appsv1 "k8s.io/api/apps/v1"
+	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
+	networkingv1 "k8s.io/api/networking/v1"
 	policyv1 "k8s.io/api/policy/v1"
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/condition"
+	"github.com/ens-operator/ens-operator/controllers/database"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 )
 
@@ -23,26 +27,50 @@ func (p *pass) ensureWorkload(ctx context.Context) error {
 		p.findings.workload = new(condition.Waiting("Configuration and workload wait for what is missing"))
 		return nil
 	}
-	objects, err := p.objects()
-	if refused, ok := errors.AsType[*desired.RefusedError](err); ok {
-		p.findings.workload = new(condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf(
-			"What was applied last stays, because with the spec and what it names %v", refused)))
+	first, err := p.releaseReplicas(ctx)
+	if err != nil {
+		return err
+	}
+	objects, err := p.objects(first)
+	if refusal := refusalOf(err); refusal != nil {
+		p.findings.workload = refusal
 		return nil
 	}
 	if err != nil {
 		return err
 	}
+	if err := p.dropWorkload(ctx); err != nil {
+		return err
+	}
 	for _, object := range objects {
-		err := p.Applier.Apply(ctx, object.desired, object.current, desired.Owns(p.tenant))
-		if refused, ok := errors.AsType[*apply.NotOwnedError](err); ok {
-			p.findings.workload = new(condition.Stuck(v1alpha1.ReasonNotOwned, refused.Error()))
-			return nil
-		}
+		refusal, err := p.applyOwn(ctx, object.desired, object.current)
 		if err != nil {
 			return err
 		}
+		if !refusal.Good() {
+			p.findings.workload = &refusal
+			return nil
+		}
 	}
 	p.findings.workload = new(condition.OK(v1alpha1.ReasonReady, "Configuration and workload are there"))
+	return nil
+}
+
+// refusalOf is the finding about an error that trying again does not help against, nil for any other and for none.
+func refusalOf(err error) *condition.Finding {
+	if refused, ok := errors.AsType[*desired.RefusedError](err); ok {
+		return new(condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf(
+			"What was applied last stays, because with the spec and what it names %v", refused)))
+	}
+	if refused, ok := errors.AsType[*desired.AffinityError](err); ok {
+		return new(condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("What was applied last stays, because %v", refused)))
+	}
+	if refused, ok := errors.AsType[*apply.NotOwnedError](err); ok {
+		return new(condition.Stuck(v1alpha1.ReasonNotOwned, refused.Error()))
+	}
+	if status, ok := errors.AsType[*apierrors.StatusError](err); ok && apierrors.IsInvalid(err) {
+		return new(condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("The API server refuses what the spec asks for: %s", status.ErrStatus.Message)))
+	}
 	return nil
 }
 
@@ -52,8 +80,9 @@ type object struct {
 	current client.Object
 }
 
-// objects are all objects of the tenant in the order in which they are applied.
-func (p *pass) objects() ([]object, error) {
+// objects are all objects of the tenant in the order in which they are applied. First is how many pods a Deployment begins
+// with that is an autoscaler's from then on.
+func (p *pass) objects(first *int32) ([]object, error) {
 	tenant := desired.Tenant{
 		Object:        p.tenant,
 		Settings:      p.settings,
@@ -63,21 +92,52 @@ func (p *pass) objects() ([]object, error) {
 		APIToken:      p.kept.token.current,
 		PreviousToken: desired.PreviousToken{Value: p.kept.token.previous, Expires: p.kept.token.expires},
 		DatabaseURL:   p.login.url,
+		DatabasePorts: database.Ports(p.login.url.Reveal()),
+		FirstReplicas: first,
 		KeyFiles:      p.kept.keyFiles,
 	}
 	configMap, err := desired.ConfigMap(tenant)
 	if err != nil {
 		return nil, err
 	}
-	return []object{
+	deployment, err := desired.Deployment(tenant)
+	if err != nil {
+		return nil, err
+	}
+	policy, err := desired.NetworkPolicy(tenant)
+	if err != nil {
+		return nil, err
+	}
+	objects := []object{
 		{desired.RuntimeSecret(tenant), &corev1.Secret{}},
 		{configMap, &corev1.ConfigMap{}},
 		{desired.BoxerSecret(tenant), &corev1.Secret{}},
 		{desired.ServiceAccount(p.tenant), &corev1.ServiceAccount{}},
 		{desired.Service(p.tenant), &corev1.Service{}},
 		{desired.PodDisruptionBudget(p.tenant), &policyv1.PodDisruptionBudget{}},
-		{desired.Deployment(tenant), &appsv1.Deployment{}},
-	}, nil
+	}
+	// The policy is there before the pods, the autoscaler after what it scales.
+	if policy != nil {
+		objects = append(objects, object{policy, &networkingv1.NetworkPolicy{}})
+	}
+	objects = append(objects, object{deployment, &appsv1.Deployment{}})
+	if autoscaler := desired.Autoscaler(tenant); autoscaler != nil {
+		objects = append(objects, object{autoscaler, &autoscalingv2.HorizontalPodAutoscaler{}})
+	}
+	return objects, nil
+}
+
+// dropWorkload removes what the spec no longer asks for. The autoscaler goes before the Deployment is told a number again.
+func (p *pass) dropWorkload(ctx context.Context) error {
+	if p.settings.Autoscaling == nil {
+		if err := p.drop(ctx, &autoscalingv2.HorizontalPodAutoscaler{}, desired.WorkloadName(p.tenant)); err != nil {
+			return err
+		}
+	}
+	if policy := p.tenant.Spec.NetworkPolicy; policy == nil || !policy.Enabled {
+		return p.drop(ctx, &networkingv1.NetworkPolicy{}, desired.WorkloadName(p.tenant))
+	}
+	return nil
 }
 
 // observeWorkload looks at how the pods are.

@@ -19,7 +19,7 @@ import (
 // selector per kind. The manager must run it (Add).
 func NewCache(config *rest.Config, options cache.Options) (cache.Cache, error) {
 	options.DefaultTransform = identityOnly
-	options.ByObject = nil
+	options.ByObject, options.DefaultLabelSelector = nil, nil
 	c, err := cache.New(config, options)
 	if err != nil {
 		return nil, fmt.Errorf("making the cache for users' Secrets and ConfigMaps: %w", err)

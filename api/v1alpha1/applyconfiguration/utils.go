@@ -56,6 +56,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.EnsTenantSpecApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EnsTenantStatus"):
 		return &apiv1alpha1.EnsTenantStatusApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("EnvironmentVariable"):
+		return &apiv1alpha1.EnvironmentVariableApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EwsEndpoint"):
 		return &apiv1alpha1.EwsEndpointApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("EwsEndpointSpec"):
@@ -66,8 +68,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.FCMProviderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("ForwardProxy"):
 		return &apiv1alpha1.ForwardProxyApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayExposure"):
+		return &apiv1alpha1.GatewayExposureApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayReference"):
+		return &apiv1alpha1.GatewayReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("IngressExposure"):
+		return &apiv1alpha1.IngressExposureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerReference"):
 		return &apiv1alpha1.IssuerReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("LoadBalancerExposure"):
+		return &apiv1alpha1.LoadBalancerExposureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PinnedCertificates"):
 		return &apiv1alpha1.PinnedCertificatesApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PKCS12Certificate"):
@@ -106,10 +116,16 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantAPITokenApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantAutodiscover"):
 		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantAutoscaling"):
+		return &apiv1alpha1.TenantAutoscalingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantExposure"):
+		return &apiv1alpha1.TenantExposureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):
 		return &apiv1alpha1.TenantLimitsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLogging"):
 		return &apiv1alpha1.TenantLoggingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantNetworkPolicy"):
+		return &apiv1alpha1.TenantNetworkPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantNotifications"):
 		return &apiv1alpha1.TenantNotificationsApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantRuntime"):
@@ -120,6 +136,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantTLSApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantTracing"):
 		return &apiv1alpha1.TenantTracingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TopologySpread"):
+		return &apiv1alpha1.TopologySpreadApplyConfiguration{}
 
 	}
 	return nil

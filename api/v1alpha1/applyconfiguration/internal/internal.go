@@ -198,6 +198,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: autodiscover
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveAutodiscover
+    - name: autoscaling
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutoscaling
     - name: callbackURL
       type:
         scalar: string
@@ -210,6 +213,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: environmentType
       type:
         scalar: string
+    - name: exposure
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ExposureKind
     - name: image
       type:
         scalar: string
@@ -338,6 +344,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: environmentType
       type:
         scalar: string
+    - name: exposure
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantExposure
     - name: hostname
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Hostname
@@ -356,6 +365,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: mailboxProof
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
+    - name: networkPolicy
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNetworkPolicy
     - name: notifications
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
@@ -377,6 +389,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
+    - name: addresses
+      type:
+        list:
+          elementType:
+            scalar: string
+          elementRelationship: associative
     - name: apiToken
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.APITokenStatus
@@ -416,6 +434,15 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
     - name: url
+      type:
+        scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.EnvironmentVariable
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: value
       type:
         scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EwsEndpoint
@@ -500,6 +527,8 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Fingerprint
           elementRelationship: atomic
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.ExposureKind
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.FCMProvider
   map:
     fields:
@@ -532,12 +561,47 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: url
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyURL
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayExposure
+  map:
+    fields:
+    - name: parentRefs
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayReference
+          elementRelationship: atomic
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayReference
+  map:
+    fields:
+    - name: name
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+    - name: namespace
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.NamespaceName
+    - name: sectionName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HTTPSURL
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.HeaderName
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.Hostname
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.IngressExposure
+  map:
+    fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: className
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+    - name: tlsSecretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.IssuerReference
   map:
     fields:
@@ -550,12 +614,45 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.LoadBalancerExposure
+  map:
+    fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: class
+      type:
+        scalar: string
+    - name: sourceRanges
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.NetworkRange
+          elementRelationship: associative
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.LogFormat
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.LogLevel
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.MailboxProof
   scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.NamespaceName
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.NetworkRange
+  scalar: string
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.NoExposure
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PKCS12Certificate
   map:
     fields:
@@ -585,11 +682,22 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.PodTemplate
   map:
     fields:
+    - name: affinity
+      type:
+        namedType: __untyped_atomic_
     - name: annotations
       type:
         map:
           elementType:
             scalar: string
+    - name: extraEnv
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EnvironmentVariable
+          elementRelationship: associative
+          keys:
+          - name
     - name: imagePullSecrets
       type:
         list:
@@ -612,12 +720,25 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: resources
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceRequirements
+    - name: serviceAccountAnnotations
+      type:
+        map:
+          elementType:
+            scalar: string
     - name: tolerations
       type:
         list:
           elementType:
             namedType: io.k8s.api.core.v1.Toleration
           elementRelationship: atomic
+    - name: topologySpreadConstraints
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TopologySpread
+          elementRelationship: associative
+          keys:
+          - topologyKey
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ProxyCredentials
   map:
     fields:
@@ -849,6 +970,33 @@ var schemaYAML = typed.YAMLObject(`types:
           elementType:
             namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Domain
           elementRelationship: associative
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutoscaling
+  map:
+    fields:
+    - name: maxReplicas
+      type:
+        scalar: numeric
+    - name: minReplicas
+      type:
+        scalar: numeric
+    - name: targetCPUUtilizationPercentage
+      type:
+        scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantExposure
+  map:
+    fields:
+    - name: gateway
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayExposure
+    - name: ingress
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.IngressExposure
+    - name: loadBalancer
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LoadBalancerExposure
+    - name: none
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.NoExposure
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantLimits
   map:
     fields:
@@ -876,6 +1024,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: level
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.LogLevel
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNetworkPolicy
+  map:
+    fields:
+    - name: egressPorts
+      type:
+        list:
+          elementType:
+            scalar: numeric
+          elementRelationship: associative
+    - name: enabled
+      type:
+        scalar: boolean
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantNotifications
   map:
     fields:
@@ -891,6 +1051,9 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantRuntime
   map:
     fields:
+    - name: autoscaling
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantAutoscaling
     - name: drainDelaySeconds
       type:
         scalar: numeric
@@ -954,6 +1117,18 @@ var schemaYAML = typed.YAMLObject(`types:
         elementType:
           namedType: __untyped_deduced_
         elementRelationship: separable
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TopologySpread
+  map:
+    fields:
+    - name: maxSkew
+      type:
+        scalar: numeric
+    - name: topologyKey
+      type:
+        scalar: string
+    - name: whenUnsatisfiable
+      type:
+        namedType: io.k8s.api.core.v1.UnsatisfiableConstraintAction
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TrustOnFirstUse
   map:
     elementType:
@@ -993,6 +1168,8 @@ var schemaYAML = typed.YAMLObject(`types:
       type:
         scalar: string
 - name: io.k8s.api.core.v1.TolerationOperator
+  scalar: string
+- name: io.k8s.api.core.v1.UnsatisfiableConstraintAction
   scalar: string
 - name: io.k8s.apimachinery.pkg.api.resource.Quantity
   scalar: untyped
@@ -1152,6 +1329,18 @@ var schemaYAML = typed.YAMLObject(`types:
     elementRelationship: atomic
 - name: io.k8s.apimachinery.pkg.apis.meta.v1.Time
   scalar: untyped
+- name: io.k8s.apimachinery.pkg.runtime.RawExtension
+  map:
+    elementType:
+      scalar: untyped
+      list:
+        elementType:
+          namedType: __untyped_atomic_
+        elementRelationship: atomic
+      map:
+        elementType:
+          namedType: __untyped_deduced_
+        elementRelationship: separable
 - name: io.k8s.apimachinery.pkg.types.UID
   scalar: string
 - name: __untyped_atomic_

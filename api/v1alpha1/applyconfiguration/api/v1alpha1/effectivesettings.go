@@ -33,8 +33,12 @@ type EffectiveSettingsApplyConfiguration struct {
 	Tracing *EffectiveTracingApplyConfiguration `json:"tracing,omitempty"`
 	// image is the runtime's container image.
 	Image *string `json:"image,omitempty"`
-	// replicas is how many pods are asked for.
+	// replicas is how many pods are asked for; nothing with autoscaling.
 	Replicas *int32 `json:"replicas,omitempty"`
+	// autoscaling is what the autoscaler is asked for; nothing with a fixed number.
+	Autoscaling *TenantAutoscalingApplyConfiguration `json:"autoscaling,omitempty"`
+	// exposure is how the tenant is exposed: None, Gateway, Ingress or LoadBalancer.
+	Exposure *apiv1alpha1.ExposureKind `json:"exposure,omitempty"`
 	// drainDelaySeconds is how long a stopping pod goes on serving.
 	DrainDelaySeconds *int32 `json:"drainDelaySeconds,omitempty"`
 	// apiToken is how the API token is kept; nothing of it if the token is in a Secret of the administrator's.
@@ -134,6 +138,22 @@ func (b *EffectiveSettingsApplyConfiguration) WithImage(value string) *Effective
 // If called multiple times, the Replicas field is set to the value of the last call.
 func (b *EffectiveSettingsApplyConfiguration) WithReplicas(value int32) *EffectiveSettingsApplyConfiguration {
 	b.Replicas = &value
+	return b
+}
+
+// WithAutoscaling sets the Autoscaling field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Autoscaling field is set to the value of the last call.
+func (b *EffectiveSettingsApplyConfiguration) WithAutoscaling(value *TenantAutoscalingApplyConfiguration) *EffectiveSettingsApplyConfiguration {
+	b.Autoscaling = value
+	return b
+}
+
+// WithExposure sets the Exposure field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Exposure field is set to the value of the last call.
+func (b *EffectiveSettingsApplyConfiguration) WithExposure(value apiv1alpha1.ExposureKind) *EffectiveSettingsApplyConfiguration {
+	b.Exposure = &value
 	return b
 }
 

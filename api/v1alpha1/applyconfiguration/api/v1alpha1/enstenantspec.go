@@ -46,6 +46,10 @@ type EnsTenantSpecApplyConfiguration struct {
 	Tracing *TenantTracingApplyConfiguration `json:"tracing,omitempty"`
 	// tls is where the certificate comes from that phones and Exchange see.
 	TLS *TenantTLSApplyConfiguration `json:"tls,omitempty"`
+	// exposure is how the tenant is reached from outside of the cluster. In effect unless set: none.
+	Exposure *TenantExposureApplyConfiguration `json:"exposure,omitempty"`
+	// networkPolicy limits what the tenant's pods may talk to. Unless set, nothing does.
+	NetworkPolicy *TenantNetworkPolicyApplyConfiguration `json:"networkPolicy,omitempty"`
 	// runtime is how the tenant's workload runs.
 	Runtime *TenantRuntimeApplyConfiguration `json:"runtime,omitempty"`
 	// deletionPolicy is what becomes of the tenant's database schema, keys and API token when the EnsTenant is deleted:
@@ -175,6 +179,22 @@ func (b *EnsTenantSpecApplyConfiguration) WithTracing(value *TenantTracingApplyC
 // If called multiple times, the TLS field is set to the value of the last call.
 func (b *EnsTenantSpecApplyConfiguration) WithTLS(value *TenantTLSApplyConfiguration) *EnsTenantSpecApplyConfiguration {
 	b.TLS = value
+	return b
+}
+
+// WithExposure sets the Exposure field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Exposure field is set to the value of the last call.
+func (b *EnsTenantSpecApplyConfiguration) WithExposure(value *TenantExposureApplyConfiguration) *EnsTenantSpecApplyConfiguration {
+	b.Exposure = value
+	return b
+}
+
+// WithNetworkPolicy sets the NetworkPolicy field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NetworkPolicy field is set to the value of the last call.
+func (b *EnsTenantSpecApplyConfiguration) WithNetworkPolicy(value *TenantNetworkPolicyApplyConfiguration) *EnsTenantSpecApplyConfiguration {
+	b.NetworkPolicy = value
 	return b
 }
 

@@ -15,11 +15,14 @@ import (
 type EnsTenantStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, Provisioned, Available, ReferencesResolved, SecretsReady, DatabaseReady and TLSReady, after a
-	// rotation of the API token APITokenRotated, and while they are true Reconciling and Stalled.
+	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
+	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, and while they are true
+	// Reconciling, Stalled and Paused.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// url is the address for the phones (ENSLinkAddress).
 	URL *string `json:"url,omitempty"`
+	// addresses are where Ingress or load balancer are reached, for the DNS; a Gateway has its own in its status.
+	Addresses []string `json:"addresses,omitempty"`
 	// replicas is how many pods there are.
 	Replicas *int32 `json:"replicas,omitempty"`
 	// selector is the label selector of the pods, for autoscalers.
@@ -72,6 +75,16 @@ func (b *EnsTenantStatusApplyConfiguration) WithConditions(values ...*v1.Conditi
 // If called multiple times, the URL field is set to the value of the last call.
 func (b *EnsTenantStatusApplyConfiguration) WithURL(value string) *EnsTenantStatusApplyConfiguration {
 	b.URL = &value
+	return b
+}
+
+// WithAddresses adds the given value to the Addresses field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the Addresses field.
+func (b *EnsTenantStatusApplyConfiguration) WithAddresses(values ...string) *EnsTenantStatusApplyConfiguration {
+	for i := range values {
+		b.Addresses = append(b.Addresses, values[i])
+	}
 	return b
 }
 

@@ -7,6 +7,7 @@ package v1alpha1
 import (
 	apiv1alpha1 "github.com/ens-operator/ens-operator/api/v1alpha1"
 	v1 "k8s.io/api/core/v1"
+	runtime "k8s.io/apimachinery/pkg/runtime"
 )
 
 // PodTemplateApplyConfiguration represents a declarative configuration of the PodTemplate type for use
@@ -25,6 +26,15 @@ type PodTemplateApplyConfiguration struct {
 	NodeSelector map[string]string `json:"nodeSelector,omitempty"`
 	// tolerations are the taints that the pods tolerate.
 	Tolerations []v1.Toleration `json:"tolerations,omitempty"`
+	// affinity is the pods' affinity, as in a Pod. The API server judges it when the Deployment is written.
+	Affinity *runtime.RawExtension `json:"affinity,omitempty"`
+	// topologySpreadConstraints spread the pods; an empty list does not. In effect unless set: over nodes and over zones,
+	// as far as that can be done.
+	TopologySpreadConstraints []TopologySpreadApplyConfiguration `json:"topologySpreadConstraints,omitempty"`
+	// extraEnv are further variables of the runtime's environment, e.g. GODEBUG.
+	ExtraEnv []EnvironmentVariableApplyConfiguration `json:"extraEnv,omitempty"`
+	// serviceAccountAnnotations are annotations of the pods' ServiceAccount, e.g. the cloud's identity for it.
+	ServiceAccountAnnotations map[string]string `json:"serviceAccountAnnotations,omitempty"`
 	// priorityClassName is the pods' priority class.
 	PriorityClassName *apiv1alpha1.ResourceName `json:"priorityClassName,omitempty"`
 	// imagePullSecrets are the names of Secrets to pull the image with.
@@ -93,6 +103,54 @@ func (b *PodTemplateApplyConfiguration) WithNodeSelector(entries map[string]stri
 func (b *PodTemplateApplyConfiguration) WithTolerations(values ...v1.Toleration) *PodTemplateApplyConfiguration {
 	for i := range values {
 		b.Tolerations = append(b.Tolerations, values[i])
+	}
+	return b
+}
+
+// WithAffinity sets the Affinity field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Affinity field is set to the value of the last call.
+func (b *PodTemplateApplyConfiguration) WithAffinity(value runtime.RawExtension) *PodTemplateApplyConfiguration {
+	b.Affinity = &value
+	return b
+}
+
+// WithTopologySpreadConstraints adds the given value to the TopologySpreadConstraints field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the TopologySpreadConstraints field.
+func (b *PodTemplateApplyConfiguration) WithTopologySpreadConstraints(values ...*TopologySpreadApplyConfiguration) *PodTemplateApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithTopologySpreadConstraints")
+		}
+		b.TopologySpreadConstraints = append(b.TopologySpreadConstraints, *values[i])
+	}
+	return b
+}
+
+// WithExtraEnv adds the given value to the ExtraEnv field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the ExtraEnv field.
+func (b *PodTemplateApplyConfiguration) WithExtraEnv(values ...*EnvironmentVariableApplyConfiguration) *PodTemplateApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithExtraEnv")
+		}
+		b.ExtraEnv = append(b.ExtraEnv, *values[i])
+	}
+	return b
+}
+
+// WithServiceAccountAnnotations puts the entries into the ServiceAccountAnnotations field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, the entries provided by each call will be put on the ServiceAccountAnnotations field,
+// overwriting an existing map entries in ServiceAccountAnnotations field with the same key.
+func (b *PodTemplateApplyConfiguration) WithServiceAccountAnnotations(entries map[string]string) *PodTemplateApplyConfiguration {
+	if b.ServiceAccountAnnotations == nil && len(entries) > 0 {
+		b.ServiceAccountAnnotations = make(map[string]string, len(entries))
+	}
+	for k, v := range entries {
+		b.ServiceAccountAnnotations[k] = v
 	}
 	return b
 }

@@ -14,6 +14,9 @@ type TenantRuntimeApplyConfiguration struct {
 	// replicas is how many pods serve the tenant; none stops the service. It must be set where an autoscaler or
 	// `kubectl scale` is to change it: neither can scale what has no number yet. In effect unless set: 2.
 	Replicas *int32 `json:"replicas,omitempty"`
+	// autoscaling has the number of pods follow their load, instead of replicas. The operator then leaves the number
+	// alone.
+	Autoscaling *TenantAutoscalingApplyConfiguration `json:"autoscaling,omitempty"`
 	// drainDelaySeconds is how long a pod that is to stop goes on serving while it is taken out of rotation. In effect
 	// unless set: 10.
 	DrainDelaySeconds *int32 `json:"drainDelaySeconds,omitempty"`
@@ -40,6 +43,14 @@ func (b *TenantRuntimeApplyConfiguration) WithImage(value string) *TenantRuntime
 // If called multiple times, the Replicas field is set to the value of the last call.
 func (b *TenantRuntimeApplyConfiguration) WithReplicas(value int32) *TenantRuntimeApplyConfiguration {
 	b.Replicas = &value
+	return b
+}
+
+// WithAutoscaling sets the Autoscaling field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Autoscaling field is set to the value of the last call.
+func (b *TenantRuntimeApplyConfiguration) WithAutoscaling(value *TenantAutoscalingApplyConfiguration) *TenantRuntimeApplyConfiguration {
+	b.Autoscaling = value
 	return b
 }
 
