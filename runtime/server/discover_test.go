@@ -25,10 +25,10 @@ type discovering struct {
 	other *ewstest.Server
 }
 
-func newDiscovering(t *testing.T) *discovering {
+func newDiscovering(t *testing.T, change ...func(*runtimetest.Options)) *discovering {
 	t.Helper()
 	d := &discovering{service: autodiscovertest.StartT(t, autodiscovertest.Options{}), other: ewstest.StartT(t, ewstest.Options{})}
-	d.Tenant = runtimetest.New(t, runtimetest.Options{
+	options := runtimetest.Options{
 		LookupSRV: d.service.LookupSRV,
 		DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
 			if host, _, _ := net.SplitHostPort(address); net.ParseIP(host) != nil { // a simulated server under its address
@@ -42,7 +42,11 @@ func newDiscovering(t *testing.T) *discovering {
 			})
 			c.Autodiscover = &config.Autodiscover{Domains: []string{"example.com"}, CABundle: true}
 		},
-	})
+	}
+	for _, c := range change {
+		c(&options)
+	}
+	d.Tenant = runtimetest.New(t, options)
 	d.Write(t, filepath.Join(config.AutodiscoverFolder, config.CABundleFile), d.service.AuthorityPEM())
 	d.Start(t)
 	return d

@@ -394,29 +394,34 @@ func (s *Server) drain(public *http.Server) {
 	<-s.clock.After(delay)
 }
 
-// publicHandler serves Boxer's calls and Exchange's posts under every base path.
+// publicHandler serves Boxer's calls and Exchange's posts under every base path, each under an id of its own.
 func (s *Server) publicHandler() http.Handler {
+	served := s.logRequests(http.HandlerFunc(s.servePath))
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(requestid.New(r.Context()))
 		w.Header().Set(requestid.Header, requestid.From(r.Context()))
-		name, found := callName(r.URL.Path, s.tenant.Load().Config.Server.BasePaths)
-		switch {
-		case found && name == credential.ListenerPath:
-			r, end := s.trace(r, name)
-			defer end()
-			s.listener.ServeHTTP(w, r)
-		case found && s.protocol.Serves(name):
-			r, end := s.trace(r, name)
-			defer end()
-			s.protocol.ServeCall(w, r, name)
-			if s.options.Steps != nil && strings.HasPrefix(name, "registerdevice") {
-				_ = http.NewResponseController(w).Flush()
-				s.options.Steps.Reached(step.RegistrationAnswered)
-			}
-		case found: // alive, or a call that there is not
-			s.protocol.ServeCall(w, r, name)
-		default:
-			http.NotFound(w, r)
-		}
+		served.ServeHTTP(w, r)
 	})
+}
+
+func (s *Server) servePath(w http.ResponseWriter, r *http.Request) {
+	name, found := callName(r.URL.Path, s.tenant.Load().Config.Server.BasePaths)
+	switch {
+	case found && name == credential.ListenerPath:
+		r, end := s.trace(r, name)
+		defer end()
+		s.listener.ServeHTTP(w, r)
+	case found && s.protocol.Serves(name):
+		r, end := s.trace(r, name)
+		defer end()
+		s.protocol.ServeCall(w, r, name)
+		if s.options.Steps != nil && strings.HasPrefix(name, "registerdevice") {
+			_ = http.NewResponseController(w).Flush()
+			s.options.Steps.Reached(step.RegistrationAnswered)
+		}
+	case found: // alive, or a call that there is not
+		s.protocol.ServeCall(w, r, name)
+	default:
+		http.NotFound(w, r)
+	}
 }
