@@ -104,32 +104,6 @@ type EnsTenantSpec struct {
 	DeletionPolicy DeletionPolicy `json:"deletionPolicy,omitempty"`
 }
 
-// TenantAPIToken is how the phones' API token is kept.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.secretName) || (!has(self.rotateEveryDays) && !has(self.overlapDays))",message="rotateEveryDays and overlapDays are for a token that the operator makes; with secretName, rotate the token in that Secret"
-// +kubebuilder:validation:XValidation:rule="!has(self.rotateEveryDays) || self.rotateEveryDays > (has(self.overlapDays) ? self.overlapDays : 30)",message="rotateEveryDays must be more than overlapDays (in effect 30 unless set), so that no more than two tokens are valid at once"
-type TenantAPIToken struct {
-	// secretName names a Secret of yours that holds the token under the key token, as for phones that know it from
-	// another service. To replace it, keep the old one under previous-token and, under previous-token-expires, when it
-	// ends (RFC 3339).
-	// +optional
-	SecretName ResourceName `json:"secretName,omitempty"`
-
-	// rotateEveryDays has a new token made that often. Unless set, one is made on request only: whenever the annotation
-	// ens-operator.io/rotate-api-token gets another value.
-	// +optional
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=3650
-	RotateEveryDays int32 `json:"rotateEveryDays,omitempty"`
-
-	// overlapDays is how long the token before stays valid after a rotation, for the UEM console to reach all phones.
-	// With 0 it ends at once. In effect unless set: 30.
-	// +optional
-	// +kubebuilder:validation:Minimum=0
-	// +kubebuilder:validation:Maximum=365
-	OverlapDays *int32 `json:"overlapDays,omitempty"`
-}
-
 // TenantAutodiscover is what may be asked to find a user's endpoint.
 type TenantAutodiscover struct {
 	// domains bound what is asked: the e-mail address, and every host, must be of one of them or of a subdomain.
@@ -233,70 +207,6 @@ const (
 	UnchangedBadgesSuppress UnchangedBadges = "Suppress"
 	UnchangedBadgesSend     UnchangedBadges = "Send"
 )
-
-// TenantLogging is what is logged, and how.
-type TenantLogging struct {
-	// format is json, or ens2 for the lines of the original service, so that searches made for its log go on working.
-	// In effect unless set: json.
-	// +optional
-	Format LogFormat `json:"format,omitempty"`
-
-	// level is the least severe level that is logged: debug, info, warn or error. In effect unless set: info.
-	// +optional
-	Level LogLevel `json:"level,omitempty"`
-}
-
-// LogFormat is what a line of the log looks like.
-//
-// +kubebuilder:validation:Enum=json;ens2
-type LogFormat string
-
-// The log formats.
-const (
-	LogJSON LogFormat = "json"
-	LogENS2 LogFormat = "ens2"
-)
-
-// LogLevel is a severity.
-//
-// +kubebuilder:validation:Enum=debug;info;warn;error
-type LogLevel string
-
-// The log levels.
-const (
-	LogDebug LogLevel = "debug"
-	LogInfo  LogLevel = "info"
-	LogWarn  LogLevel = "warn"
-	LogError LogLevel = "error"
-)
-
-// TenantTracing says where traces go, in OTLP over HTTP. They hold hashes of users, never an address, a credential or a word
-// of a mail.
-//
-// +kubebuilder:validation:XValidation:rule="!has(self.caBundle) || self.endpoint.startsWith('https://')",message="caBundle has no effect on an endpoint without https"
-type TenantTracing struct {
-	// endpoint is the collector's address, e.g. https://collector.example.com:4318. Without a path it is /v1/traces, as
-	// usual. The tenant's pods must be able to reach it.
-	// +required
-	Endpoint CollectorURL `json:"endpoint"`
-
-	// samplePerMille is how many of a thousand calls of phones and posts of Exchange are traced. In effect unless set: 10.
-	// +optional
-	// +kubebuilder:validation:Minimum=1
-	// +kubebuilder:validation:Maximum=1000
-	SamplePerMille int32 `json:"samplePerMille,omitempty"`
-
-	// caBundle holds the certificate authorities to trust instead of the system's.
-	// +optional
-	CABundle *CertificateBundle `json:"caBundle,omitempty"`
-}
-
-// CollectorURL is where traces are posted to.
-//
-// +kubebuilder:validation:MinLength=1
-// +kubebuilder:validation:MaxLength=512
-// +kubebuilder:validation:XValidation:rule="self.matches('^https?://[^/@?#]+(/[^@?#]*)?$') && isURL(self)",message="must be http:// or https://, a host and maybe a path, without user information, query and fragment"
-type CollectorURL string
 
 // TenantLimits bound what a tenant's phones may do.
 type TenantLimits struct {
