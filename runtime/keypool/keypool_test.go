@@ -160,7 +160,7 @@ func TestPoolIsRefilledWhenItFallsBelowItsThreshold(t *testing.T) {
 	t.Parallel()
 	f := newPool(storetest.New(t))
 	f.run(t)
-	eventually(t, f, "a full pool at the start", func() bool { return f.count(t) == 3 })
+	eventually(t, f, "a full pool at the start", func() bool { return f.count(t) == 3 && f.clock.HasWaiters() })
 
 	one := f.newUser(t, "one@example.com")
 	asked := f.asked.Load()
