@@ -236,10 +236,14 @@ const (
 // before what has been seen already. Whether the subscription before had died cannot be known for certain, so each new one
 // looks.
 func gap(standing store.Standing, now time.Time) store.Gap {
-	if standing.LastCallback.IsZero() {
+	heard := standing.LastCallback
+	if heard.IsZero() { // a subscription that was never heard of may have been told of mail, and have been lost with it
+		heard = standing.RegisteredAt
+	}
+	if heard.IsZero() {
 		return store.Gap{}
 	}
-	since := standing.LastCallback.Add(-clockTolerance)
+	since := heard.Add(-clockTolerance)
 	if window := now.Add(-catchUpWindow); window.After(since) {
 		since = window
 	}

@@ -1,7 +1,9 @@
 package server_test
 
 import (
+	"net/http"
 	"slices"
+	"strings"
 	"testing"
 	"time"
 
@@ -92,6 +94,31 @@ func TestMailThatCameWhileThereWasNoSubscriptionIsToldAfterTheNextRegistration(t
 				t.Errorf("after one more registration %q were shown, want %q", got, test.want)
 			}
 		})
+	}
+}
+
+func TestMailIsFoundThatASubscriptionWasToldOfWhichWasNeverHeardOf(t *testing.T) {
+	t.Parallel()
+	clock := &runtimetest.Clock{}
+	x := runtimetest.New(t, runtimetest.Options{Clock: clock, Exchange: ewstest.Options{Compression: 0.001}})
+	replica := x.Start(t)
+	x.Front.Route(func(r *http.Request) string {
+		if strings.Contains(r.URL.Path, "pushnotificationlistener") {
+			return "127.0.0.1:1" // Exchange does not get through
+		}
+		return replica.Address
+	})
+	phone := x.Phone(alice, push.IOS)
+	runtimetest.MustRegister(t, phone, 7)
+	clock.Advance(time.Minute)
+	deliver(t, x, lunch)
+	x.Exchange.EndSubscriptions(alice, "")
+	x.Front.Use(replica.Address)
+	runtimetest.MustRegister(t, phone, 7)
+	shown(t, x, phone, 1)
+	settled(t, x)
+	if got := alertsOf(x, phone); !slices.Equal(got, []string{lunch.FromName}) {
+		t.Errorf("shown are %q, want the mail once", got)
 	}
 }
 

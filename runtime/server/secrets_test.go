@@ -67,7 +67,11 @@ func leaveNoSecret(t *testing.T, format config.LogFormat) {
 		"a wrong API token": strings.ToLower(x.APIToken), "more than five characters of it": strings.ToLower(x.APIToken)[:6],
 		"a short wrong API token's beginning": "short-", "a short wrong API token's end": "-token",
 	} {
-		for _, form := range []string{secret, hex.EncodeToString([]byte(secret))} {
+		forms := []string{secret}
+		if len(secret) > 3 { // six hex digits stand in what is random sooner or later
+			forms = append(forms, hex.EncodeToString([]byte(secret)))
+		}
+		for _, form := range forms {
 			if strings.Contains(logs.String(), form) {
 				t.Errorf("%s stands in the logs", name)
 			}

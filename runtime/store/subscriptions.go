@@ -153,6 +153,8 @@ type Standing struct {
 	Orphaned bool
 	// LastCallback is when Exchange last posted for the user, zero if never.
 	LastCallback time.Time
+	// RegisteredAt is when the first of the user's devices registered, zero if none has.
+	RegisteredAt time.Time
 	// Newest begins with the newest mail that was seen here, by Exchange's clock; zero if there was none.
 	Newest Gap
 	// OtherDevices counts the user's living devices but the one asked about.
@@ -172,7 +174,7 @@ func (s *Store) Standing(ctx context.Context, hash [sha256.Size]byte, deviceID s
 	const query = `
 SELECT s.generation, s.subscription_id, s.device_id, s.endpoint, s.auth_type, s.promoted_at, s.refused_at IS NOT NULL,
     s.auth_type <> $3 AND NOT EXISTS (SELECT 1 FROM devices c WHERE c.user_id = u.id AND c.device_id = s.device_id AND c.retired_at IS NULL),
-    st.last_callback, st.newest_mail, st.newest_items, d.ref,
+    u.registered_at, st.last_callback, st.newest_mail, st.newest_items, d.ref,
     (SELECT count(*) FROM devices o WHERE o.user_id = u.id AND o.device_id <> $2 AND o.retired_at IS NULL)
 FROM users u
 LEFT JOIN subscriptions s ON s.user_id = u.id AND s.state = 'active'
@@ -183,11 +185,11 @@ WHERE u.user_hash = $1`
 	var others int
 	var subscriptionID, subscriber, endpoint *string
 	var authType *credential.AuthType
-	var promoted, callback, newest *time.Time
+	var promoted, registered, callback, newest *time.Time
 	var refused, orphaned *bool
 	var seen []ItemHash
 	err := s.pool.QueryRow(ctx, query, hash[:], deviceID, credential.Basic).Scan(&generation, &subscriptionID, &subscriber,
-		&endpoint, &authType, &promoted, &refused, &orphaned, &callback, &newest, &seen, &ref, &others)
+		&endpoint, &authType, &promoted, &refused, &orphaned, &registered, &callback, &newest, &seen, &ref, &others)
 	if errors.Is(err, pgx.ErrNoRows) {
 		return Standing{}, fmt.Errorf("looking up how the user stands: %w", ErrNotFound)
 	}
@@ -195,7 +197,7 @@ WHERE u.user_hash = $1`
 		return Standing{}, fmt.Errorf("looking up how the user stands: %w", s.noting(err))
 	}
 	standing := Standing{
-		LastCallback: orZero(callback), Newest: Gap{Since: orZero(newest), Seen: seen}, OtherDevices: others, DeviceKnown: ref != nil, DeviceRef: orZero(ref),
+		LastCallback: orZero(callback), RegisteredAt: orZero(registered), Newest: Gap{Since: orZero(newest), Seen: seen}, OtherDevices: others, DeviceKnown: ref != nil, DeviceRef: orZero(ref),
 	}
 	if generation != nil {
 		standing.Subscribed = true

@@ -240,7 +240,10 @@ func TestStanding(t *testing.T) {
 	if !got.PromotedAt.Equal(start) || got.Fresh(start, time.Hour) {
 		t.Errorf("before the first callback: got %+v", got)
 	}
-	got.PromotedAt = time.Time{}
+	if !got.RegisteredAt.Equal(start) {
+		t.Errorf("registered at %v, want %v", got.RegisteredAt, start)
+	}
+	got.PromotedAt, got.RegisteredAt = time.Time{}, time.Time{}
 	want := store.Standing{
 		Subscribed: true, Generation: attempt.Generation, SubscriptionID: fmt.Sprint("subscription ", attempt.Generation),
 		DeviceID: "phone", Endpoint: "exchange", AuthType: credential.Basic, DeviceKnown: true, DeviceRef: ref,
