@@ -254,6 +254,7 @@ func (l *Listener) takeLast(ctx context.Context, in intents, w *work) error {
 		l.metrics.leave(len(in.keys))
 		return nil
 	}
+	w.outdated = true
 	return l.take(ctx, intents{keys: in.keys}, false, w)
 }
 

@@ -79,6 +79,8 @@ type work struct {
 	lost bool
 	// caughtUp are the items among the claims that came while nobody told us.
 	caughtUp map[string]bool
+	// outdated says that it came from a subscription that is not the current one any more, with that one's credential.
+	outdated bool
 	// nudge asks the user's devices to register again.
 	nudge bool
 	// noted says that the user's timeline has it already that mail could not be fetched.

@@ -317,6 +317,10 @@ func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err erro
 // withoutCredential is what becomes of mails while the credential is not to be used: each is told without a word of what
 // is in it, until the credential counts as refused; then one in five minutes is.
 func (d *delivery) withoutCredential(ctx context.Context, claims []store.Claim) {
+	if d.work.outdated { // the current subscription's next post brings another credential
+		d.ended = append(d.ended, outcomes(claims, returned)...)
+		return
+	}
 	if !d.work.standing.refused() {
 		for _, claim := range claims {
 			d.tellGenerically(ctx, claim)
