@@ -15,7 +15,6 @@ import (
 	"testing"
 )
 
-
 // families are all statements that docs/compatibility.md has to answer: the numbers of each family.
 var families = map[string]string{
 	"A": "1-25", "P": "1-33", "R": "3-9 14-17 21 23-26 28-30 32 34-36 90-92", "K": "1-18", "W": "1-20", "E": "1-25", "H": "1-10",

@@ -4,6 +4,7 @@ package ewsendpoint
 
 import (
 	"context"
+	"slices"
 	"time"
 
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -104,9 +105,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		if err != nil {
 			return reconcile.Result{}, err
 		}
-		reachable := meta.FindStatusCondition(endpoint.Status.Conditions, v1alpha1.ConditionReachable)
 		var next time.Duration
-		shown, next = r.looks.at(request.NamespacedName, q, reachable != nil && reachable.ObservedGeneration == endpoint.Generation)
+		shown, next = r.looks.at(request.NamespacedName, q, wasWell(endpoint))
 		if again == 0 || next < again {
 			again = next
 		}
@@ -118,6 +118,19 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	condition.Announce(r.Recorder, endpoint, before.Status.Conditions, endpoint.Status.Conditions)
 	return reconcile.Result{RequeueAfter: again}, nil
+}
+
+// wasWell reports whether the server was well when it was last looked at, as the status says, and nobody waits for another
+// look.
+func wasWell(endpoint *v1alpha1.EwsEndpoint) bool {
+	for _, kind := range []string{v1alpha1.ConditionReachable, v1alpha1.ConditionPinned} {
+		found := meta.FindStatusCondition(endpoint.Status.Conditions, kind)
+		if found == nil || found.Status != metav1.ConditionTrue || found.ObservedGeneration != endpoint.Generation {
+			return false
+		}
+	}
+	named, err := egress.ParseFingerprint(endpoint.Annotations[v1alpha1.AnnotationAcceptCertificate])
+	return err != nil || slices.Contains(endpoint.Status.Trusted, v1alpha1.Fingerprint(named))
 }
 
 // gather reads the bundle that the endpoint names.

@@ -74,16 +74,16 @@ func (l *looks) Start(ctx context.Context) error {
 // NeedLeaderElection implements manager.LeaderElectionRunnable: only who may write looks.
 func (l *looks) NeedLeaderElection() bool { return true }
 
-// at returns what the server showed last, nil if nothing yet, and when to ask again. It looks anew if it is time. seen says
-// that the status knows what the server showed before the operator started: then there is no hurry.
-func (l *looks) at(key types.NamespacedName, q question, seen bool) (*probe.Result, time.Duration) {
+// at returns what the server showed last, nil if nothing yet, and when to ask again. It looks anew if it is time. well says
+// that the server was well before the operator started: then there is no hurry.
+func (l *looks) at(key types.NamespacedName, q question, well bool) (*probe.Result, time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	now := l.clock.Now()
 	k := l.known[key]
 	if k == nil || k.question.digest != q.digest {
 		first := now
-		if k == nil && seen {
+		if k == nil && well {
 			first = now.Add(rand.N(interval))
 		}
 		k = &known{question: q, next: first}

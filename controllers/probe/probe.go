@@ -13,6 +13,7 @@ import (
 	"net/url"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/egress"
@@ -63,7 +64,7 @@ func (r Result) AsksForCredentials() bool { return r.Status == http.StatusUnauth
 type Prober struct{ Guard egress.Guard }
 
 // Look asks the server once. The certificate does not stop it: what it should be is compared, and told.
-func (p Prober) Look(ctx context.Context, q Question) (result Result) {
+func (p Prober) Look(ctx context.Context, q Question) Result {
 	ctx, cancel := context.WithTimeout(ctx, timeout)
 	defer cancel()
 	request, err := http.NewRequestWithContext(ctx, http.MethodGet, q.URL, nil)
@@ -71,9 +72,11 @@ func (p Prober) Look(ctx context.Context, q Question) (result Result) {
 		return Result{Err: errors.New("the url cannot be used")}
 	}
 	request.Header.Set("User-Agent", q.UserAgent)
-	transport := p.Guard.Transport(egress.Settings{TLS: watch(request.URL, q.Verification, &result), MaxConnections: 1})
+	shown := &handshake{}
+	transport := p.Guard.Transport(egress.Settings{TLS: shown.watch(request.URL, q.Verification), MaxConnections: 1})
 	defer transport.CloseIdleConnections()
 	response, err := transport.RoundTrip(request)
+	result := shown.result()
 	if err != nil {
 		result.Err = explain(ctx, err)
 		return result
@@ -86,20 +89,38 @@ func (p Prober) Look(ctx context.Context, q Question) (result Result) {
 	return result
 }
 
+// handshake is what one showed. It may still be under way after a look that took too long.
+type handshake struct {
+	mu    sync.Mutex
+	shown Result
+}
+
+// result is what was shown so far.
+func (h *handshake) result() Result {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.shown
+}
+
 // watch is a configuration under which every certificate passes and is noted, with what its verification says.
-func watch(target *url.URL, v egress.Verification, result *Result) *tls.Config {
+func (h *handshake) watch(target *url.URL, v egress.Verification) *tls.Config {
 	verify := egress.TLSConfig(v)
 	watching := verify.Clone()
 	watching.InsecureSkipVerify = true //nolint:gosec // nothing is sent that others may not know, and the verdict is told
 	watching.VerifyConnection = func(state tls.ConnectionState) error {
-		result.Certificates = state.PeerCertificates[:min(len(state.PeerCertificates), maxCertificates)]
-		result.TLSVersion = tls.VersionName(state.Version)
+		shown := Result{
+			Certificates: state.PeerCertificates[:min(len(state.PeerCertificates), maxCertificates)],
+			TLSVersion:   tls.VersionName(state.Version),
+		}
 		if !verify.InsecureSkipVerify {
-			result.Verification = verifyChain(state, verify.RootCAs, target.Hostname())
+			shown.Verification = verifyChain(state, verify.RootCAs, target.Hostname())
 		}
-		if result.Verification == nil && verify.VerifyConnection != nil {
-			result.Verification = verify.VerifyConnection(state)
+		if shown.Verification == nil && verify.VerifyConnection != nil {
+			shown.Verification = verify.VerifyConnection(state)
 		}
+		h.mu.Lock()
+		defer h.mu.Unlock()
+		h.shown = shown
 		return nil
 	}
 	return watching

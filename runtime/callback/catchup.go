@@ -6,6 +6,7 @@ import (
 	"fmt"
 
 	"github.com/ens-operator/ens-operator/runtime/ews"
+	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store"
 )
@@ -74,6 +75,8 @@ func (d *delivery) missed(ctx context.Context, gap store.Gap) ([]string, error) 
 // see remembers a mail, so that no later gap begins before it.
 func (d *delivery) see(m ews.Message) {
 	switch {
+	case m.ReceivedAt.After(d.processor.clock.Now().Add(registration.ClockTolerance)):
+		// A restore or a wrong clock has dated it ahead: real mail would be taken for older.
 	case !m.Found || m.ReceivedAt.Before(d.newest.Since):
 	case m.ReceivedAt.Equal(d.newest.Since):
 		d.newest.Seen = append(d.newest.Seen, store.HashItem(m.ItemID))

@@ -228,8 +228,8 @@ func (a *attempt) enter(ctx context.Context) (Result, error) {
 const (
 	// catchUpWindow bounds a gap: what is older than a day is not news any more.
 	catchUpWindow = 24 * time.Hour
-	// clockTolerance is how far Exchange's clock may be behind ours.
-	clockTolerance = 5 * time.Minute
+	// ClockTolerance is how far Exchange's clock may be off ours.
+	ClockTolerance = 5 * time.Minute
 )
 
 // gap is in which time mail may have come of which Exchange has told nobody, zero if none can: since it last posted, but not
@@ -243,11 +243,11 @@ func gap(standing store.Standing, now time.Time) store.Gap {
 	if heard.IsZero() {
 		return store.Gap{}
 	}
-	since := heard.Add(-clockTolerance)
+	since := heard.Add(-ClockTolerance)
 	if window := now.Add(-catchUpWindow); window.After(since) {
 		since = window
 	}
-	if standing.Newest.Since.Before(since) {
+	if newest := standing.Newest.Since; newest.Before(since) || newest.After(now.Add(ClockTolerance)) {
 		return store.Gap{Since: since}
 	}
 	return standing.Newest

@@ -69,8 +69,8 @@ func (s *Store) ForgetTold(ctx context.Context, userID int64) error {
 	return s.exec(ctx, "forgetting what was told", `UPDATE devices SET badge_sent = NULL WHERE user_id = $1 AND badge_sent IS NOT NULL`, userID)
 }
 
-// maxSeen bounds the mails of one second that are remembered.
-const maxSeen = 200
+// maxSeen bounds the mails of one second that are remembered: a Gap with so many fits the journal's index.
+const maxSeen = 100
 
 // RecordTold remembers the unread count for the next badge, and how far the user has been told.
 func (s *Store) RecordTold(ctx context.Context, told Told, now time.Time) error {
@@ -79,7 +79,7 @@ WITH badge AS (UPDATE devices SET badge_sent = $2 WHERE user_id = $1 AND ref = A
 UPDATE user_state SET unread = coalesce($2, unread), last_delivery = CASE WHEN $4 THEN $5 ELSE last_delivery END,
     newest_mail = greatest(newest_mail, $6),
     newest_items = CASE WHEN $6 IS NULL OR $6 < newest_mail THEN newest_items WHEN $6 = newest_mail
-        THEN ARRAY(SELECT DISTINCT unnest(newest_items || $7::bigint[]) LIMIT $8) ELSE $7::bigint[] END
+        THEN ARRAY(SELECT DISTINCT unnest(newest_items || $7::bigint[]) LIMIT $8) ELSE ($7::bigint[])[1:$8] END
 WHERE user_id = $1`
 	var newest *time.Time
 	if !told.Newest.IsZero() {
