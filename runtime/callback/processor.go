@@ -3,7 +3,6 @@ package callback
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/hex"
 	"errors"
 	"log/slog"
 	"slices"
@@ -13,7 +12,6 @@ import (
 	"go.opentelemetry.io/otel/trace"
 	"k8s.io/utils/clock"
 
-	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/registration"
 	"github.com/ens-operator/ens-operator/runtime/requestid"
 	"github.com/ens-operator/ens-operator/runtime/step"
@@ -54,44 +52,6 @@ type Processor struct {
 	stop    context.CancelFunc
 	running sync.WaitGroup
 	closed  bool
-}
-
-// work is what one callback, or one registration, brought: a credential, and what it is for.
-type work struct {
-	tenant             *tenant.Tenant
-	userID, generation int64
-	userHash           [sha256.Size]byte
-	// mailboxID is empty if the first registration is not finished yet.
-	mailboxID []byte
-	endpoint  string
-	// credential is empty if the work needs none.
-	credential credential.Credential
-	standing   standing
-	// newer is a credential that came with an update and what became of it, nil if there was none.
-	newer  *newerCredential
-	claims []store.Claim
-	// changed says that something happened in the mailbox, unread is the count after it, nil if it is not known.
-	changed bool
-	unread  *int
-	// owed says that the journal has more for this user.
-	owed bool
-	// lost says that Exchange says that the subscription is gone.
-	lost bool
-	// caughtUp are the items among the claims that came while nobody told us.
-	caughtUp map[string]bool
-	// outdated says that it came from a subscription that is not the current one any more, with that one's credential.
-	outdated bool
-	// nudge asks the user's devices to register again.
-	nudge bool
-	// noted says that the user's timeline has it already that mail could not be fetched.
-	noted bool
-	// activity is the id of the callback or the call that brought it.
-	activity string
-	// span is what brought it, and once it is worked on, that work. links are the spans of what was merged into it.
-	span  trace.Span
-	links []trace.Link
-	// deadline is when the credential is wiped and the claims go back at the latest.
-	deadline time.Time
 }
 
 // errClosed says that the process has no more time for new work.
@@ -182,51 +142,6 @@ func (p *Processor) enqueue(w *work) (joined string) {
 	return joined
 }
 
-// context is ctx with the work's id, user and span.
-func (w *work) context(ctx context.Context) context.Context {
-	ctx = requestid.With(ctx, w.activity)
-	requestid.Identify(ctx, hex.EncodeToString(w.userHash[:]))
-	return trace.ContextWithSpan(ctx, w.span)
-}
-
-// maxLinks bounds the spans that a work is linked to.
-const maxLinks = 32
-
-// link has a work's span linked to another work's.
-func (w *work) link(other *work) {
-	if other.span.SpanContext().IsSampled() && len(w.links) < maxLinks {
-		w.links = append(w.links, trace.Link{SpanContext: other.span.SpanContext()})
-	}
-}
-
-// merge adds what a later callback of the same user brought, and goes on with the later credential.
-func (w *work) merge(later *work) {
-	if later.endpoint == "" || later.generation < w.generation { // it brought no credential, or an outdated one
-		w.link(later)
-		later.credential.Wipe()
-		w.claims, w.nudge = append(w.claims, later.claims...), w.nudge || later.nudge
-		return
-	}
-	w.credential.Wipe()
-	claims := append(w.claims, later.claims...)
-	changed, unread := later.changed, later.unread
-	if !changed { // nothing has made the earlier count old
-		changed, unread = w.changed, w.unread
-	}
-	// A newer generation has taken the place of one that is lost.
-	lost := later.lost || w.lost && w.generation == later.generation
-	owed, nudge, deadline := w.owed || later.owed, w.nudge || later.nudge, later.deadline
-	if w.deadline.Before(deadline) {
-		deadline = w.deadline
-	}
-	earlier := *w
-	*w = *later
-	w.links = earlier.links
-	w.link(&earlier)
-	w.claims, w.changed, w.unread = claims, changed, unread
-	w.owed, w.lost, w.nudge, w.deadline = owed, lost, nudge, deadline
-}
-
 // serve works for one user, who counts in a lane, until nothing more has come.
 func (p *Processor) serve(w *work, counted *lane) {
 	for w != nil {
@@ -253,7 +168,7 @@ func (p *Processor) serve(w *work, counted *lane) {
 // giveBack leaves work to the user's next callback.
 func (p *Processor) giveBack(w *work) {
 	w.credential.Wipe()
-	p.complete(w, outcomes(w.claims, returned))
+	p.complete(w, outcomes(append(w.claims, w.lapsing...), returned))
 }
 
 // process does one work. Whatever happens, the credential is wiped and the claims end.
@@ -274,7 +189,8 @@ func (p *Processor) process(w *work) {
 		}
 	}
 	p.settle(ctx, w)
-	if w.owed {
+	p.complete(w, outcomes(w.lapsing, returned))
+	if w.owed || len(w.lapsing) > 0 {
 		now := p.clock.Now()
 		owed, err := p.store.TakeOwed(ctx, w.userID, p.owner, now, now.Add(w.tenant.Config.Callback.Lease()))
 		if err != nil {

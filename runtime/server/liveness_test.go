@@ -73,6 +73,38 @@ func TestAPhoneWhoseSubscriptionIsLostIsAskedToRegisterMoreAndMoreSeldom(t *test
 	}
 }
 
+func TestAMailIsToldAtOnceHoweverLongWhatItJoinsHasWaited(t *testing.T) {
+	t.Parallel()
+	clock := &runtimetest.Clock{}
+	x := runtimetest.New(t, runtimetest.Options{Clock: clock, Exchange: ewstest.Options{Compression: 0.001}}) // no heartbeats by itself
+	replica := x.Start(t)
+	phone := x.Phone(alice, push.IOS)
+	runtimetest.MustRegister(t, phone, 7)
+	heard(t, x, "OK")
+	settled(t, x)
+	begun, release := held(x)
+	deliver(t, x, lunch)
+	<-begun // the user is being worked on
+	if err := x.Exchange.WaitIdle(runtimetest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	clock.Advance(31 * time.Minute)
+	runtimetest.Eventually(t, func() string {
+		if !strings.Contains(get(t, "http://"+replica.Metrics+"/metrics"), "ens_users_nudged_total 1") {
+			return "the phone is not asked to register"
+		}
+		return ""
+	})
+	clock.Advance(2 * time.Minute) // no time is left for the question and for the badges of the first mail
+	deliver(t, x, ewstest.Mail{FromName: "Carol", Subject: "Second"})
+	if err := x.Exchange.WaitIdle(runtimetest.Context(t)); err != nil {
+		t.Fatal(err)
+	}
+	release()
+	shown(t, x, phone, 2)
+	settled(t, x)
+}
+
 // watched waits until a replica has looked at the subscriptions at a time or later.
 func watched(t *testing.T, replica *runtimetest.Replica, since time.Time) {
 	t.Helper()

@@ -263,7 +263,7 @@ func TestANewerTokenNeedsNoNewSubscription(t *testing.T) {
 	phone.Encryption, phone.TokenExpires = boxertest.RSASplit, clock.Now().Add(time.Hour)
 	runtimetest.MustRegister(t, phone, 7)
 	heard(t, x, "OK")
-	waitFresh(t, phone) // no work is under way whose time would be up when the clock is set
+	settled(t, x) // no work is under way whose time would be up when the clock is set
 
 	clock.Advance(30 * time.Minute)
 	first := phone.Token
