@@ -31,7 +31,7 @@ export FUZZTIME
 help: ## Show this help.
 	@awk 'BEGIN { FS = ":.*## "; print "Usage: make <target>" } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-10s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs into bin/.
@@ -60,6 +60,10 @@ images: ## Make the container images into bin/, for linux/amd64 and linux/arm64,
 .PHONY: demo
 demo: ## Show the whole story on this machine: mail arrives, the phones show it. KEEP=1 leaves it running.
 	go run ./hack/demo
+
+.PHONY: bench-operator
+bench-operator: ## Measure the operator with 1,000 tenants (20 minutes).
+	go run ./hack/operatorbench
 
 ##@ Check
 

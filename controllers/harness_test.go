@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"os"
 	"reflect"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -187,10 +188,11 @@ func limitedUser(ctx context.Context, kube *testenv.KubeServer, admin client.Cli
 	return kube.AddUser("operator")
 }
 
-// writeCounter notes the requests of the operator that change something, by namespace.
+// writeCounter notes the requests of the operator that change something, by namespace, and the paths that it read.
 type writeCounter struct {
 	mutex  sync.Mutex
 	counts map[string][]string
+	paths  []string
 }
 
 func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
@@ -203,7 +205,21 @@ func (w *writeCounter) wrap(next http.RoundTripper) http.RoundTripper {
 			w.counts[namespace] = append(w.counts[namespace], r.Method+" "+r.URL.Path)
 			w.mutex.Unlock()
 		}
+		if r.Method == http.MethodGet {
+			w.mutex.Lock()
+			w.paths = append(w.paths, r.URL.Path)
+			w.mutex.Unlock()
+		}
 		return next.RoundTrip(r)
+	})
+}
+
+// hasRead reports whether an object of a namespace was read past the cache.
+func (w *writeCounter) hasRead(namespace, resource, name string) bool {
+	w.mutex.Lock()
+	defer w.mutex.Unlock()
+	return slices.ContainsFunc(w.paths, func(path string) bool {
+		return strings.HasSuffix(path, "/namespaces/"+namespace+"/"+resource+"/"+name)
 	})
 }
 

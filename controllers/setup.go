@@ -137,6 +137,7 @@ func controllerOptions(options Options) controller.Options {
 	}
 	return controller.Options{
 		MaxConcurrentReconciles: workers,
+		EnableWarmup:            new(true), // an operator that takes over knows everything already
 		ReconciliationTimeout:   reconciliationTimeout,
 		RateLimiter:             workqueue.NewTypedItemExponentialFailureRateLimiter[reconcile.Request](firstRetry, lastRetry),
 	}

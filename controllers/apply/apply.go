@@ -1,13 +1,14 @@
 // Package apply writes objects that the operator owns, by server-side apply, and only when there is something to write.
 //
 // An apply that changes nothing still costs the API server milliseconds. So the Applier remembers for each object what
-// it applied and which version came of it; as long as both are the same nothing is sent.
+// it applied and which version came of it; as long as both are the same nothing is sent. Where it has no memory of an
+// object, since the operator has just begun, or where the version has changed, it looks whether the object says itself
+// that just this was applied (AnnotationApplied), and still is so.
 package apply
 
 import (
 	"context"
 	"crypto/sha256"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -73,26 +74,31 @@ type record struct {
 // refuses; the error is then a *NotOwnedError. Current is an empty object of the kind, through which the cache is read.
 func (a *Applier) Apply(ctx context.Context, desired Configuration, current client.Object, owns func(metav1.Object) bool) error {
 	id := identityOf(desired)
-	body, err := json.Marshal(desired)
+	wanted, err := newIntent(desired)
 	if err != nil {
 		return fmt.Errorf("encoding %s %s: %w", id.kind.Kind, id.name, err)
 	}
-	digest := sha256.Sum256(body)
 	version, err := a.version(ctx, id, current, owns)
 	if err != nil {
 		return err
 	}
-	if known, found := a.applied.Load(id); found && version != "" && known.(record).digest == digest && known.(record).version == version {
+	if known, found := a.applied.Load(id); found && version != "" && known.(record).digest == wanted.digest && known.(record).version == version {
 		return nil
 	}
-	if err := a.Client.Apply(ctx, desired, client.FieldOwner(FieldOwner), client.ForceOwnership); err != nil {
+	if version != "" {
+		met, err := wanted.metBy(current)
+		if err != nil {
+			return fmt.Errorf("comparing %s %s: %w", id.kind.Kind, id.name, err)
+		}
+		if met {
+			a.applied.Store(id, record{digest: wanted.digest, version: version, generation: current.GetGeneration()})
+			return nil
+		}
+	}
+	if err := a.Client.Apply(ctx, wanted.configuration(), client.FieldOwner(FieldOwner), client.ForceOwnership); err != nil {
 		return fmt.Errorf("applying %s %s: %w", id.kind.Kind, id.name, err)
 	}
-	applied := record{digest: digest}
-	if applied.version, applied.generation, err = versionOf(desired); err != nil {
-		return fmt.Errorf("reading the answer to applying %s %s: %w", id.kind.Kind, id.name, err)
-	}
-	a.applied.Store(id, applied)
+	a.applied.Store(id, record{digest: wanted.digest, version: wanted.object.GetResourceVersion(), generation: wanted.object.GetGeneration()})
 	return nil
 }
 
@@ -146,22 +152,4 @@ func identityOf(c Configuration) identity {
 		namespace: value(c.GetNamespace()),
 		name:      value(c.GetName()),
 	}
-}
-
-// versionOf reads version and generation out of an apply configuration that an apply has filled with the server's answer.
-func versionOf(c Configuration) (version string, generation int64, err error) {
-	answer, err := json.Marshal(c)
-	if err != nil {
-		return "", 0, err
-	}
-	var object struct {
-		Metadata struct {
-			ResourceVersion string `json:"resourceVersion"`
-			Generation      int64  `json:"generation"`
-		} `json:"metadata"`
-	}
-	if err := json.Unmarshal(answer, &object); err != nil {
-		return "", 0, err
-	}
-	return object.Metadata.ResourceVersion, object.Metadata.Generation, nil
 }

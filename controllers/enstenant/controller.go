@@ -16,6 +16,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/apply"
+	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/database"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
@@ -63,6 +64,7 @@ type Reconciler struct {
 	// AllowLoopback lets tenants reach loopback addresses.
 	AllowLoopback bool
 
+	statuses condition.Statuses
 	// certificates and routes watch what cert-manager and the Gateway API define.
 	certificates, routes optionalWatch
 	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
@@ -76,7 +78,7 @@ type Reconciler struct {
 // Reconcile brings one tenant to what its spec asks for.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	tenant := &v1alpha1.EnsTenant{}
-	if err := r.Client.Get(ctx, request.NamespacedName, tenant); err != nil {
+	if err := r.statuses.Get(ctx, r.Client, r.Live, request.NamespacedName, tenant); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if !tenant.DeletionTimestamp.IsZero() {

@@ -150,7 +150,7 @@ func (r *Reconciler) reportDeletion(ctx context.Context, tenant *v1alpha1.EnsTen
 		condition.Typed{Type: v1alpha1.ConditionReady, Finding: finding})
 	ctx, cancel := statusContext(ctx)
 	defer cancel()
-	if err := condition.PatchStatus(ctx, r.Client, before, tenant); err != nil {
+	if err := r.statuses.Patch(ctx, r.Client, before, tenant); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	condition.Announce(r.Recorder, tenant, before.Status.Conditions, tenant.Status.Conditions)

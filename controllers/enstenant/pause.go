@@ -18,5 +18,5 @@ func (r *Reconciler) reportPause(ctx context.Context, tenant *v1alpha1.EnsTenant
 		Message: "Nothing of the tenant is changed: to go on, remove the annotation " + v1alpha1.AnnotationPaused}
 	tenant.Status.Conditions = condition.Set(tenant.Status.Conditions, tenant.Generation, metav1.NewTime(r.Clock.Now()),
 		condition.Typed{Type: v1alpha1.ConditionPaused, Finding: paused})
-	return client.IgnoreNotFound(condition.PatchStatus(ctx, r.Client, before, tenant))
+	return client.IgnoreNotFound(r.statuses.Patch(ctx, r.Client, before, tenant))
 }

@@ -70,7 +70,7 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 	before := p.findings.before
 	ctx, cancel := statusContext(ctx)
 	defer cancel()
-	if err := condition.PatchStatus(ctx, p.Client, before, p.tenant); err != nil {
+	if err := p.statuses.Patch(ctx, p.Client, before, p.tenant); err != nil {
 		return client.IgnoreNotFound(err)
 	}
 	condition.Announce(p.Recorder, p.tenant, before.Status.Conditions, conditions)

@@ -147,7 +147,14 @@ func (p *pass) observeWorkload(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if missing || !desired.Owns(p.tenant)(deployment) {
+	applied := p.Applier.Generation(appsv1.SchemeGroupVersion.WithKind("Deployment"),
+		client.ObjectKey{Namespace: p.tenant.Namespace, Name: desired.WorkloadName(p.tenant)})
+	switch {
+	case missing && p.findings.workload.Good() && applied > 0:
+		// It has just been made, and the cache has yet to hear of it. What it will say is said at once: a status that is
+		// written twice costs twice.
+		deployment.Generation = applied
+	case missing, !desired.Owns(p.tenant)(deployment):
 		p.findings.available = new(condition.Waiting("There is no Deployment yet"))
 		p.findings.rollout = new(condition.Waiting("There is no Deployment yet"))
 		return nil
@@ -155,8 +162,7 @@ func (p *pass) observeWorkload(ctx context.Context) error {
 	p.findings.replicas = deployment.Status.Replicas
 	p.findings.available = new(availableFinding(deployment))
 	p.findings.rollout = new(rolloutFinding(deployment))
-	kind := appsv1.SchemeGroupVersion.WithKind("Deployment")
-	if deployment.Generation < p.Applier.Generation(kind, client.ObjectKeyFromObject(deployment)) {
+	if deployment.Generation < applied {
 		// The cache has yet to hear of what this pass or the last one has applied.
 		p.findings.rollout = new(condition.Waiting("The pods are being replaced"))
 		if !p.findings.available.Good() {

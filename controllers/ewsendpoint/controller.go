@@ -49,7 +49,8 @@ type Reconciler struct {
 	// Guard says which addresses may be reached.
 	Guard egress.Guard
 
-	looks *looks
+	looks    *looks
+	statuses condition.Statuses
 }
 
 // Register adds the reconciler to the manager. Changes of users' Secrets and ConfigMaps are watched through others.
@@ -83,7 +84,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 // Reconcile judges one endpoint.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	endpoint := &v1alpha1.EwsEndpoint{}
-	err := r.Client.Get(ctx, request.NamespacedName, endpoint)
+	err := r.statuses.Get(ctx, r.Client, r.Foreign.Live, request.NamespacedName, endpoint)
 	if apierrors.IsNotFound(err) || err == nil && !endpoint.DeletionTimestamp.IsZero() {
 		r.looks.forget(request.NamespacedName)
 		unmeasure(request.NamespacedName)
@@ -113,7 +114,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	r.report(endpoint, accepted, bundle, shown)
 	measure(endpoint)
-	if err := condition.PatchStatus(ctx, r.Client, before, endpoint); err != nil {
+	if err := r.statuses.Patch(ctx, r.Client, before, endpoint); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	condition.Announce(r.Recorder, endpoint, before.Status.Conditions, endpoint.Status.Conditions)

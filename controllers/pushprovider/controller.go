@@ -40,6 +40,8 @@ type Reconciler struct {
 	Clock    clock.PassiveClock
 	// Guard says which addresses may be reached.
 	Guard egress.Guard
+
+	statuses condition.Statuses
 }
 
 // Register adds the reconciler to the manager. Changes of users' Secrets and ConfigMaps are watched through others.
@@ -75,7 +77,7 @@ func references(spec v1alpha1.PushProviderSpec) []string {
 // Reconcile judges one provider.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	provider := &v1alpha1.PushProvider{}
-	if err := r.Client.Get(ctx, request.NamespacedName, provider); err != nil {
+	if err := r.statuses.Get(ctx, r.Client, r.Foreign.Live, request.NamespacedName, provider); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if !provider.DeletionTimestamp.IsZero() {
@@ -87,7 +89,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	}
 	before := provider.DeepCopy()
 	again := r.report(provider, found)
-	if err := condition.PatchStatus(ctx, r.Client, before, provider); err != nil {
+	if err := r.statuses.Patch(ctx, r.Client, before, provider); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	condition.Announce(r.Recorder, provider, before.Status.Conditions, provider.Status.Conditions)

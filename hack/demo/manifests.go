@@ -4,14 +4,11 @@ import (
 	"context"
 	"encoding/base64"
 	"fmt"
-	"os"
-	"path/filepath"
 
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
-	"sigs.k8s.io/yaml"
 
-	"github.com/ens-operator/ens-operator/hack/testenv"
+	"github.com/ens-operator/ens-operator/hack/samples"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
 )
 
@@ -22,7 +19,7 @@ const authorities = "demo-authorities"
 // simulated Exchange and push services, whose certificates are pinned or trusted in turn, and a second endpoint is added:
 // a secure email gateway in front of the same Exchange.
 func (s *scene) apply(ctx context.Context, n *narrator) error {
-	objects, err := samples()
+	objects, err := samples.Objects()
 	if err != nil {
 		return err
 	}
@@ -38,38 +35,6 @@ func (s *scene) apply(ctx context.Context, n *narrator) error {
 		n.say("applied %-12s %s", object.GetKind(), object.GetName())
 	}
 	return nil
-}
-
-// samples reads the objects of config/samples in the order of its kustomization.
-func samples() ([]*unstructured.Unstructured, error) {
-	root, err := testenv.RepositoryRoot()
-	if err != nil {
-		return nil, err
-	}
-	folder := filepath.Join(root, "config", "samples")
-	content, err := os.ReadFile(filepath.Join(folder, "kustomization.yaml"))
-	if err != nil {
-		return nil, err
-	}
-	var kustomization struct {
-		Resources []string `json:"resources"`
-	}
-	if err := yaml.Unmarshal(content, &kustomization); err != nil {
-		return nil, fmt.Errorf("reading the samples' kustomization: %w", err)
-	}
-	objects := make([]*unstructured.Unstructured, 0, len(kustomization.Resources))
-	for _, file := range kustomization.Resources {
-		content, err := os.ReadFile(filepath.Join(folder, file))
-		if err != nil {
-			return nil, err
-		}
-		object := &unstructured.Unstructured{}
-		if err := yaml.Unmarshal(content, &object.Object); err != nil {
-			return nil, fmt.Errorf("reading %s: %w", file, err)
-		}
-		objects = append(objects, object)
-	}
-	return objects, nil
 }
 
 // meetFakes points the samples to the fakes, and tells the fakes which credentials the samples hold.

@@ -60,6 +60,9 @@ func Start(command *exec.Cmd) (*Process, error) {
 	return p, nil
 }
 
+// PID is the process' number.
+func (p *Process) PID() int { return p.command.Process.Pid }
+
 // Kill ends the process as kill -9 does, and waits until it is gone.
 func (p *Process) Kill() {
 	_ = p.command.Process.Kill() // it may be gone already

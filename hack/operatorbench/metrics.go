@@ -1,0 +1,83 @@
+package main
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"net/http"
+	"os"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// pollInterval is how often something is looked at that does not tell by itself.
+const pollInterval = 20 * time.Millisecond
+
+// eventually waits until a condition holds.
+func eventually(ctx context.Context, what string, holds func() (bool, error)) error {
+	ticker := time.NewTicker(pollInterval)
+	defer ticker.Stop()
+	for {
+		if ok, err := holds(); err != nil || ok {
+			return err
+		}
+		select {
+		case <-ticker.C:
+		case <-ctx.Done():
+			return fmt.Errorf("waiting until %s: %w", what, ctx.Err())
+		}
+	}
+}
+
+// activity is what an operator has done with tenants, and still has to do with anything.
+type activity struct{ reconciled, pending float64 }
+
+// activity reads it from the metrics; there is none before they are served.
+func (o *operator) activity(ctx context.Context) (activity, error) {
+	request, err := http.NewRequestWithContext(ctx, http.MethodGet, o.metrics, nil)
+	if err != nil {
+		return activity{}, err
+	}
+	response, err := http.DefaultClient.Do(request)
+	if err != nil {
+		select {
+		case <-o.Done():
+			return activity{}, fmt.Errorf("the operator has ended: %s", o.Output())
+		default:
+			return activity{}, ctx.Err() // it has just begun
+		}
+	}
+	defer response.Body.Close()
+	var found activity
+	for lines := bufio.NewScanner(response.Body); lines.Scan(); {
+		name, text, _ := strings.Cut(lines.Text(), " ")
+		value, err := strconv.ParseFloat(text, 64)
+		switch {
+		case err != nil:
+		case strings.HasPrefix(name, `controller_runtime_reconcile_total{controller="enstenant"`):
+			found.reconciled += value
+		case strings.HasPrefix(name, "workqueue_depth{"), strings.HasPrefix(name, "controller_runtime_active_workers{"):
+			found.pending += value
+		}
+	}
+	return found, nil
+}
+
+// anonymousMemory is what the operator holds for itself, in bytes (RssAnon): the program's text is not among it.
+func (o *operator) anonymousMemory() (int64, error) {
+	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", o.PID()))
+	if err != nil {
+		return 0, fmt.Errorf("reading how much memory the operator has: %w", err)
+	}
+	for line := range strings.Lines(string(content)) {
+		if rest, found := strings.CutPrefix(line, "RssAnon:"); found {
+			kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
+			if err != nil {
+				return 0, fmt.Errorf("reading how much memory the operator has: %w", err)
+			}
+			return kilobytes << 10, nil
+		}
+	}
+	return 0, fmt.Errorf("the system does not say how much memory the operator has")
+}
