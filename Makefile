@@ -13,7 +13,7 @@ CHART := charts/ens-operator
 # How many packages are tested at once: each may run a Postgres and an API server of its own.
 TEST_PACKAGES ?= 2
 # Bounds the tests of one package.
-TEST_TIMEOUT ?= 15m
+TEST_TIMEOUT ?= 25m
 # Further flags, e.g. make test TEST_FLAGS='-run TestReconcile -v'.
 TEST_FLAGS ?=
 # What to test or lint, e.g. make test PACKAGES=./runtime/...

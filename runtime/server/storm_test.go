@@ -20,10 +20,10 @@ import (
 
 const (
 	// stormPhones come at once, each of a user of its own, of whom stormCalls are heard at a time.
-	stormPhones = 2000
+	stormPhones = 1000
 	stormCalls  = 200
 	// stormLimit is several times what the storm takes on two cores.
-	stormLimit = 5 * time.Minute
+	stormLimit = 10 * time.Minute
 	// stormHeartbeat is how often Exchange posts meanwhile.
 	stormHeartbeat = 100 * time.Millisecond
 )
