@@ -239,6 +239,8 @@ type stage struct {
 	*operator
 	t         *testing.T
 	namespace string
+	// restart has another operator take over, where the stage has one of its own.
+	restart func()
 	// certificate is that of hostname, made when it is needed.
 	certificate map[string][]byte
 }

@@ -37,17 +37,30 @@ func newTimedStage(t *testing.T) (*stage, *clocktesting.FakePassiveClock) {
 		t.Fatal(err)
 	}
 	now := clocktesting.NewFakePassiveClock(time.Now().Truncate(time.Second))
-	namespace := kube.NewNamespace(t)
-	o, done, err := newOperator(ctx, kube, postgres, []string{namespace},
-		controllers.Options{RuntimeImage: runtimeImage, ClusterID: clusterID, Clock: now, AllowLoopback: true})
-	if err != nil {
-		t.Fatal(err)
+	s := &stage{t: t, namespace: kube.NewNamespace(t)}
+	stop := func() {}
+	s.restart = func() {
+		t.Helper()
+		stop()
+		ctx, cancel := context.WithCancel(ctx)
+		o, done, err := newOperator(ctx, kube, postgres, []string{s.namespace},
+			controllers.Options{RuntimeImage: runtimeImage, ClusterID: clusterID, Clock: now, AllowLoopback: true})
+		if err != nil {
+			cancel()
+			t.Fatal(err)
+		}
+		s.operator = o
+		stop = func() {
+			cancel()
+			<-done
+		}
 	}
+	s.restart()
 	t.Cleanup(func() {
 		cancel()
-		<-done
+		stop()
 	})
-	return &stage{operator: o, t: t, namespace: namespace}, now
+	return s, now
 }
 
 // token is the API token that the UEM console is told.

@@ -11,8 +11,8 @@ type EnsTenantStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
-	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, and while they are true
-	// Reconciling, Stalled and Paused.
+	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, of the database password
+	// DatabasePasswordReplaced, and while they are true Reconciling, Stalled and Paused.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -202,18 +202,6 @@ type APITokenStatus struct {
 	// token before is valid.
 	// +optional
 	PreviousDevices *int32 `json:"previousDevices,omitempty"`
-}
-
-// DatabaseStatus is where a tenant's data are.
-type DatabaseStatus struct {
-	// schema is the name of the tenant's schema.
-	// +optional
-	// +kubebuilder:validation:MaxLength=63
-	Schema string `json:"schema,omitempty"`
-
-	// version is the version of the schema.
-	// +optional
-	Version int32 `json:"version,omitempty"`
 }
 
 // CertificateStatus describes a certificate.

@@ -12,6 +12,7 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.exposure) || !has(self.exposure.gateway) || !has(self.hostnames) || self.hostnames.size() <= 15",message="exposure.gateway takes at most 15 hostnames beside hostname, because an HTTPRoute has room for 16"
 // +kubebuilder:validation:XValidation:rule="!has(self.exposure) || !has(self.exposure.loadBalancer) || !has(self.tls.terminatedElsewhere)",message="exposure.loadBalancer cannot go with tls.terminatedElsewhere: the pods must serve https themselves"
 // +kubebuilder:validation:XValidation:rule="!has(self.exposure) || !has(self.exposure.ingress) || !has(self.exposure.ingress.tlsSecretName) || has(self.tls.terminatedElsewhere)",message="exposure.ingress.tlsSecretName is for tls.terminatedElsewhere: a tenant that has a certificate shares it with the Ingress"
+// +kubebuilder:validation:XValidation:rule="has(self.database) == has(oldSelf.database)",message="database can be neither added to a tenant nor taken away, because its data do not move by themselves: docs/database.md says how to move them"
 type EnsTenantSpec struct {
 	// hostname is the name under which phones reach the tenant. Phones hold it in their configuration: change it
 	// together with the certificate and the UEM console.
@@ -92,6 +93,11 @@ type EnsTenantSpec struct {
 	// networkPolicy limits what the tenant's pods may talk to. Unless set, nothing does.
 	// +optional
 	NetworkPolicy *TenantNetworkPolicy `json:"networkPolicy,omitempty"`
+
+	// database is a Postgres database of the tenant's own. Unless set, the tenant has a schema in the database that the
+	// operator was started with. It can be changed, but neither added nor taken away: data do not move by themselves.
+	// +optional
+	Database *TenantDatabase `json:"database,omitempty"`
 
 	// runtime is how the tenant's workload runs.
 	// +optional

@@ -281,22 +281,22 @@ func TestSchemaOfAnotherRoleNamesTheRemedy(t *testing.T) {
 func TestFreeLoginIsTheOneWithoutSessions(t *testing.T) {
 	t.Parallel()
 	server, own := newServer(t)
-	want := func(when, want string, names database.Names) {
+	want := func(when, want string, names database.Names, first bool) {
 		t.Helper()
-		if got, err := server.FreeLogin(t.Context(), names); err != nil || got != want {
-			t.Errorf("%s: got %s, %v; want %s", when, got, err, want)
+		if got, isFirst, err := server.FreeLogin(t.Context(), names); err != nil || got != want || isFirst != first {
+			t.Errorf("%s: got %s, the first %t, %v; want %s, %t", when, got, isFirst, err, want, first)
 		}
 	}
 	unknown := database.NamesFor(tenantOf(own, "unknown"))
-	want("before there are roles", unknown.Logins[0], unknown)
+	want("before there are roles", unknown.Logins[0], unknown, true)
 	_, names := login(t, server, tenantOf(own, "acme"))
-	want("while the first has a session", names.Logins[1], names)
+	want("while the first has a session", names.Logins[1], names, false)
 	password := database.NewPassword()
 	if err := server.SetPassword(t.Context(), names.Logins[1], password); err != nil {
 		t.Fatal(err)
 	}
 	connect(t, server.RuntimeURL(names.Logins[1], password).RevealString())
-	want("while both have one", names.Logins[0], names)
+	want("while both have one", names.Logins[0], names, false)
 }
 
 func TestLockOfAnotherSessionIsNotWaitedForLong(t *testing.T) {

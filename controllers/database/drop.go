@@ -63,26 +63,8 @@ func endSessions(ctx context.Context, conn *pgx.Conn, names Names, roles []strin
 				return fmt.Errorf("closing role %s: %w", role, err)
 			}
 		}
-		// Only a member of a role may end its sessions and drop what it owns.
-		if _, err := conn.Exec(ctx, "GRANT "+quote(role)+" TO CURRENT_USER"); err != nil {
-			return fmt.Errorf("becoming a member of role %s: %w", role, err)
-		}
 	}
-	rows, err := conn.Query(ctx, "SELECT pid FROM pg_stat_activity WHERE usename = ANY ($1)", roles)
-	if err != nil {
-		return fmt.Errorf("looking for the tenant's sessions: %w", err)
-	}
-	sessions, err := pgx.CollectRows(rows, pgx.RowTo[int32])
-	if err != nil {
-		return fmt.Errorf("looking for the tenant's sessions: %w", err)
-	}
-	for _, session := range sessions {
-		// Not in the query above: Postgres might ask it for every session before it looks whose they are.
-		if err := endSession(ctx, conn, session); err != nil {
-			return err
-		}
-	}
-	return nil
+	return endSessionsOf(ctx, conn, roles)
 }
 
 func endSession(ctx context.Context, conn *pgx.Conn, session int32) error {

@@ -95,37 +95,6 @@ func ensureLogin(ctx context.Context, tx pgx.Tx, names Names, login string) erro
 	return nil
 }
 
-// SetPassword sets the password of a login role. The server gets its SCRAM verifier only, so that the password cannot
-// appear in the server's log.
-func (s *Server) SetPassword(ctx context.Context, role string, password secret.Value) error {
-	verifier, err := scramVerifier(password)
-	if err != nil {
-		return fmt.Errorf("setting the password of role %s: %w", role, err)
-	}
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	// The verifier is base64 with a few signs that need no quoting.
-	_, err = s.pool.Exec(ctx, "ALTER ROLE "+quote(role)+" PASSWORD '"+verifier+"'")
-	return classify("setting the password of role "+role, err)
-}
-
-// FreeLogin is the login role to give a new password to when nobody knows the one in use any more: the second one if
-// only the first one has sessions, else the first one.
-func (s *Server) FreeLogin(ctx context.Context, names Names) (string, error) {
-	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
-	defer cancel()
-	const sessions = `
-SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $1) AND NOT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $2)`
-	var onlyFirst bool
-	if err := s.pool.QueryRow(ctx, sessions, names.Logins[0], names.Logins[1]).Scan(&onlyFirst); err != nil {
-		return "", classify("looking for the sessions of schema "+names.Schema, err)
-	}
-	if onlyFirst {
-		return names.Logins[1], nil
-	}
-	return names.Logins[0], nil
-}
-
 // PasswordRefused reports whether the server refuses role's password. A login that fails for any other reason tells
 // nothing about the password: the server may let the role in from the pods only.
 func (s *Server) PasswordRefused(ctx context.Context, role string, password secret.Value) bool {

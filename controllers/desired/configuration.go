@@ -4,7 +4,9 @@ import (
 	"crypto/sha256"
 	"fmt"
 	"strings"
+	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	applycore "k8s.io/client-go/applyconfigurations/core/v1"
 	"sigs.k8s.io/yaml"
 
@@ -74,19 +76,48 @@ func ConfigMap(t Tenant) (*applycore.ConfigMapApplyConfiguration, error) {
 		WithData(map[string]string{config.FileName: string(file), mountsFile: string(mounts)}), nil
 }
 
+// What the Secret of the pods tells of the database password, so that one is never made twice for the same reason.
+const (
+	annotationPasswordRequest    = v1alpha1.GroupName + "/password-request"
+	annotationPasswordReplacedAt = v1alpha1.GroupName + "/password-replaced-at"
+)
+
+// Origin tells where a password comes from.
+type Origin struct {
+	// Request is what asked for it, empty if nothing did.
+	Request string
+	// At is when it took another's place, to the second; zero if it is the first.
+	At time.Time
+}
+
 // RuntimeSecret holds the runtime's secrets: the hashes of the API tokens and the database URL.
 func RuntimeSecret(t Tenant) *applycore.SecretApplyConfiguration {
 	tokens := config.APITokens{{SHA256: sha256.Sum256(t.APIToken.Reveal())}}
 	if previous := t.PreviousToken; !previous.Expires.IsZero() {
 		tokens = append(tokens, config.APIToken{SHA256: sha256.Sum256(previous.Value.Reveal()), Expires: previous.Expires})
 	}
-	return applycore.Secret(RuntimeName(t.Object), t.Object.Namespace).
+	result := applycore.Secret(RuntimeName(t.Object), t.Object.Namespace).
 		WithLabels(Labels(t.Object)).
 		WithOwnerReferences(ownerOf(t.Object)).
 		WithData(map[string][]byte{
 			tokenHashesKey: []byte(tokens.String()),
 			databaseURLKey: t.DatabaseURL.Reveal(),
 		})
+	if t.PasswordOrigin.Request != "" {
+		result.WithAnnotations(map[string]string{annotationPasswordRequest: t.PasswordOrigin.Request})
+	}
+	if !t.PasswordOrigin.At.IsZero() {
+		result.WithAnnotations(map[string]string{annotationPasswordReplacedAt: t.PasswordOrigin.At.UTC().Format(time.RFC3339)})
+	}
+	return result
+}
+
+// PasswordOrigin reads from RuntimeSecret where its database password comes from.
+func PasswordOrigin(secret metav1.Object) Origin {
+	annotations := secret.GetAnnotations()
+	// One that somebody has spoiled counts as the first, which is closed by the next change.
+	at, _ := time.Parse(time.RFC3339, annotations[annotationPasswordReplacedAt])
+	return Origin{Request: annotations[annotationPasswordRequest], At: at}
 }
 
 // DatabaseURL reads the runtime's database URL out of the data of RuntimeSecret.

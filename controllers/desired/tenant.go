@@ -54,6 +54,8 @@ type Tenant struct {
 	APIToken, DatabaseURL secret.Value
 	// PreviousToken is the token before, the zero value if it has ended.
 	PreviousToken PreviousToken
+	// PasswordOrigin tells where the password in DatabaseURL comes from.
+	PasswordOrigin Origin
 	// DatabasePorts are the ports in DatabaseURL.
 	DatabasePorts []int32
 	// FirstReplicas is how many pods a Deployment begins with whose number is an autoscaler's from then on; nil for one

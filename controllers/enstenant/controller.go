@@ -153,6 +153,7 @@ func (p *pass) provision(ctx context.Context) error {
 		p.ensureSecrets,
 		p.ensureDatabase,
 		p.observeToken,
+		p.observePassword,
 		p.ensureCertificate,
 		p.ensureWorkload,
 		p.ensureExposure,

@@ -2,19 +2,17 @@ package enstenant
 
 import (
 	"context"
-	"crypto/sha256"
 	"errors"
 	"fmt"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/log"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
-	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/database"
-	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
@@ -28,7 +26,10 @@ const (
 
 // login is how the runtime gets into the database.
 type login struct {
-	url     secret.Value
+	madeLogin
+	url secret.Value
+	// written says that the Secret of the pods is known to hold the login.
+	written bool
 	version int
 }
 
@@ -99,70 +100,6 @@ func (p *pass) provisionDatabase(ctx context.Context) error {
 	return nil
 }
 
-// madeLogin is a login with a password that this process has made.
-type madeLogin struct {
-	role     string
-	password secret.Value
-}
-
-// ensureLogin finds the runtime's password in the Secret that holds it, or sets a new one if that Secret can be written.
-// Once per process and password it tries whether the database agrees.
-func (p *pass) ensureLogin(ctx context.Context) error {
-	name := desired.RuntimeName(p.tenant)
-	held, err := p.readKept(ctx, name)
-	if err != nil {
-		return err
-	}
-	if held != nil && !desired.Owns(p.tenant)(held) {
-		// Pods may still use the login in it, so its password stays.
-		p.findings.database = new(condition.Stuck(v1alpha1.ReasonNotOwned, (&apply.NotOwnedError{Kind: "Secret", Name: name}).Error()))
-		return nil
-	}
-	tenant := client.ObjectKeyFromObject(p.tenant)
-	var role string
-	var password secret.Value
-	known := false
-	if held != nil {
-		role, password, known = database.Login(desired.DatabaseURL(held.Data), p.names)
-	}
-	if known {
-		p.made.Delete(tenant)
-	} else if role, password, err = p.makeLogin(ctx); err != nil {
-		p.databaseFailed(err)
-		return nil
-	}
-	p.login.url = p.Database.RuntimeURL(role, password)
-	digest := sha256.Sum256(p.login.url.Reveal())
-	if verified, found := p.verified.Load(tenant); found && verified == digest {
-		return nil
-	}
-	if !known || p.Database.PasswordRefused(ctx, role, password) {
-		if err := p.Database.SetPassword(ctx, role, password); err != nil {
-			p.databaseFailed(err)
-			return nil
-		}
-	}
-	p.verified.Store(tenant, digest)
-	return nil
-}
-
-// makeLogin chooses a role and a new password, the same ones until they are found in the Secret: that may be late in
-// the cache, or not be written for now.
-func (p *pass) makeLogin(ctx context.Context) (string, secret.Value, error) {
-	tenant := client.ObjectKeyFromObject(p.tenant)
-	if made, found := p.made.Load(tenant); found {
-		made := made.(madeLogin)
-		return made.role, made.password, nil
-	}
-	role, err := p.Database.FreeLogin(ctx, p.names)
-	if err != nil {
-		return "", secret.Value{}, err
-	}
-	made := madeLogin{role, database.NewPassword()}
-	p.made.Store(tenant, made)
-	return made.role, made.password, nil
-}
-
 // databaseFailed notes what the database answered.
 func (p *pass) databaseFailed(err error) {
 	finding, transient := databaseFinding(p.names, err)
@@ -201,4 +138,18 @@ func refusedSchema(names database.Names, err error) condition.Finding {
 func newerSchema(names database.Names) condition.Finding {
 	return condition.Stuck(v1alpha1.ReasonNewerSchema, fmt.Sprintf(
 		"Schema %s was migrated by a newer operator, so it is left alone: upgrade this operator", names.Schema))
+}
+
+// databaseStatus tells where the data are. What a pass did not find out stays as it was.
+func (p *pass) databaseStatus() *v1alpha1.DatabaseStatus {
+	status := &v1alpha1.DatabaseStatus{Schema: p.names.Schema, Version: int32(p.login.version)}
+	if last := p.tenant.Status.Database; p.login.role == "" && last != nil {
+		status.Role, status.PasswordReplacedAt, status.PasswordRequest = last.Role, last.PasswordReplacedAt, last.PasswordRequest
+		return status
+	}
+	status.Role, status.PasswordRequest = p.login.role, p.login.request
+	if !p.login.replacedAt.IsZero() {
+		status.PasswordReplacedAt = new(metav1.NewTime(p.login.replacedAt))
+	}
+	return status
 }

@@ -21,6 +21,9 @@ type findings struct {
 
 	hostnames, references, secrets, database, tls, workload, available, rollout, rotation *condition.Finding
 
+	// password is about a change of the database password.
+	password *condition.Finding
+
 	// exposed is nil, too, for a tenant that is not exposed, and where everything was left as it was. addresses are where
 	// the tenant is reached.
 	exposed   *condition.Finding
@@ -57,6 +60,7 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		{v1alpha1.ConditionExposed, p.findings.exposed},
 		{v1alpha1.ConditionAvailable, p.findings.available},
 		{v1alpha1.ConditionAPITokenRotated, p.findings.rotation},
+		{v1alpha1.ConditionDatabasePasswordReplaced, p.findings.password},
 	} {
 		if found.finding != nil {
 			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
@@ -106,7 +110,7 @@ func (p *pass) setFields() {
 	}
 	status.APIToken = p.findings.apiToken
 	if p.login.version > 0 {
-		status.Database = &v1alpha1.DatabaseStatus{Schema: p.names.Schema, Version: int32(p.login.version)}
+		status.Database = p.databaseStatus()
 	}
 	status.Certificate = p.findings.certificate
 	status.AutodiscoverCABundle = p.findings.autodiscoverBundle

@@ -84,17 +84,18 @@ type object struct {
 // with that is an autoscaler's from then on.
 func (p *pass) objects(first *int32) ([]object, error) {
 	tenant := desired.Tenant{
-		Object:        p.tenant,
-		Settings:      p.settings,
-		Schema:        p.names.Schema,
-		References:    p.references,
-		AllowLoopback: p.AllowLoopback,
-		APIToken:      p.kept.token.current,
-		PreviousToken: desired.PreviousToken{Value: p.kept.token.previous, Expires: p.kept.token.expires},
-		DatabaseURL:   p.login.url,
-		DatabasePorts: database.Ports(p.login.url.Reveal()),
-		FirstReplicas: first,
-		KeyFiles:      p.kept.keyFiles,
+		Object:         p.tenant,
+		Settings:       p.settings,
+		Schema:         p.names.Schema,
+		References:     p.references,
+		AllowLoopback:  p.AllowLoopback,
+		APIToken:       p.kept.token.current,
+		PreviousToken:  desired.PreviousToken{Value: p.kept.token.previous, Expires: p.kept.token.expires},
+		DatabaseURL:    p.login.url,
+		DatabasePorts:  database.Ports(p.login.url.Reveal()),
+		PasswordOrigin: desired.Origin{Request: p.login.request, At: p.login.replacedAt},
+		FirstReplicas:  first,
+		KeyFiles:       p.kept.keyFiles,
 	}
 	configMap, err := desired.ConfigMap(tenant)
 	if err != nil {

@@ -67,6 +67,7 @@ func (s *Server) checkDatabase(ctx context.Context, ready bool) (fit bool) {
 	case unfit(err):
 		s.log.ErrorContext(ctx, "The database must not be used", "error", err)
 		s.health.set(err.Error())
+		s.reportUnfit(ctx, err)
 	case !ready:
 		s.log.WarnContext(ctx, "The database does not answer yet", "error", err)
 		s.health.set("the database does not answer yet")
@@ -74,6 +75,17 @@ func (s *Server) checkDatabase(ctx context.Context, ready bool) (fit bool) {
 		s.log.WarnContext(ctx, "The database does not answer", "error", err)
 	}
 	return false
+}
+
+// reportUnfit says which versions of the schema this replica can work with if it is not the one that is there, so that
+// the operator can tell the administrator which side to upgrade. A schema that is too old to be told is none the wiser.
+func (s *Server) reportUnfit(ctx context.Context, err error) {
+	if !errors.Is(err, migrations.ErrNewerSchema) && !errors.Is(err, migrations.ErrOlderSchema) {
+		return
+	}
+	if err := s.report(ctx); err != nil {
+		s.log.DebugContext(ctx, "The versions that this replica can work with cannot be reported", "error", err)
+	}
 }
 
 // checkKeys makes sure that our keys open what is in the database, and decides which to seal with.

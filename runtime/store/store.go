@@ -225,16 +225,18 @@ func (s *Store) Forget(ctx context.Context, id [16]byte) error {
 	return s.exec(ctx, "taking this replica off the record", `DELETE FROM instances WHERE id = $1`, id)
 }
 
-// Report records what this replica runs with and forgets replicas that are gone.
+// Report records what this replica runs with, the role that it got in as and the versions of the schema that it can work
+// with, and forgets replicas that are gone.
 func (s *Store) Report(ctx context.Context, i Instance, now time.Time) error {
 	const upsert = `
-INSERT INTO instances (id, version, config_hash, kek_ids, webhook_ids, sealing_kek, sealing_webhook, started_at, seen_at)
-VALUES ($1, $2, $3, $4, $5, nullif($6, 0), nullif($7, 0), $8, $9)
+INSERT INTO instances (id, version, config_hash, kek_ids, webhook_ids, sealing_kek, sealing_webhook, started_at, seen_at,
+    login, knows_schema, needs_schema)
+VALUES ($1, $2, $3, $4, $5, nullif($6, 0), nullif($7, 0), $8, $9, session_user, $10, $11)
 ON CONFLICT (id) DO UPDATE SET version = excluded.version, config_hash = excluded.config_hash,
     kek_ids = excluded.kek_ids, webhook_ids = excluded.webhook_ids, sealing_kek = excluded.sealing_kek,
-    sealing_webhook = excluded.sealing_webhook, seen_at = excluded.seen_at`
+    sealing_webhook = excluded.sealing_webhook, seen_at = excluded.seen_at, login = excluded.login`
 	err := s.exec(ctx, "reporting this replica", upsert, i.ID, i.Version, i.ConfigHash, i.KEKs, i.WebhookKeys,
-		i.SealingKEK, i.SealingWebhook, i.StartedAt, now)
+		i.SealingKEK, i.SealingWebhook, i.StartedAt, now, migrations.Version, migrations.MinimumVersion)
 	if err != nil {
 		return err
 	}

@@ -118,6 +118,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantAutodiscoverApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantAutoscaling"):
 		return &apiv1alpha1.TenantAutoscalingApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantDatabase"):
+		return &apiv1alpha1.TenantDatabaseApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantExposure"):
 		return &apiv1alpha1.TenantExposureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):

@@ -6,23 +6,18 @@ package migrations
 
 import (
 	"context"
-	"embed"
 	"errors"
 	"fmt"
-	"slices"
 	"strconv"
 
 	"github.com/jackc/pgx/v5"
 )
 
-//go:embed sql/*.sql
-var scripts embed.FS
-
 // Version is the newest schema version this program knows: the number of the last script.
-const Version = 4
+const Version = 5
 
 // MinimumVersion is the oldest schema version the runtime of this program can work with.
-const MinimumVersion = 4
+const MinimumVersion = 5
 
 // compatibleSince is the oldest version that a runtime may know and still work with a schema of this Version: what came
 // later only added columns, so that the pods of a rollout serve side by side.
@@ -56,9 +51,14 @@ type Identity struct {
 // lockNamespace is the first half of our advisory locks, so that they meet nobody else's: "ens" in ASCII.
 const lockNamespace = 0x656e73
 
-// Migrate brings the existing schema up to Version and returns the version it is at. The connection's role must own the
-// schema. It does all or nothing, and takes a lock so that two operators never migrate the same schema at once.
+// Migrate brings the existing schema up to Version, as Set.Migrate does with the scripts of this program.
 func Migrate(ctx context.Context, conn *pgx.Conn, schema string, identity Identity) (int, error) {
+	return Known().Migrate(ctx, conn, schema, identity)
+}
+
+// Migrate brings the existing schema up to the set's version and returns the version it is at. The connection's role must
+// own the schema. It does all or nothing, and takes a lock so that two operators never migrate the same schema at once.
+func (s Set) Migrate(ctx context.Context, conn *pgx.Conn, schema string, identity Identity) (int, error) {
 	version := 0
 	err := pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
 		if err := enter(ctx, tx, schema); err != nil {
@@ -68,7 +68,7 @@ func Migrate(ctx context.Context, conn *pgx.Conn, schema string, identity Identi
 			return err
 		}
 		var err error
-		version, err = upgrade(ctx, tx)
+		version, err = s.upgrade(ctx, tx)
 		return err
 	})
 	if err != nil {
@@ -112,51 +112,29 @@ func claim(ctx context.Context, tx pgx.Tx, identity Identity) error {
 	return nil
 }
 
-func upgrade(ctx context.Context, tx pgx.Tx) (int, error) {
+func (s Set) upgrade(ctx context.Context, tx pgx.Tx) (int, error) {
 	version, err := current(ctx, tx)
 	if err != nil {
 		return 0, err
 	}
-	if version > Version {
-		return version, fmt.Errorf("%w: it is at version %d, this program knows %d; upgrade the operator", ErrNewerSchema, version, Version)
+	if version > s.Version() {
+		return version, fmt.Errorf("%w: it is at version %d, this program knows %d; upgrade the operator", ErrNewerSchema, version, s.Version())
 	}
-	if version == Version {
+	if version == s.Version() {
 		return version, nil
 	}
-	names, err := scriptNames()
-	if err != nil {
-		return version, err
-	}
-	for _, name := range names[version:] {
-		script, err := scripts.ReadFile("sql/" + name)
-		if err != nil {
-			return version, fmt.Errorf("reading script %s: %w", name, err)
-		}
-		if _, err := tx.Exec(ctx, string(script)); err != nil {
-			return version, fmt.Errorf("running script %s: %w", name, err)
+	for number := version + 1; number <= s.Version(); number++ {
+		if _, err := tx.Exec(ctx, s.scripts[number-1]); err != nil {
+			return version, fmt.Errorf("running script %d: %w", number, err)
 		}
 	}
-	for key, value := range map[string]int{"schema_version": Version, "minimum_runtime_schema": compatibleSince} {
+	for key, value := range map[string]int{schemaVersionKey: s.Version(), minimumRuntimeKey: s.compatibleSince} {
 		const setValue = `INSERT INTO meta (key, value) VALUES ($1, $2) ON CONFLICT (key) DO UPDATE SET value = excluded.value`
 		if _, err := tx.Exec(ctx, setValue, key, strconv.Itoa(value)); err != nil {
 			return version, fmt.Errorf("recording the version: %w", err)
 		}
 	}
-	return Version, nil
-}
-
-// scriptNames lists the scripts in the order they run in: their names begin with four digits.
-func scriptNames() ([]string, error) {
-	entries, err := scripts.ReadDir("sql")
-	if err != nil {
-		return nil, fmt.Errorf("listing the scripts: %w", err)
-	}
-	var names []string
-	for _, entry := range entries {
-		names = append(names, entry.Name())
-	}
-	slices.Sort(names)
-	return names, nil
+	return s.Version(), nil
 }
 
 // Querier is what Check needs of a connection, a pool or a transaction.
@@ -165,7 +143,7 @@ type Querier interface {
 }
 
 func current(ctx context.Context, q Querier) (int, error) {
-	return number(ctx, q, "schema_version")
+	return number(ctx, q, schemaVersionKey)
 }
 
 // number reads a number of the meta table, 0 if it is not there.
@@ -202,7 +180,7 @@ func Check(ctx context.Context, q Querier) error {
 	if version < MinimumVersion {
 		return fmt.Errorf("%w: it is at version %d, at least %d is needed; upgrade the operator", ErrOlderSchema, version, MinimumVersion)
 	}
-	minimum, err := number(ctx, q, "minimum_runtime_schema")
+	minimum, err := number(ctx, q, minimumRuntimeKey)
 	if err != nil {
 		return err
 	}

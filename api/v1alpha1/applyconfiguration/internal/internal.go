@@ -167,6 +167,15 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.DatabaseStatus
   map:
     fields:
+    - name: passwordReplacedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: passwordRequest
+      type:
+        scalar: string
+    - name: role
+      type:
+        scalar: string
     - name: schema
       type:
         scalar: string
@@ -332,6 +341,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: callbackURL
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CallbackURL
+    - name: database
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantDatabase
     - name: deletionPolicy
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.DeletionPolicy
@@ -982,6 +994,18 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: targetCPUUtilizationPercentage
       type:
         scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantDatabase
+  map:
+    fields:
+    - name: runtimeHost
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Hostname
+    - name: runtimePort
+      type:
+        scalar: numeric
+    - name: secretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantExposure
   map:
     fields:

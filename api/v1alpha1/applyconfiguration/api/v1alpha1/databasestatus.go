@@ -4,6 +4,10 @@
 
 package v1alpha1
 
+import (
+	v1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+)
+
 // DatabaseStatusApplyConfiguration represents a declarative configuration of the DatabaseStatus type for use
 // with apply.
 //
@@ -13,6 +17,12 @@ type DatabaseStatusApplyConfiguration struct {
 	Schema *string `json:"schema,omitempty"`
 	// version is the version of the schema.
 	Version *int32 `json:"version,omitempty"`
+	// role is the role that the pods are to log in as.
+	Role *string `json:"role,omitempty"`
+	// passwordReplacedAt is when the password was made, unless it is the first.
+	PasswordReplacedAt *v1.Time `json:"passwordReplacedAt,omitempty"`
+	// passwordRequest is the value of the annotation ens-operator.io/rotate-database-password that was last carried out.
+	PasswordRequest *string `json:"passwordRequest,omitempty"`
 }
 
 // DatabaseStatusApplyConfiguration constructs a declarative configuration of the DatabaseStatus type for use with
@@ -34,5 +44,29 @@ func (b *DatabaseStatusApplyConfiguration) WithSchema(value string) *DatabaseSta
 // If called multiple times, the Version field is set to the value of the last call.
 func (b *DatabaseStatusApplyConfiguration) WithVersion(value int32) *DatabaseStatusApplyConfiguration {
 	b.Version = &value
+	return b
+}
+
+// WithRole sets the Role field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Role field is set to the value of the last call.
+func (b *DatabaseStatusApplyConfiguration) WithRole(value string) *DatabaseStatusApplyConfiguration {
+	b.Role = &value
+	return b
+}
+
+// WithPasswordReplacedAt sets the PasswordReplacedAt field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PasswordReplacedAt field is set to the value of the last call.
+func (b *DatabaseStatusApplyConfiguration) WithPasswordReplacedAt(value v1.Time) *DatabaseStatusApplyConfiguration {
+	b.PasswordReplacedAt = &value
+	return b
+}
+
+// WithPasswordRequest sets the PasswordRequest field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the PasswordRequest field is set to the value of the last call.
+func (b *DatabaseStatusApplyConfiguration) WithPasswordRequest(value string) *DatabaseStatusApplyConfiguration {
+	b.PasswordRequest = &value
 	return b
 }

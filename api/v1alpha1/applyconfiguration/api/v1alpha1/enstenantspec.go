@@ -50,6 +50,9 @@ type EnsTenantSpecApplyConfiguration struct {
 	Exposure *TenantExposureApplyConfiguration `json:"exposure,omitempty"`
 	// networkPolicy limits what the tenant's pods may talk to. Unless set, nothing does.
 	NetworkPolicy *TenantNetworkPolicyApplyConfiguration `json:"networkPolicy,omitempty"`
+	// database is a Postgres database of the tenant's own. Unless set, the tenant has a schema in the database that the
+	// operator was started with. It can be changed, but neither added nor taken away: data do not move by themselves.
+	Database *TenantDatabaseApplyConfiguration `json:"database,omitempty"`
 	// runtime is how the tenant's workload runs.
 	Runtime *TenantRuntimeApplyConfiguration `json:"runtime,omitempty"`
 	// deletionPolicy is what becomes of the tenant's database schema, keys and API token when the EnsTenant is deleted:
@@ -195,6 +198,14 @@ func (b *EnsTenantSpecApplyConfiguration) WithExposure(value *TenantExposureAppl
 // If called multiple times, the NetworkPolicy field is set to the value of the last call.
 func (b *EnsTenantSpecApplyConfiguration) WithNetworkPolicy(value *TenantNetworkPolicyApplyConfiguration) *EnsTenantSpecApplyConfiguration {
 	b.NetworkPolicy = value
+	return b
+}
+
+// WithDatabase sets the Database field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Database field is set to the value of the last call.
+func (b *EnsTenantSpecApplyConfiguration) WithDatabase(value *TenantDatabaseApplyConfiguration) *EnsTenantSpecApplyConfiguration {
+	b.Database = value
 	return b
 }
 

@@ -16,8 +16,8 @@ type EnsTenantStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
-	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, and while they are true
-	// Reconciling, Stalled and Paused.
+	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, of the database password
+	// DatabasePasswordReplaced, and while they are true Reconciling, Stalled and Paused.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// url is the address for the phones (ENSLinkAddress).
 	URL *string `json:"url,omitempty"`
