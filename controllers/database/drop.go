@@ -17,19 +17,23 @@ const sessionEnd = 5000
 
 // Drop removes everything that the tenant has in the database: it ends the sessions of the tenant's roles, drops the
 // schema and then the roles. A schema of another tenant or role is left alone, with the roles (State.Refusal is the
-// error). It may be called again after a failure, and when nothing is there.
+// error). It may be called again after a failure, and when nothing is there. In a tenant's own database there are no roles,
+// and no sessions are ended.
 func (s *Server) Drop(ctx context.Context, tenant migrations.Identity) error {
 	ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
 	defer cancel()
 	names := NamesFor(tenant)
 	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
 		conn := c.Conn()
-		state, err := inspect(ctx, conn, names)
+		state, err := s.inspect(ctx, conn, names)
 		if err != nil {
 			return err
 		}
 		if err := state.Refusal(tenant); err != nil {
 			return err
+		}
+		if s.own != nil {
+			return dropOwn(ctx, conn, names)
 		}
 		roles, err := existingRoles(ctx, conn, names)
 		if err != nil {

@@ -27,8 +27,14 @@ type State struct {
 	Version int
 	// KEKChecks are check values of the keys that the data may be sealed with, by number (config.CheckValue).
 	KEKChecks map[int]string
+	// Minimum is the oldest version that a runtime must know, 0 if the schema does not say.
+	Minimum int
+	// known is the version that Provision would bring it to.
+	known int
 	// rolesReady says whether all roles are there with their memberships, settings and grants.
 	rolesReady bool
+	// shared is not nil if the role of a tenant's own database is another tenant's, too.
+	shared *SharedRoleError
 }
 
 // BelongsTo reports whether the schema is tenant's, or is not there, or has been made and not yet marked.
@@ -37,9 +43,11 @@ func (s State) BelongsTo(tenant migrations.Identity) bool {
 }
 
 // Refusal says why the schema is not to be touched for tenant, nil if it may be: an *OwnerError if another role owns
-// it, migrations.ErrForeignSchema if it says that it is another tenant's.
+// it, migrations.ErrForeignSchema if it says that it is another tenant's, a *SharedRoleError.
 func (s State) Refusal(tenant migrations.Identity) error {
 	switch {
+	case s.shared != nil:
+		return s.shared
 	case !s.SchemaExists:
 		return nil
 	case !s.OwnedByUs:
@@ -65,8 +73,11 @@ func (e *OwnerError) Is(target error) bool { return target == migrations.ErrFore
 
 // Complete reports whether nothing is left for Provision to do.
 func (s State) Complete() bool {
-	return s.SchemaExists && s.Version == migrations.Version && s.rolesReady
+	return s.SchemaExists && s.Version == s.known && s.rolesReady
 }
+
+// Newer reports whether a newer operator has migrated the schema.
+func (s State) Newer() bool { return s.Version > s.known }
 
 // Inspect looks at what there is of a tenant. It changes nothing.
 func (s *Server) Inspect(ctx context.Context, names Names) (State, error) {
@@ -75,14 +86,14 @@ func (s *Server) Inspect(ctx context.Context, names Names) (State, error) {
 	var state State
 	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
 		var err error
-		state, err = inspect(ctx, c.Conn(), names)
+		state, err = s.inspect(ctx, c.Conn(), names)
 		return err
 	})
 	return state, classify("looking at schema "+names.Schema, err)
 }
 
-func inspect(ctx context.Context, conn *pgx.Conn, names Names) (State, error) {
-	var state State
+func (s *Server) inspect(ctx context.Context, conn *pgx.Conn, names Names) (State, error) {
+	state := State{known: s.known().Version()}
 	var hasMeta bool
 	const find = `
 SELECT n.oid IS NOT NULL, coalesce(pg_get_userbyid(n.nspowner) = current_user, false),
@@ -98,6 +109,10 @@ FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = $1`
 		if err := readMeta(ctx, conn, names.Schema, &state); err != nil {
 			return State{}, err
 		}
+	}
+	if s.own != nil {
+		err := inspectOwn(ctx, conn, names, &state)
+		return state, err
 	}
 	ready, err := rolesReady(ctx, conn, names, state.SchemaExists)
 	state.rolesReady = ready
@@ -122,6 +137,9 @@ func readMeta(ctx context.Context, conn *pgx.Conn, schema string, state *State) 
 			state.Identity.Name = value
 		case "schema_version":
 			state.Version, err = strconv.Atoi(value)
+			return err
+		case "minimum_runtime_schema":
+			state.Minimum, err = strconv.Atoi(value)
 			return err
 		}
 		if digits, found := strings.CutPrefix(key, migrations.KEKPrefix); found {

@@ -25,7 +25,7 @@ func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int
 	version := 0
 	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
 		conn := c.Conn()
-		state, err := inspect(ctx, conn, names)
+		state, err := s.inspect(ctx, conn, names)
 		if err != nil {
 			return err
 		}
@@ -37,8 +37,11 @@ func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int
 				return fmt.Errorf("creating schema %s: %w", names.Schema, err)
 			}
 		}
-		if version, err = migrations.Migrate(ctx, conn, names.Schema, tenant); err != nil {
+		if version, err = s.known().Migrate(ctx, conn, names.Schema, tenant); err != nil {
 			return err
+		}
+		if s.own != nil {
+			return ensureOwn(ctx, conn, names)
 		}
 		return ensureRoles(ctx, conn, names)
 	})

@@ -17,6 +17,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
 const (
@@ -49,12 +50,25 @@ type Options struct {
 	RuntimePort uint16
 	// RuntimeSSLMode is the runtimes' sslmode; empty takes the operator's.
 	RuntimeSSLMode string
+	// Migrations are what the schemas are brought up to; the zero value is what this program knows.
+	Migrations migrations.Set
 }
 
-// Server is the database that the tenants share.
+// Server is the database that the tenants share, or a tenant's own.
 type Server struct {
 	pool    *pgxpool.Pool
 	runtime address
+	// own is nil for the database that the tenants share.
+	own        *ownLogin
+	migrations migrations.Set
+}
+
+// known are the migrations that schemas are brought up to.
+func (s *Server) known() migrations.Set {
+	if s.migrations.Version() == 0 {
+		return migrations.Known()
+	}
+	return s.migrations
 }
 
 // address is how the runtimes reach the database.
@@ -87,7 +101,7 @@ func Open(ctx context.Context, options Options) (*Server, error) {
 	if err != nil {
 		return nil, fmt.Errorf("preparing the connections to the database: %w", err)
 	}
-	return &Server{pool: pool, runtime: runtime}, nil
+	return &Server{pool: pool, runtime: runtime, migrations: options.Migrations}, nil
 }
 
 // Close ends all connections.

@@ -56,6 +56,7 @@ type Reconciler struct {
 	Applier  *apply.Applier
 	Recorder events.EventRecorder
 	Clock    clock.PassiveClock
+	// Database is the one that tenants without their own share. In a pass it is the tenant's.
 	Database *database.Server
 	// ClusterID tells this cluster from others that share the database.
 	ClusterID string
@@ -88,6 +89,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 		return reconcile.Result{}, r.reportPause(ctx, tenant)
 	}
 	p := r.newPass(tenant)
+	defer func() { p.closeDatabase() }()
 	err := p.provision(ctx)
 	if errors.Is(ctx.Err(), context.Canceled) {
 		return reconcile.Result{}, ctx.Err() // the operator stops; what was found while it did says nothing
@@ -113,6 +115,11 @@ type pass struct {
 	references desired.References
 	renderable bool
 
+	// Database is where the tenant's data are: the one that the tenants share, or its own, set by inspectDatabase and
+	// closed after the pass.
+	Database      *database.Server
+	closeDatabase func()
+
 	// state is what there is in the database, set by inspectDatabase; nil if the database did not tell.
 	state *database.State
 	// kept are the tenant's keys and API token, set by ensureSecrets.
@@ -135,6 +142,9 @@ func (r *Reconciler) newPass(tenant *v1alpha1.EnsTenant) *pass {
 		names:      database.NamesFor(identity),
 		settings:   desired.Settings(tenant, r.Image),
 		findings:   findings{before: tenant.DeepCopy()},
+
+		Database:      r.Database,
+		closeDatabase: func() {},
 	}
 }
 

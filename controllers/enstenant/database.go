@@ -13,6 +13,7 @@ import (
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/database"
+	"github.com/ens-operator/ens-operator/runtime/egress"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
@@ -35,6 +36,15 @@ type login struct {
 
 // inspectDatabase looks at what there is. A database that does not answer is a finding.
 func (p *pass) inspectDatabase(ctx context.Context) error {
+	opened, closed, finding, err := p.openDatabase(ctx, p.tenant)
+	if err != nil {
+		return err
+	}
+	if finding != nil {
+		p.findings.database = finding
+		return nil
+	}
+	p.Database, p.closeDatabase = opened, closed
 	state, err := p.Database.Inspect(ctx, p.names)
 	if err != nil {
 		p.databaseFailed(err)
@@ -60,8 +70,12 @@ func (p *pass) ensureDatabase(ctx context.Context) error {
 		p.findings.database = new(refusedSchema(p.names, err))
 		return nil
 	}
+	if gone := p.schemaGone(); gone != nil {
+		p.findings.database = gone
+		return nil
+	}
 	switch {
-	case p.state.Version > migrations.Version:
+	case p.state.Newer():
 		p.findings.database = new(newerSchema(p.names))
 		return nil
 	case !p.findings.secrets.Good():
@@ -102,15 +116,21 @@ func (p *pass) provisionDatabase(ctx context.Context) error {
 
 // databaseFailed notes what the database answered.
 func (p *pass) databaseFailed(err error) {
-	finding, transient := databaseFinding(p.names, err)
+	finding, transient := databaseFinding(p.names, whereURL(p.tenant), err)
 	p.findings.database = &finding
 	if transient {
 		p.retry = err
 	}
 }
 
-// databaseFinding tells what the database answered, and whether trying again may help.
-func databaseFinding(names database.Names, err error) (finding condition.Finding, transient bool) {
+// databaseFinding tells what the database answered, and whether trying again may help. Where is where its URL stands.
+func databaseFinding(names database.Names, where string, err error) (finding condition.Finding, transient bool) {
+	if refused, ok := errors.AsType[*egress.RefusedError](err); ok {
+		return condition.Stuck(v1alpha1.ReasonLoopbackRefused, fmt.Sprintf("The operator does not go where %s leads: %v", where, refused)), false
+	}
+	if _, ok := errors.AsType[*database.SharedRoleError](err); ok {
+		return refusedSchema(names, err), false
+	}
 	switch {
 	case errors.Is(err, migrations.ErrForeignSchema):
 		return refusedSchema(names, err), false
@@ -118,7 +138,7 @@ func databaseFinding(names database.Names, err error) (finding condition.Finding
 		return newerSchema(names), false
 	case errors.Is(err, database.ErrUnreachable):
 		return condition.Failed(v1alpha1.ReasonUnreachable,
-			"The database does not answer the operator: look at the database and at the operator's database URL; it is tried again"), true
+			"The database does not answer the operator: look at the database and at "+where+"; it is tried again"), true
 	default:
 		// Postgres' own words; they hold no values.
 		return condition.Failed(v1alpha1.ReasonError, fmt.Sprintf("The database refused: %s; it is tried again", database.Reason(err))), true
@@ -129,6 +149,9 @@ func databaseFinding(names database.Names, err error) (finding condition.Finding
 func refusedSchema(names database.Names, err error) condition.Finding {
 	if refused, ok := errors.AsType[*database.OwnerError](err); ok {
 		return condition.Stuck(v1alpha1.ReasonForeignSchema, "In the database, "+refused.Error())
+	}
+	if refused, ok := errors.AsType[*database.SharedRoleError](err); ok {
+		return condition.Stuck(v1alpha1.ReasonSharedRole, "In the database, "+refused.Error())
 	}
 	return condition.Stuck(v1alpha1.ReasonForeignSchema, fmt.Sprintf(
 		"Schema %s is there and says that it is another tenant's, so it is left alone: find out whose data are in it, and rename it if they are to be kept",

@@ -2,6 +2,7 @@ package enstenant
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"time"
 
@@ -103,12 +104,11 @@ func (r *Reconciler) dropDatabase(ctx context.Context, tenant *v1alpha1.EnsTenan
 		log.FromContext(ctx).Info("Left the schema in the database, as the annotation asks for", "schema", database.NamesFor(identity).Schema)
 		return nil
 	}
-	err := r.Database.Drop(ctx, identity)
+	names := database.NamesFor(identity)
+	cause, transient, err := r.drop(ctx, tenant)
 	if err == nil {
 		return nil
 	}
-	names := database.NamesFor(identity)
-	cause, transient := databaseFinding(names, err)
 	finding := deleting("The database does not let the schema be dropped; it is tried again")
 	if !transient || r.Clock.Since(tenant.DeletionTimestamp.Time) > databaseLimit {
 		finding = condition.Stuck(cause.Reason, fmt.Sprintf(
@@ -119,6 +119,24 @@ func (r *Reconciler) dropDatabase(ctx context.Context, tenant *v1alpha1.EnsTenan
 		return statusErr
 	}
 	return err
+}
+
+// drop removes schema and roles. With an error it tells what is wrong, and whether trying again may help.
+func (r *Reconciler) drop(ctx context.Context, tenant *v1alpha1.EnsTenant) (cause condition.Finding, transient bool, err error) {
+	opened, closed, finding, err := r.openDatabase(ctx, tenant)
+	if err != nil {
+		return condition.Failed(v1alpha1.ReasonError, "The API server does not tell the database's URL"), true, err
+	}
+	if finding != nil {
+		return *finding, false, errors.New(finding.Message)
+	}
+	defer closed()
+	identity := r.identityOf(tenant)
+	if err = opened.Drop(ctx, identity); err == nil {
+		return condition.Finding{}, false, nil
+	}
+	cause, transient = databaseFinding(database.NamesFor(identity), whereURL(tenant), err)
+	return cause, transient, err
 }
 
 // deleteKept deletes the Secrets that have no owner.

@@ -49,6 +49,10 @@ func (l madeLogin) is(other madeLogin) bool {
 // ensureLogin finds the runtime's login in the Secret that holds it, or makes one if that Secret can be written and a
 // login is missing or is to be replaced. Once per process and password it tries whether the database agrees.
 func (p *pass) ensureLogin(ctx context.Context) error {
+	if role, url, own := p.Database.OwnLogin(); own {
+		p.login.role, p.login.url = role, url
+		return nil
+	}
 	name := desired.RuntimeName(p.tenant)
 	kept, err := p.readKept(ctx, name)
 	if err != nil {
@@ -183,6 +187,12 @@ func (p *pass) observePassword(ctx context.Context) error {
 	if request := p.tenant.Annotations[v1alpha1.AnnotationRotateDatabasePassword]; len(request) > maxRequest {
 		p.findings.password = new(condition.Failed(v1alpha1.ReasonInvalid, fmt.Sprintf(
 			"The value of the annotation %s is longer than %d characters", v1alpha1.AnnotationRotateDatabasePassword, maxRequest)))
+		return nil
+	}
+	if own := p.tenant.Spec.Database; own != nil && p.passwordRequest() != "" {
+		p.findings.password = new(condition.Failed(v1alpha1.ReasonNotOurs, fmt.Sprintf(
+			"The tenant's database is its own: change the password there and in Secret %s, and take the annotation %s away",
+			own.SecretName, v1alpha1.AnnotationRotateDatabasePassword)))
 		return nil
 	}
 	if p.login.role == "" || p.login.replacedAt.IsZero() {

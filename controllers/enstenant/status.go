@@ -70,6 +70,9 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 	if p.exposure() == v1alpha1.ExposureNone {
 		meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionExposed)
 	}
+	if p.findings.password == nil && p.login.role != "" {
+		meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionDatabasePasswordReplaced)
+	}
 	p.tenant.Status.Conditions = conditions
 	before := p.findings.before
 	ctx, cancel := statusContext(ctx)

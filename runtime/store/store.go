@@ -9,10 +9,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
-	"net/url"
-	"slices"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -22,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/store/databaseurl"
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
@@ -113,27 +110,12 @@ func (s *Store) reset() {
 	s.pool.Reset()
 }
 
-// allowedParameters are those that a database URL may set. Others could make the client read files of the pod or
-// connect elsewhere (architecture.md, Data).
-var allowedParameters = map[string]bool{
-	"sslmode": true, "target_session_attrs": true, "connect_timeout": true, "application_name": true,
-}
-
 // poolConfig never returns pgx's own parse errors: they may quote parts of the URL.
 func poolConfig(databaseURL secret.Value) (*pgxpool.Config, error) {
-	address := databaseURL.RevealString()
-	parsed, err := url.Parse(address)
-	if err != nil || !wellFormed(parsed) {
-		return nil, errors.New("the database URL must be of the form postgres://user:password@host:port/database, " +
-			"with every sign of the password escaped that has a meaning in URLs")
+	if _, err := databaseurl.Parse(databaseURL); err != nil {
+		return nil, err
 	}
-	for name := range parsed.Query() {
-		if !allowedParameters[name] { // which one is not said: behind an unescaped ? it is a part of the password
-			allowed := strings.Join(slices.Sorted(maps.Keys(allowedParameters)), ", ")
-			return nil, errors.New("the database URL may set no parameter but " + allowed)
-		}
-	}
-	config, err := pgxpool.ParseConfig(address)
+	config, err := pgxpool.ParseConfig(databaseURL.RevealString())
 	if err != nil {
 		return nil, errors.New("the database URL cannot be parsed")
 	}
@@ -143,13 +125,6 @@ func poolConfig(databaseURL secret.Value) (*pgxpool.Config, error) {
 	// Statement descriptions are cached, statements are not: this works behind PgBouncer too.
 	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	return config, nil
-}
-
-// wellFormed reports whether a database URL has the parts that it must have, and only those. A password with an
-// unescaped / or # would else be taken for the database's name, which connection errors quote.
-func wellFormed(u *url.URL) bool {
-	return (u.Scheme == "postgres" || u.Scheme == "postgresql") && u.User.Username() != "" && u.Hostname() != "" &&
-		!strings.ContainsAny(strings.TrimPrefix(u.Path, "/"), "/@") && u.Fragment == ""
 }
 
 // Close finishes what is queued and closes all connections. It may be called more than once.

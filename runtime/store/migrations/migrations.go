@@ -19,6 +19,9 @@ const Version = 5
 // MinimumVersion is the oldest schema version the runtime of this program can work with.
 const MinimumVersion = 5
 
+// ReportsVersion is the version of the schema since which replicas report their login and the versions that they fit.
+const ReportsVersion = 5
+
 // compatibleSince is the oldest version that a runtime may know and still work with a schema of this Version: what came
 // later only added columns, so that the pods of a rollout serve side by side.
 const compatibleSince = 1
