@@ -240,7 +240,7 @@ type stage struct {
 	t         *testing.T
 	namespace string
 	// restart has another operator take over, where the stage has one of its own.
-	restart func()
+	restart func(changes ...func(*controllers.Options))
 	// certificate is that of hostname, made when it is needed.
 	certificate map[string][]byte
 }

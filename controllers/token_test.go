@@ -39,12 +39,15 @@ func newTimedStage(t *testing.T) (*stage, *clocktesting.FakePassiveClock) {
 	now := clocktesting.NewFakePassiveClock(time.Now().Truncate(time.Second))
 	s := &stage{t: t, namespace: kube.NewNamespace(t)}
 	stop := func() {}
-	s.restart = func() {
+	s.restart = func(changes ...func(*controllers.Options)) {
 		t.Helper()
 		stop()
 		ctx, cancel := context.WithCancel(ctx)
-		o, done, err := newOperator(ctx, kube, postgres, []string{s.namespace},
-			controllers.Options{RuntimeImage: runtimeImage, ClusterID: clusterID, Clock: now, AllowLoopback: true})
+		options := controllers.Options{RuntimeImage: runtimeImage, ClusterID: clusterID, Clock: now, AllowLoopback: true}
+		for _, change := range changes {
+			change(&options)
+		}
+		o, done, err := newOperator(ctx, kube, postgres, []string{s.namespace}, options)
 		if err != nil {
 			cancel()
 			t.Fatal(err)

@@ -170,6 +170,40 @@ func (p *pass) observeWorkload(ctx context.Context) error {
 			p.findings.available = p.findings.rollout
 		}
 	}
+	return p.observeVersions(ctx)
+}
+
+// observeVersions finds out whether pods do not become ready because they and the schema do not fit each other.
+func (p *pass) observeVersions(ctx context.Context) error {
+	if p.findings.rollout.Good() || p.state == nil || !p.findings.database.Good() {
+		return nil
+	}
+	p.lookAgain(databaseRecheck)
+	// Its version is what this pass has made it.
+	state := *p.state
+	state.Version = p.login.version
+	misfits, err := p.Database.Misfits(ctx, p.names, state, p.Clock.Now())
+	if err != nil {
+		p.databaseFailed(err)
+		return nil
+	}
+	var finding condition.Finding
+	switch {
+	case misfits.TooOld > 0:
+		finding = condition.Failed(v1alpha1.ReasonRuntimeTooOld, fmt.Sprintf(
+			"The runtime is too old: %d pods know version %d of the schema at most, and it needs one that knows version %d: upgrade the image, in spec.runtime.image or of the operator",
+			misfits.TooOld, misfits.KnowsAtMost, state.Minimum))
+	case misfits.TooNew > 0:
+		finding = condition.Failed(v1alpha1.ReasonOperatorTooOld, fmt.Sprintf(
+			"The operator is too old: %d pods need version %d of the schema, and it makes version %d: upgrade the operator, or go back to an older image",
+			misfits.TooNew, misfits.NeedsAtLeast, state.Version))
+	default:
+		return nil
+	}
+	p.findings.rollout = &finding
+	if !p.findings.available.Good() {
+		p.findings.available = &finding
+	}
 	return nil
 }
 
