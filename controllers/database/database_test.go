@@ -359,6 +359,30 @@ func TestDatabaseThatIsDownIsUnreachable(t *testing.T) {
 	}
 }
 
+// What a primary says that has become a standby, and what follows when there is another one.
+func TestAServerThatWasReadOnlyIsLeftForTheNextOne(t *testing.T) {
+	t.Parallel()
+	server, own := newServer(t)
+	admin, tenant := connect(t, own.SuperuserURL), tenantOf(own, "acme")
+	exec := func(sql string) {
+		t.Helper()
+		if _, err := admin.Exec(t.Context(), sql); err != nil {
+			t.Fatal(err)
+		}
+	}
+	exec("ALTER DATABASE " + own.Name + " SET default_transaction_read_only = on")
+	if _, err := server.Inspect(t.Context(), database.NamesFor(tenant)); err != nil {
+		t.Fatal(err)
+	}
+	exec("ALTER DATABASE " + own.Name + " RESET default_transaction_read_only") // sessions that are there stay as they are
+	if _, err := server.Provision(t.Context(), tenant); !errors.Is(err, database.ErrUnreachable) {
+		t.Fatalf("got %v, want ErrUnreachable", err)
+	}
+	if _, err := server.Provision(t.Context(), tenant); err != nil {
+		t.Errorf("with another connection: %v", err)
+	}
+}
+
 func TestRuntimeURL(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

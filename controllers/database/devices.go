@@ -13,5 +13,5 @@ func (s *Server) DevicesWithoutToken(ctx context.Context, names Names, tokenID s
 		count := `SELECT count(*) FROM ` + quote(names.Schema) + `.devices WHERE retired_at IS NULL AND api_token IS DISTINCT FROM $1`
 		return c.Conn().QueryRow(ctx, count, tokenID).Scan(&devices)
 	})
-	return devices, classify("counting the devices of schema "+names.Schema, err)
+	return devices, s.classify("counting the devices of schema "+names.Schema, err)
 }

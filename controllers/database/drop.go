@@ -44,7 +44,7 @@ func (s *Server) Drop(ctx context.Context, tenant migrations.Identity) error {
 		}
 		return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error { return dropAll(ctx, tx, names, roles) })
 	})
-	return classify("removing schema "+names.Schema, err)
+	return s.classify("removing schema "+names.Schema, err)
 }
 
 func existingRoles(ctx context.Context, conn *pgx.Conn, names Names) ([]string, error) {

@@ -89,7 +89,7 @@ func (s *Server) Inspect(ctx context.Context, names Names) (State, error) {
 		state, err = s.inspect(ctx, c.Conn(), names)
 		return err
 	})
-	return state, classify("looking at schema "+names.Schema, err)
+	return state, s.classify("looking at schema "+names.Schema, err)
 }
 
 func (s *Server) inspect(ctx context.Context, conn *pgx.Conn, names Names) (State, error) {

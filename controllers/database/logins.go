@@ -36,7 +36,7 @@ func (s *Server) SetPassword(ctx context.Context, role string, password secret.V
 	defer cancel()
 	// The verifier is base64 with a few signs that need no quoting.
 	_, err = s.pool.Exec(ctx, "ALTER ROLE "+quote(role)+" PASSWORD '"+verifier+"' VALID UNTIL 'infinity'")
-	return classify("setting the password of role "+role, err)
+	return s.classify("setting the password of role "+role, err)
 }
 
 // CloseLogin lets nobody in as role any more, which must be a login role of names, and ends who is. It may be repeated.
@@ -50,7 +50,7 @@ func (s *Server) CloseLogin(ctx context.Context, role string) error {
 		}
 		return endSessionsOf(ctx, conn, []string{role})
 	})
-	return classify("closing role "+role, err)
+	return s.classify("closing role "+role, err)
 }
 
 // FreeLogin is the login role to give a new password to when nobody knows the one in use any more: the second one if
@@ -63,7 +63,7 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $1), EXISTS (SELECT 
        EXISTS (SELECT FROM pg_roles WHERE rolname IN ($1, $2) AND rolvaliduntil IS NOT NULL)`
 	var one, other, opened bool
 	if err := s.pool.QueryRow(ctx, look, names.Logins[0], names.Logins[1]).Scan(&one, &other, &opened); err != nil {
-		return "", false, classify("looking for the sessions of schema "+names.Schema, err)
+		return "", false, s.classify("looking for the sessions of schema "+names.Schema, err)
 	}
 	first = !one && !other && !opened
 	if one && !other {
@@ -95,7 +95,7 @@ SELECT coalesce((SELECT rolvaliduntil = '` + closedUntil + `' FROM pg_roles WHER
         WHERE seen_at >= $2 AND (login = $1 OR login IS NULL AND started_at < $3))`
 		return c.Conn().QueryRow(ctx, look, role, now.Add(-instanceTTL), replaced).Scan(&use.Closed, &use.Sessions, &use.Replicas)
 	})
-	return use, classify("looking who uses role "+role, err)
+	return use, s.classify("looking who uses role "+role, err)
 }
 
 // endSessionsOf ends the sessions of roles.

@@ -45,7 +45,7 @@ func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int
 		}
 		return ensureRoles(ctx, conn, names)
 	})
-	return version, classify("preparing schema "+names.Schema, err)
+	return version, s.classify("preparing schema "+names.Schema, err)
 }
 
 // ensureRoles makes the roles and grants them what they need, all in one transaction.

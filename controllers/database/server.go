@@ -218,6 +218,16 @@ func Ports(text []byte) []int32 {
 	return ports
 }
 
+// classify is the error of something that was being done, as classified below. After a failover every pooled connection may
+// lead to the old primary, so all are made anew.
+func (s *Server) classify(doing string, err error) error {
+	err = classify(doing, err)
+	if errors.Is(err, ErrUnreachable) {
+		s.pool.Reset()
+	}
+	return err
+}
+
 // classify makes ErrUnreachable of errors that say that the server was not there.
 func classify(doing string, err error) error {
 	if err == nil {

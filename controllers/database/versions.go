@@ -33,5 +33,5 @@ FROM ` + quote(names.Schema) + `.instances WHERE seen_at >= $3`
 		return c.Conn().QueryRow(ctx, look, state.Minimum, state.Version, now.Add(-instanceTTL)).
 			Scan(&found.TooOld, &found.KnowsAtMost, &found.TooNew, &found.NeedsAtLeast)
 	})
-	return found, classify("looking at the versions of the replicas of schema "+names.Schema, err)
+	return found, s.classify("looking at the versions of the replicas of schema "+names.Schema, err)
 }
