@@ -1,7 +1,11 @@
 package controllers_test
 
 import (
+	"bytes"
+	"io"
 	"net/url"
+	"os/exec"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -263,5 +267,45 @@ func TestTwoTenantsDoNotShareARoleOfTheirOwn(t *testing.T) {
 	stalled := slices.ContainsFunc(other.Status.Conditions, func(c metav1.Condition) bool { return c.Type == api.ConditionStalled })
 	if !stalled {
 		t.Error("it does not say that somebody has to do something")
+	}
+}
+
+// The way that docs/database.md tells.
+func TestDataAreMovedIntoADatabaseOfTheTenantsOwn(t *testing.T) {
+	t.Parallel()
+	s, _ := newTimedStage(t)
+	own := ownDatabase(s)
+	s.provisioned()
+	keys, token := fetch(s, &corev1.Secret{}, "acme-keys"), fetch(s, &corev1.Secret{}, "acme-api-token")
+	execute(s, s.postgres.SuperuserURL, "INSERT INTO "+s.names().Schema+".key_pool (key_id, public_key, private_key, created_at) VALUES ('moved', '', '', now())")
+	s.remove(&api.EnsTenant{}, "acme")
+	s.gone(&api.EnsTenant{}, "acme")
+	s.collectGarbage()
+
+	programs, err := testenv.PostgresPrograms(t.Context(), io.Discard)
+	if err != nil {
+		t.Fatal(err)
+	}
+	dump, err := exec.CommandContext(t.Context(), filepath.Join(programs, "pg_dump"), "--no-owner", "--no-privileges", "-n", s.names().Schema, s.postgres.URL).Output()
+	if err != nil {
+		t.Fatalf("dumping: %v", err)
+	}
+	restore := exec.CommandContext(t.Context(), filepath.Join(programs, "psql"), "-q", "-v", "ON_ERROR_STOP=1", own.URL)
+	restore.Stdin = bytes.NewReader(dump)
+	if output, err := restore.CombinedOutput(); err != nil {
+		t.Fatalf("restoring: %v\n%s", err, output)
+	}
+	s.tell("url", own.URL)
+	s.provisioned(inOwn)
+	if count(s, own, "SELECT count(*) FROM "+s.names().Schema+".key_pool WHERE key_id = 'moved'") != 1 {
+		t.Error("the data did not come along")
+	}
+	if err := migrations.Check(t.Context(), s.connect(s.databaseURL())); err != nil {
+		t.Errorf("the runtime's database: %v", err)
+	}
+	for _, kept := range []*corev1.Secret{keys, token} {
+		if now := fetch(s, &corev1.Secret{}, kept.Name); now.UID != kept.UID {
+			t.Errorf("Secret %s is another one", kept.Name)
+		}
 	}
 }
