@@ -32,10 +32,7 @@ func newTimedStage(t *testing.T) (*stage, *clocktesting.FakePassiveClock) {
 			t.Error(err)
 		}
 	})
-	postgres, err := testenv.Postgres(t).CreateDatabase(ctx, "timed_"+strings.ToLower(t.Name()[:20]))
-	if err != nil {
-		t.Fatal(err)
-	}
+	postgres := testenv.Postgres(t).NewDatabase(t)
 	now := clocktesting.NewFakePassiveClock(time.Now().Truncate(time.Second))
 	s := &stage{t: t, namespace: kube.NewNamespace(t)}
 	stop := func() {}
