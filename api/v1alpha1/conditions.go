@@ -19,6 +19,22 @@ const (
 // ConditionAccepted of an EwsEndpoint or PushProvider says whether the operator may let tenants use what the spec says.
 const ConditionAccepted = "Accepted"
 
+// ConditionDelivering of a PushProvider says whether the service accepts what the pods of its tenants push; Unknown until one
+// has tried. It is no part of Ready while it may be the service's own outage.
+const ConditionDelivering = "Delivering"
+
+// Reasons of Delivering.
+const (
+	// ReasonDelivering: notifications are accepted.
+	ReasonDelivering = "Delivering"
+	// ReasonUntried: no pod has pushed anything with the present credential yet that would tell.
+	ReasonUntried = "Untried"
+	// ReasonFailing: the service is out of order or cannot be reached; notifications wait and are pushed later.
+	ReasonFailing = "Failing"
+	// ReasonRefused: the service refuses everything; replace the credential or correct what the message names.
+	ReasonRefused = "Refused"
+)
+
 // The conditions of an EwsEndpoint.
 const (
 	// ConditionReachable says whether the operator reaches the server and finds what answers like EWS. It is no part of

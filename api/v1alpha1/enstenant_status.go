@@ -63,6 +63,13 @@ type EnsTenantStatus struct {
 	// +optional
 	AutodiscoverCABundle *BundleStatus `json:"autodiscoverCABundle,omitempty"`
 
+	// pushProviders tell how the push providers fare, looked up every two minutes.
+	// +optional
+	// +listType=map
+	// +listMapKey=name
+	// +kubebuilder:validation:MaxItems=64
+	PushProviders []TenantPushProvider `json:"pushProviders,omitempty"`
+
 	// tracingCABundle describes the bundle that the collector of traces is verified against.
 	// +optional
 	TracingCABundle *BundleStatus `json:"tracingCABundle,omitempty"`

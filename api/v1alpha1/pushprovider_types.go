@@ -157,7 +157,7 @@ type PushProviderStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Ready, Accepted and ReferencesResolved.
+	// conditions are Ready, Accepted, ReferencesResolved and Delivering.
 	// +optional
 	// +listType=map
 	// +listMapKey=type

@@ -10,6 +10,7 @@ import (
 
 	"github.com/jackc/pgx/v5"
 
+	"github.com/ens-operator/ens-operator/runtime/push/standing"
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
@@ -31,6 +32,8 @@ type State struct {
 	Minimum int
 	// known is the version that Provision would bring it to.
 	known int
+	// Providers is how push providers fare, as each replica says: several reports of one name.
+	Providers []standing.Report
 	// rolesReady says whether all roles are there with their memberships, settings and grants.
 	rolesReady bool
 	// shared is not nil if the role of a tenant's own database is another tenant's, too.
@@ -107,6 +110,9 @@ FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = $1`
 	}
 	if hasMeta && state.OwnedByUs {
 		if err := readMeta(ctx, conn, names.Schema, &state); err != nil {
+			return State{}, err
+		}
+		if err := readStanding(ctx, conn, names.Schema, &state); err != nil {
 			return State{}, err
 		}
 	}

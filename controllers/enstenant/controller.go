@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -80,6 +81,9 @@ type Reconciler struct {
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	tenant := &v1alpha1.EnsTenant{}
 	if err := r.statuses.Get(ctx, r.Client, r.Live, request.NamespacedName, tenant); err != nil {
+		if apierrors.IsNotFound(err) {
+			unmeasure(request.NamespacedName)
+		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if !tenant.DeletionTimestamp.IsZero() {
@@ -185,6 +189,7 @@ func (p *pass) lookAgain(d time.Duration) {
 
 // forget drops what is remembered of a tenant that is gone.
 func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
+	unmeasure(client.ObjectKeyFromObject(tenant))
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))
 	r.made.Delete(client.ObjectKeyFromObject(tenant))
 	r.released.Delete(client.ObjectKeyFromObject(tenant))

@@ -19,8 +19,10 @@ import (
 )
 
 const (
-	// databaseCheck is how often a tenant whose database is well is looked at: nothing tells of a role that was dropped.
-	databaseCheck = 10 * time.Minute
+	// databaseCheck is how often a tenant whose database is well is looked at: nothing tells of a role that was dropped, nor
+	// of a push service that refuses a credential. Replicas report each minute, so that an administrator knows of it after
+	// three; a look costs the database some milliseconds.
+	databaseCheck = 2 * time.Minute
 	// databaseRecheck is the same for one that waits for somebody to put the database right.
 	databaseRecheck = time.Minute
 )

@@ -98,7 +98,7 @@ func (p *pass) resolveEndpoint(ctx context.Context, name string) (condition.Find
 	if missing || err != nil {
 		return notFound("EwsEndpoint", name, "spec.endpoints"), err
 	}
-	finding := usable("EwsEndpoint", endpoint, endpoint.Status.ObservedGeneration, endpoint.Status.Conditions)
+	finding := usable("EwsEndpoint", endpoint, endpoint.Status.ObservedGeneration, endpoint.Status.Conditions, v1alpha1.ConditionReady)
 	if !finding.Good() {
 		return finding, nil
 	}
@@ -114,7 +114,9 @@ func (p *pass) resolveProvider(ctx context.Context, name string) (condition.Find
 	if missing || err != nil {
 		return notFound("PushProvider", name, "spec.pushProviders"), err
 	}
-	finding := usable("PushProvider", provider, provider.Status.ObservedGeneration, provider.Status.Conditions)
+	// That a service refuses the credential makes the provider not Ready, and must not keep a corrected one from the pods.
+	finding := usable("PushProvider", provider, provider.Status.ObservedGeneration, provider.Status.Conditions,
+		v1alpha1.ConditionAccepted, v1alpha1.ConditionReferencesResolved)
 	if !finding.Good() {
 		return finding, nil
 	}
@@ -173,17 +175,19 @@ func notFound(kind, name, field string) condition.Finding {
 	return condition.Failed(v1alpha1.ReasonNotFound, fmt.Sprintf("%s %s does not exist: create it or remove it from %s", kind, name, field))
 }
 
-// usable judges an object that a tenant names by that object's own conditions.
-func usable(kind string, object client.Object, observed int64, conditions []metav1.Condition) condition.Finding {
+// usable judges an object that a tenant names by those of that object's own conditions that decide.
+func usable(kind string, object client.Object, observed int64, conditions []metav1.Condition, decisive ...string) condition.Finding {
 	if !object.GetDeletionTimestamp().IsZero() {
 		return condition.Failed(v1alpha1.ReasonNotReady, fmt.Sprintf("%s %s is being deleted: create it anew or remove it from the spec", kind, object.GetName()))
 	}
-	ready := meta.FindStatusCondition(conditions, v1alpha1.ConditionReady)
-	switch {
-	case ready == nil || observed != object.GetGeneration() || ready.Status == metav1.ConditionUnknown:
-		return condition.Waiting(fmt.Sprintf("%s %s has yet to be looked at", kind, object.GetName()))
-	case ready.Status == metav1.ConditionFalse:
-		return condition.Failed(v1alpha1.ReasonNotReady, fmt.Sprintf("%s %s is not ready: %s", kind, object.GetName(), ready.Message))
+	for _, kindOf := range decisive {
+		found := meta.FindStatusCondition(conditions, kindOf)
+		switch {
+		case found == nil || observed != object.GetGeneration() || found.Status == metav1.ConditionUnknown:
+			return condition.Waiting(fmt.Sprintf("%s %s has yet to be looked at", kind, object.GetName()))
+		case found.Status == metav1.ConditionFalse:
+			return condition.Failed(v1alpha1.ReasonNotReady, fmt.Sprintf("%s %s is not ready: %s", kind, object.GetName(), found.Message))
+		}
 	}
 	return condition.OK(v1alpha1.ReasonResolved, "")
 }

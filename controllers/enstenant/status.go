@@ -80,6 +80,7 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 	if err := p.statuses.Patch(ctx, p.Client, before, p.tenant); err != nil {
 		return client.IgnoreNotFound(err)
 	}
+	measure(p.tenant)
 	condition.Announce(p.Recorder, p.tenant, before.Status.Conditions, conditions)
 	return nil
 }
@@ -116,6 +117,7 @@ func (p *pass) setFields() {
 		status.Database = p.databaseStatus()
 	}
 	status.Certificate = p.findings.certificate
+	status.PushProviders = p.pushProviders()
 	status.AutodiscoverCABundle = p.findings.autodiscoverBundle
 	status.TracingCABundle = p.findings.tracingBundle
 }

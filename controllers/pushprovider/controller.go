@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -14,6 +15,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	"sigs.k8s.io/controller-runtime/pkg/controller"
+	"sigs.k8s.io/controller-runtime/pkg/handler"
 	"sigs.k8s.io/controller-runtime/pkg/predicate"
 	"sigs.k8s.io/controller-runtime/pkg/reconcile"
 
@@ -52,10 +54,14 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	if err != nil {
 		return err
 	}
+	if err := mgr.GetFieldIndexer().IndexField(ctx, &v1alpha1.EnsTenant{}, indexStanding, standingNames); err != nil {
+		return err
+	}
 	wake := foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.PushProviderList{} }, indexReferences)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&v1alpha1.PushProvider{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		Watches(&v1alpha1.EnsTenant{}, handler.EnqueueRequestsFromMapFunc(toldOf), builder.WithPredicates(standingChanged)).
 		WatchesRawSource(foreign.Secrets(others, wake.On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake.On(foreign.ConfigMapIndex))).
 		WithOptions(options).
@@ -78,6 +84,9 @@ func references(spec v1alpha1.PushProviderSpec) []string {
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	provider := &v1alpha1.PushProvider{}
 	if err := r.statuses.Get(ctx, r.Client, r.Foreign.Live, request.NamespacedName, provider); err != nil {
+		if apierrors.IsNotFound(err) {
+			refused.DeleteLabelValues(request.Namespace, request.Name)
+		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if !provider.DeletionTimestamp.IsZero() {
@@ -92,6 +101,7 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if err := r.statuses.Patch(ctx, r.Client, before, provider); err != nil {
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
+	measure(provider, found.delivering)
 	condition.Announce(r.Recorder, provider, before.Status.Conditions, provider.Status.Conditions)
 	return reconcile.Result{RequeueAfter: again}, nil
 }
@@ -101,12 +111,16 @@ type gathered struct {
 	credential condition.Finding
 	identity   *v1alpha1.PushCredential
 	bundle     foreign.BundleFinding
+	delivering condition.Finding
 }
 
 func (r *Reconciler) gather(ctx context.Context, provider *v1alpha1.PushProvider) (gathered, error) {
 	var found gathered
 	var err error
 	if found.credential, found.identity, err = r.judgeCredential(ctx, provider); err != nil {
+		return gathered{}, err
+	}
+	if found.delivering, err = r.judgeDelivery(ctx, provider); err != nil {
 		return gathered{}, err
 	}
 	found.bundle, err = r.Foreign.JudgeBundle(ctx, provider.Namespace, provider.Spec.CABundle, r.Clock.Now())
@@ -118,6 +132,9 @@ func (r *Reconciler) report(provider *v1alpha1.PushProvider, found gathered) tim
 	accepted := acceptedFinding(provider.Spec, r.Guard)
 	resolved := condition.Summarize(v1alpha1.ReasonResolved, "Everything that is referred to is there", found.credential, found.bundle.Finding)
 	ready := condition.Summarize(v1alpha1.ReasonReady, "Tenants may use the provider", accepted, resolved)
+	if found.delivering.Reason == v1alpha1.ReasonRefused { // anything else may be an outage of the service
+		ready = condition.Summarize("", "", ready, found.delivering)
+	}
 	now := metav1.NewTime(r.Clock.Now())
 	provider.Status.ObservedGeneration = provider.Generation
 	provider.Status.Credential = found.identity
@@ -126,6 +143,7 @@ func (r *Reconciler) report(provider *v1alpha1.PushProvider, found gathered) tim
 		condition.Typed{Type: v1alpha1.ConditionReady, Finding: ready},
 		condition.Typed{Type: v1alpha1.ConditionAccepted, Finding: accepted},
 		condition.Typed{Type: v1alpha1.ConditionReferencesResolved, Finding: resolved},
+		condition.Typed{Type: v1alpha1.ConditionDelivering, Finding: found.delivering},
 	)
 	return lookAgain(found, now.Time)
 }

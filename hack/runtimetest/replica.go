@@ -10,6 +10,8 @@ import (
 	"sync"
 	"testing"
 
+	"github.com/prometheus/client_golang/prometheus"
+
 	"github.com/ens-operator/ens-operator/hack/process"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -23,6 +25,8 @@ import (
 type Replica struct {
 	// Address is where it serves, Metrics where its metrics and probes are, Admin its administration port.
 	Address, Metrics, Admin string
+	// Describe tells of all metrics that there may be.
+	Describe func(chan<- *prometheus.Desc)
 
 	stop func() error
 }
@@ -49,7 +53,7 @@ func (x *Tenant) Launch(t testing.TB) *Replica {
 	if err != nil {
 		t.Fatal(err)
 	}
-	r := &Replica{}
+	r := &Replica{Describe: s.Describe}
 	r.Address, r.Metrics, r.Admin = s.Addresses()
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan error, 1)

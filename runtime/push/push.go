@@ -117,6 +117,9 @@ type Error struct {
 	RetryAfter time.Duration
 	// OneDevice says that it is this device that has had too many pushes, not the provider.
 	OneDevice bool
+	// Lasting says that every push meets this refusal, of whatever device, until an administrator acts: the credential is
+	// refused, by the service or by the proxy, or it is not the service who answers.
+	Lasting bool
 	// DeadSince is when the token died, if the provider said so (APNs 410).
 	DeadSince time.Time
 	// Err is the underlying error, if any.

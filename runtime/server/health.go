@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/prometheus/client_golang/prometheus"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -42,6 +43,9 @@ func (h *health) notReady() string {
 	defer h.mu.Unlock()
 	return h.fault
 }
+
+// Describe tells of all metrics that there may be, with their labels.
+func (s *Server) Describe(descriptions chan<- *prometheus.Desc) { s.registry.Describe(descriptions) }
 
 // metricsHandler serves metrics and the probes. Liveness depends on nothing outside the process.
 func (s *Server) metricsHandler() http.Handler {

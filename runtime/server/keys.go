@@ -56,6 +56,7 @@ func (s *Server) report(ctx context.Context) error {
 	s.instance.ConfigHash = t.Hash
 	s.instance.KEKs, s.instance.WebhookKeys = config.Numbers(t.Keys.KEKs), config.Numbers(t.Keys.Webhooks)
 	s.instance.SealingKEK, s.instance.SealingWebhook = t.Keyring.Sealing()
+	s.instance.Providers = t.Standing()
 	return s.store.Report(ctx, s.instance, s.clock.Now())
 }
 

@@ -254,6 +254,7 @@ func (s *Server) reload(loaded *config.Loaded) error {
 		traces.close()
 		return errors.Join(err, next.Close())
 	}
+	next.Inherit(s.tenant.Load())
 	old, oldTraces := s.tenant.Swap(next), s.tracer.Swap(traces)
 	select {
 	case s.reloaded <- struct{}{}:

@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgconn"
 	"github.com/jackc/pgx/v5/pgxpool"
 
+	"github.com/ens-operator/ens-operator/runtime/push/standing"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 	"github.com/ens-operator/ens-operator/runtime/store/databaseurl"
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
@@ -190,6 +192,8 @@ type Instance struct {
 	// SealingKEK and SealingWebhook are the keys that it seals and signs with, 0 as long as it has not decided.
 	SealingKEK, SealingWebhook int
 	StartedAt                  time.Time
+	// Providers is how its push providers fare.
+	Providers []standing.Report
 }
 
 // instanceTTL is after how long without a word a replica counts as gone.
@@ -205,13 +209,18 @@ func (s *Store) Forget(ctx context.Context, id [16]byte) error {
 func (s *Store) Report(ctx context.Context, i Instance, now time.Time) error {
 	const upsert = `
 INSERT INTO instances (id, version, config_hash, kek_ids, webhook_ids, sealing_kek, sealing_webhook, started_at, seen_at,
-    login, knows_schema, needs_schema)
-VALUES ($1, $2, $3, $4, $5, nullif($6, 0), nullif($7, 0), $8, $9, session_user, $10, $11)
+    login, knows_schema, needs_schema, push_providers)
+VALUES ($1, $2, $3, $4, $5, nullif($6, 0), nullif($7, 0), $8, $9, session_user, $10, $11, $12)
 ON CONFLICT (id) DO UPDATE SET version = excluded.version, config_hash = excluded.config_hash,
     kek_ids = excluded.kek_ids, webhook_ids = excluded.webhook_ids, sealing_kek = excluded.sealing_kek,
-    sealing_webhook = excluded.sealing_webhook, seen_at = excluded.seen_at, login = excluded.login`
-	err := s.exec(ctx, "reporting this replica", upsert, i.ID, i.Version, i.ConfigHash, i.KEKs, i.WebhookKeys,
-		i.SealingKEK, i.SealingWebhook, i.StartedAt, now, migrations.Version, migrations.MinimumVersion)
+    sealing_webhook = excluded.sealing_webhook, seen_at = excluded.seen_at, login = excluded.login,
+    push_providers = excluded.push_providers`
+	providers, err := json.Marshal(append([]standing.Report{}, i.Providers...)) // [] rather than null
+	if err != nil {
+		return fmt.Errorf("reporting this replica: %w", err)
+	}
+	err = s.exec(ctx, "reporting this replica", upsert, i.ID, i.Version, i.ConfigHash, i.KEKs, i.WebhookKeys,
+		i.SealingKEK, i.SealingWebhook, i.StartedAt, now, migrations.Version, migrations.MinimumVersion, providers)
 	if err != nil {
 		return err
 	}

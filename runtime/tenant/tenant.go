@@ -4,6 +4,7 @@ package tenant
 
 import (
 	"context"
+	"crypto/sha256"
 	"crypto/tls"
 	"errors"
 	"fmt"
@@ -59,6 +60,8 @@ type Provider struct {
 
 	// notAfter is when its credential expires, zero for never.
 	notAfter time.Time
+	// identity tells whether it is the same after the configuration has changed, credential included.
+	identity [sha256.Size]byte
 }
 
 // Options are what a Tenant needs beyond its configuration.
@@ -104,7 +107,7 @@ func New(loaded *config.Loaded, o Options) (*Tenant, error) {
 			_ = t.Close()
 			return nil, fmt.Errorf("push provider %s: %w", provider.Name, err)
 		}
-		made := &Provider{PushProvider: provider, Breaker: breaker.New(provider.Name, p, o.Clock, o.Logger)}
+		made := &Provider{PushProvider: provider, Breaker: breaker.New(provider.Name, p, o.Clock, o.Logger), identity: identityOf(provider, loaded)}
 		if expiring, ok := p.(interface{ NotAfter() time.Time }); ok {
 			made.notAfter = expiring.NotAfter()
 		}

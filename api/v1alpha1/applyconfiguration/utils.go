@@ -130,6 +130,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantNetworkPolicyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantNotifications"):
 		return &apiv1alpha1.TenantNotificationsApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantPushProvider"):
+		return &apiv1alpha1.TenantPushProviderApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantRuntime"):
 		return &apiv1alpha1.TenantRuntimeApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantSecrets"):

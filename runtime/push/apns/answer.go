@@ -113,6 +113,12 @@ func ruleFor(status int, reason string) rule {
 	}
 }
 
+// refusesCredential reports whether an answer is about the credential. What Apple has against a topic or a device token is
+// answered 400, and may be about one device.
+func refusesCredential(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden || status == http.StatusProxyAuthRequired
+}
+
 // breaksConnection reports whether an answer means that further pushes belong on another connection.
 func breaksConnection(status int, reason string) bool {
 	return reason == reasonTooManyUpdates || reason == reasonIdleTimeout || status >= http.StatusInternalServerError

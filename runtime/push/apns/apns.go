@@ -252,9 +252,10 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 		case errors.Is(err, outbound.ErrClosed) || ctx.Err() != nil:
 			how = giveUp
 		case errors.Is(err, errCertificateExpired):
-			refusal.Outcome, refusal.Reason, how = push.Misconfigured, reasonCertificateExpired, giveUp
+			refusal.Outcome, refusal.Reason, refusal.Lasting, how = push.Misconfigured, reasonCertificateExpired, true, giveUp
 		case p.certificate != nil && isRefusal(err):
-			refusal.Outcome, refusal.Reason, refusal.Err, how = push.Misconfigured, reasonCertificateRefused, errCertificateRefused, giveUp
+			refusal.Outcome, refusal.Reason, refusal.Lasting, how = push.Misconfigured, reasonCertificateRefused, true, giveUp
+			refusal.Err = errCertificateRefused
 		}
 		return refusal, how, details
 	}
@@ -265,7 +266,7 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 	meaning := ruleFor(response.StatusCode, response.Reason)
 	refusal := &push.Error{
 		Provider: p.name, Outcome: meaning.outcome, Status: response.StatusCode, Reason: response.Reason,
-		RetryAfter: details.retryAfter,
+		RetryAfter: details.retryAfter, Lasting: meaning.outcome == push.Misconfigured && refusesCredential(response.StatusCode),
 	}
 	switch {
 	case response.Reason == reasonBadDeviceToken:

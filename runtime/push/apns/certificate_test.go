@@ -108,7 +108,7 @@ func TestACertificateThatAppleRefusesIsAMisconfiguration(t *testing.T) {
 			d := w.phone()
 			err := w.Push(t.Context(), d, pushtest.Mail())
 			refusal, ok := errors.AsType[*push.Error](err)
-			if !ok || refusal.Outcome != push.Misconfigured || refusal.Reason != test.reason {
+			if !ok || refusal.Outcome != push.Misconfigured || refusal.Lasting != (test.reason != "TopicDisallowed") || refusal.Reason != test.reason {
 				t.Errorf("err = %v, want a misconfiguration: %s", err, test.reason)
 			}
 			if got := server.Stats().Requests; got != test.requests {

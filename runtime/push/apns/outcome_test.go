@@ -78,6 +78,9 @@ func TestEveryReasonHasItsOutcome(t *testing.T) {
 			if !ok || refusal.Outcome != r.want || refusal.Status != r.status || refusal.Reason != r.reason || refusal.Provider != "apple" {
 				t.Errorf("%d %s: err = %v, want %s with the status and reason", r.status, r.reason, err, r.want)
 			}
+			if credential := r.status == 403 || r.status == 407; ok && refusal.Lasting != credential {
+				t.Errorf("%d %s: lasting = %t, want %t", r.status, r.reason, refusal.Lasting, credential)
+			}
 			if got := w.apple.Stats().Requests; got != r.requests {
 				t.Errorf("%d %s: %d requests, want %d", r.status, r.reason, got, r.requests)
 			}

@@ -15,6 +15,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
+	"github.com/ens-operator/ens-operator/runtime/push/standing"
 )
 
 const (
@@ -42,9 +43,10 @@ const (
 type Breaker struct {
 	push.Provider
 
-	name  string
-	clock clock.PassiveClock
-	log   *slog.Logger
+	name   string
+	clock  clock.PassiveClock
+	log    *slog.Logger
+	record *standing.Record
 
 	mu sync.Mutex
 	// failures counts those in a row.
@@ -64,7 +66,7 @@ var _ push.Provider = (*Breaker)(nil)
 
 // New returns a breaker for the provider of that name.
 func New(name string, p push.Provider, c clock.PassiveClock, log *slog.Logger) *Breaker {
-	return &Breaker{Provider: p, name: name, clock: c, log: log}
+	return &Breaker{Provider: p, name: name, clock: c, log: log, record: &standing.Record{}}
 }
 
 // Push implements push.Provider.
@@ -74,6 +76,7 @@ func (b *Breaker) Push(ctx context.Context, d push.Device, n push.Notification) 
 		return &push.Error{Provider: b.name, Outcome: push.Deferred, Reason: reason, RetryAfter: left}
 	}
 	err := b.Provider.Push(ctx, d, n)
+	b.note(b.clock.Now(), err)
 	b.leave(onTrial, judge(ctx, err))
 	return err
 }
@@ -186,6 +189,7 @@ func (b *Breaker) openLocked(now time.Time, asked time.Duration, err error) {
 		wait = b.pause/2 + rand.N(b.pause/2)
 	}
 	b.until = now.Add(wait)
+	b.noteFailing(now, err)
 	if !b.open {
 		b.open = true
 		b.log.Warn("The push provider is left alone for now; its notifications wait in the journal",

@@ -14,6 +14,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/breaker"
 	"github.com/ens-operator/ens-operator/runtime/push/pushtest"
+	"github.com/ens-operator/ens-operator/runtime/push/standing"
 )
 
 // service is what a test has the provider's service do.
@@ -269,4 +270,30 @@ func TestWhileOnePushIsOnTrialTheOthersAreDeferred(t *testing.T) {
 	if err := b.Push(t.Context(), push.Device{}, pushtest.Mail()); !errors.Is(err, outOfOrder) {
 		t.Errorf("err = %v, want the service's", err)
 	}
+}
+
+func TestItIsKnownHowTheProviderFares(t *testing.T) {
+	t.Parallel()
+	refused := &push.Error{Provider: "apple", Outcome: push.Misconfigured, Status: 403, Reason: "InvalidProviderToken", Lasting: true}
+	wanted := func(w *world, state standing.State, reason string) {
+		t.Helper()
+		if got := w.Standing(); got.Name != "apple" || got.State != state || got.Reason != reason {
+			t.Errorf("it fares %+v, want %s %s", got, state, reason)
+		}
+	}
+	w := start(t)
+	w.push(4, outOfOrder)
+	w.push(1, refuse(push.Misconfigured, 403)) // of one device, perhaps
+	w.push(1, refuse(push.DeadToken, 410))
+	wanted(w, standing.Untried, "")
+	w.push(1, nil)
+	wanted(w, standing.Delivering, "")
+	w.push(1, refused)
+	wanted(w, standing.Refused, "InvalidProviderToken")
+	w.push(5, refuse(push.Retry, 0))
+	wanted(w, standing.Failing, "NoAnswer")
+
+	heir := start(t)
+	heir.Inherit(w.Breaker)
+	wanted(heir, standing.Failing, "NoAnswer")
 }

@@ -79,7 +79,7 @@ func (p *Provider) unanswered(ctx context.Context, err error) *push.Error {
 		return refusal
 	}
 	if pin, ok := errors.AsType[*PinError](err); ok {
-		refusal.Outcome, refusal.Reason, refusal.Err = push.Misconfigured, reasonPin, pin
+		refusal.Outcome, refusal.Reason, refusal.Err, refusal.Lasting = push.Misconfigured, reasonPin, pin, true
 	}
 	outbound.BlameProxy(refusal, err)
 	return refusal
@@ -95,6 +95,7 @@ func (p *Provider) judge(response *http.Response, content []byte) *push.Error {
 	refusal := &push.Error{
 		Provider: p.name, Status: response.StatusCode, RetryAfter: push.RetryAfter(response.Header, time.Now()),
 		Outcome: outcomeOf(response.StatusCode),
+		Lasting: response.StatusCode == http.StatusUnauthorized || response.StatusCode == http.StatusForbidden,
 	}
 	if said.ErrorReason != nil && isWord(*said.ErrorReason) {
 		refusal.Reason = *said.ErrorReason

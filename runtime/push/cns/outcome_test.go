@@ -20,9 +20,9 @@ import (
 func TestEveryAnswerHasItsOutcome(t *testing.T) {
 	t.Parallel()
 	pushtest.RunAnswers(t, "vmware", map[string]pushtest.Answer{
-		"the signer is not trusted": {Fault: cnstest.Fault{Status: 401, Body: `{"code":2007,"message":"Unable to verify if the signer cert as trusted."}`}, Want: push.Misconfigured, Reason: "SignerNotTrusted"},
-		"another 401":               {Fault: cnstest.Fault{Status: 401, Body: `{"code":1000,"message":"the text of the mail"}`}, Want: push.Misconfigured},
-		"forbidden":                 {Fault: cnstest.Fault{Status: 403}, Want: push.Misconfigured},
+		"the signer is not trusted": {Fault: cnstest.Fault{Status: 401, Body: `{"code":2007,"message":"Unable to verify if the signer cert as trusted."}`}, Want: push.Misconfigured, Lasting: true, Reason: "SignerNotTrusted"},
+		"another 401":               {Fault: cnstest.Fault{Status: 401, Body: `{"code":1000,"message":"the text of the mail"}`}, Want: push.Misconfigured, Lasting: true},
+		"forbidden":                 {Fault: cnstest.Fault{Status: 403}, Want: push.Misconfigured, Lasting: true},
 		"not found":                 {Fault: cnstest.Fault{Status: 404, Body: "<html>not found</html>"}, Want: push.Misconfigured},
 		"our request":               {Fault: cnstest.Fault{Status: 400, Body: `{"status":"failure","errorReason":"BadRequest"}`}, Want: push.Rejected, Reason: "BadRequest"},
 		"a failure of its own":      {Fault: cnstest.Fault{Status: 200, Body: `{"status":"failure","errorReason":"Timeout"}`}, Want: push.Retry, Reason: "Timeout"},

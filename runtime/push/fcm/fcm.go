@@ -211,6 +211,7 @@ func (p *Provider) unanswered(ctx context.Context, c *call, err error) *push.Err
 // refusal turns the lack of an access token into the provider's error.
 func (e *tokenError) refusal(provider string) *push.Error {
 	refusal := &push.Error{Provider: provider, Outcome: e.outcome, Status: e.status, Reason: e.code, RetryAfter: e.retryAfter, Err: e.err}
+	refusal.Lasting = e.outcome == push.Misconfigured // no push goes without an access token
 	outbound.BlameProxy(refusal, e.err)
 	return refusal
 }

@@ -9,6 +9,7 @@ import (
 
 const (
 	codeInvalidArgument = "INVALID_ARGUMENT"
+	codeSenderMismatch  = "SENDER_ID_MISMATCH"
 	// quotaPause is how long to wait after a 429 without Retry-After; Google's quotas refill each minute.
 	quotaPause = time.Minute
 )
@@ -18,7 +19,7 @@ const (
 var outcomes = map[string]push.Outcome{
 	"UNREGISTERED": push.DeadToken,
 	// The token belongs to an app of another Firebase project.
-	"SENDER_ID_MISMATCH":     push.Misconfigured,
+	codeSenderMismatch:       push.Misconfigured,
 	"THIRD_PARTY_AUTH_ERROR": push.Misconfigured,
 	"QUOTA_EXCEEDED":         push.Retry,
 	"UNAVAILABLE":            push.Retry,
@@ -52,6 +53,9 @@ func (a *answer) outcome() push.Outcome {
 // refusal turns an answer into the provider's error.
 func (a *answer) refusal(provider string) *push.Error {
 	refusal := &push.Error{Provider: provider, Outcome: a.outcome(), Status: a.status, Reason: a.code, RetryAfter: a.retryAfter, OneDevice: a.oneDevice}
+	// A token of another project is one device's matter, as far as can be told.
+	refusal.Lasting = refusal.Outcome == push.Misconfigured && a.code != codeSenderMismatch &&
+		(a.status == http.StatusUnauthorized || a.status == http.StatusForbidden)
 	if refusal.Reason == "" {
 		refusal.Reason = a.canonical
 	}

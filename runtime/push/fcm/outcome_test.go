@@ -29,8 +29,8 @@ func TestEveryErrorHasItsOutcome(t *testing.T) {
 		"unregistered":             {Fault: fcmtest.Fault{Status: 404, Canonical: "NOT_FOUND", Code: "UNREGISTERED"}, Want: push.DeadToken, Reason: "UNREGISTERED"},
 		"no such project":          {Fault: fcmtest.Fault{Status: 404, Canonical: "NOT_FOUND"}, Want: push.Misconfigured, Reason: "NOT_FOUND"},
 		"another project's token":  {Fault: fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED", Code: "SENDER_ID_MISMATCH"}, Want: push.Misconfigured, Reason: "SENDER_ID_MISMATCH"},
-		"no permission":            {Fault: fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED"}, Want: push.Misconfigured, Reason: "PERMISSION_DENIED"},
-		"third party":              {Fault: fcmtest.Fault{Status: 401, Canonical: "UNAUTHENTICATED", Code: "THIRD_PARTY_AUTH_ERROR"}, Want: push.Misconfigured, Reason: "THIRD_PARTY_AUTH_ERROR"},
+		"no permission":            {Fault: fcmtest.Fault{Status: 403, Canonical: "PERMISSION_DENIED"}, Want: push.Misconfigured, Lasting: true, Reason: "PERMISSION_DENIED"},
+		"third party":              {Fault: fcmtest.Fault{Status: 401, Canonical: "UNAUTHENTICATED", Code: "THIRD_PARTY_AUTH_ERROR"}, Want: push.Misconfigured, Lasting: true, Reason: "THIRD_PARTY_AUTH_ERROR"},
 		"internal":                 {Fault: fcmtest.Fault{Status: 500, Canonical: "INTERNAL", Code: "INTERNAL"}, Want: push.Retry, Reason: "INTERNAL"},
 		"unavailable":              {Fault: fcmtest.Fault{Status: 503, Canonical: "UNAVAILABLE", Code: "UNAVAILABLE"}, Want: push.Retry, Reason: "UNAVAILABLE"},
 		"unspecified":              {Fault: fcmtest.Fault{Status: 500, Canonical: "INTERNAL", Code: "UNSPECIFIED_ERROR"}, Want: push.Retry, Reason: "UNSPECIFIED_ERROR"},
@@ -44,7 +44,7 @@ func TestEveryErrorHasItsOutcome(t *testing.T) {
 		"a gateway's page":         {Fault: fcmtest.Fault{Status: 502, Body: "<html>bad gateway</html>"}, Want: push.Retry},
 		"a success that is no FCM": {Fault: fcmtest.Fault{Status: 200, Body: "<html>welcome</html>"}, Want: push.Retry},
 		"a redirect":               {Fault: fcmtest.Fault{Status: 302, Location: "https://evil.example/", Body: "{}"}, Want: push.Misconfigured},
-		"a code that is a text":    {Fault: fcmtest.Fault{Status: 403, Canonical: "the text of the mail"}, Want: push.Misconfigured},
+		"a code that is a text":    {Fault: fcmtest.Fault{Status: 403, Canonical: "the text of the mail"}, Want: push.Misconfigured, Lasting: true},
 	}, func(t *testing.T) pushtest.Scene {
 		w := start(t, fcmtest.Options{Calm: true}, func(o *fcm.Options) { o.Timeout = 3 * time.Second })
 		return pushtest.Scene{Provider: w, Phone: w.phone(), OnRequest: w.google.OnRequest, Log: w.log.String}

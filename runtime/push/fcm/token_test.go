@@ -114,7 +114,7 @@ func TestAnAccountThatGoogleDoesNotKnowIsAMisconfiguration(t *testing.T) {
 		o.ServiceAccount = secret.New(fcmtest.NewServiceAccountJSON(fcmtest.DefaultProject))
 	})
 	refusal, ok := errors.AsType[*push.Error](w.Push(t.Context(), w.phone(), pushtest.Mail()))
-	if !ok || refusal.Outcome != push.Misconfigured || refusal.Reason != "invalid_grant" {
+	if !ok || refusal.Outcome != push.Misconfigured || !refusal.Lasting || refusal.Reason != "invalid_grant" {
 		t.Errorf("refusal = %+v, want invalid_grant as a misconfiguration", refusal)
 	}
 }

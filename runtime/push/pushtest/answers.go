@@ -19,7 +19,9 @@ type Answer struct {
 	Action string
 	Fault  fake.Fault
 	Want   push.Outcome
-	Reason string
+	// Lasting says that every push would meet it.
+	Lasting bool
+	Reason  string
 }
 
 // Scene is a provider with the fake it talks to, and a phone.
@@ -51,7 +53,7 @@ func RunAnswers(t *testing.T, provider string, answers map[string]Answer, start 
 			mail.Subtitle = private
 			err := s.Provider.Push(t.Context(), s.Phone, mail)
 			refusal, ok := errors.AsType[*push.Error](err)
-			if !ok || refusal.Outcome != answer.Want || refusal.Reason != answer.Reason || refusal.Provider != provider {
+			if !ok || refusal.Outcome != answer.Want || refusal.Lasting != answer.Lasting || refusal.Reason != answer.Reason || refusal.Provider != provider {
 				t.Errorf("%s: err = %#v, want %s %s", name, refusal, answer.Want, answer.Reason)
 				return
 			}

@@ -44,7 +44,7 @@ func testProxyPassword(t *testing.T, start func(*testing.T, Options) Fixture) {
 	f := start(t, Options{DialContext: dial, Route: proxy.Route})
 	began := time.Now()
 	refusal := f.refused(t, f.NewDevice(), Mail(), push.Misconfigured)
-	if text := refusal.Error(); !strings.Contains(text, "correct the proxy's credentials") || strings.Contains(text, wrong) {
+	if text := refusal.Error(); !refusal.Lasting || !strings.Contains(text, "correct the proxy's credentials") || strings.Contains(text, wrong) {
 		t.Errorf("it does not say what to do, or tells the password: %s", text)
 	}
 	// Nothing can come of trying again.
@@ -58,7 +58,7 @@ func testProxyForbids(t *testing.T, start func(*testing.T, Options) Fixture) {
 	proxy, dial := startProxy(t, proxyPassword)
 	f := start(t, Options{DialContext: dial})
 	refusal := f.refused(t, f.NewDevice(), Mail(), push.Misconfigured)
-	if !strings.Contains(refusal.Error(), "the proxy does not permit CONNECT to ") || proxy.Passed() != 0 {
+	if !refusal.Lasting || !strings.Contains(refusal.Error(), "the proxy does not permit CONNECT to ") || proxy.Passed() != 0 {
 		t.Errorf("it does not say what to do: %s", refusal.Error())
 	}
 }

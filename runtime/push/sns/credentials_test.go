@@ -51,7 +51,7 @@ func TestAKeyThatAmazonDoesNotTakeIsAMisconfiguration(t *testing.T) {
 				return
 			}
 			refusal, ok := errors.AsType[*push.Error](err)
-			if !ok || refusal.Outcome != push.Misconfigured || refusal.Reason != test.reason {
+			if !ok || refusal.Outcome != push.Misconfigured || !refusal.Lasting || refusal.Reason != test.reason {
 				t.Errorf("err = %v, want %s", err, test.reason)
 			}
 		})

@@ -122,7 +122,7 @@ func TestAnApplicationWhoseCredentialHasRunOutIsAMisconfiguration(t *testing.T) 
 	w.amazon.DisableApplication(w.arn)
 	for name, d := range map[string]push.Device{"a known phone": known, "a new phone": unknown} {
 		refusal, ok := errors.AsType[*push.Error](w.Push(t.Context(), d, pushtest.Mail()))
-		if !ok || refusal.Outcome != push.Misconfigured || refusal.Reason != "PlatformApplicationDisabled" {
+		if !ok || refusal.Outcome != push.Misconfigured || !refusal.Lasting || refusal.Reason != "PlatformApplicationDisabled" {
 			t.Errorf("%s: err = %v, want a misconfiguration", name, refusal)
 		}
 	}

@@ -90,15 +90,16 @@ func (p *Provider) refusal(ctx context.Context, err error, at step) *push.Error 
 	if said, ok := errors.AsType[smithy.APIError](err); ok && isCode(said.ErrorCode()) {
 		refusal.Reason = said.ErrorCode()
 		refusal.Outcome = outcomeOf(said, refusal.Status, at)
+		refusal.Lasting = refusal.Outcome == push.Misconfigured && (outcomes[refusal.Reason] == push.Misconfigured || refusesCredential(refusal.Status))
 		return refusal
 	}
 	switch {
 	case refusal.Status != 0:
-		refusal.Outcome = outcomeOfStatus(refusal.Status)
+		refusal.Outcome, refusal.Lasting = outcomeOfStatus(refusal.Status), refusesCredential(refusal.Status)
 	case ctx.Err() != nil:
 		refusal.Err = context.Cause(ctx)
 	case errors.Is(err, errNoIdentityToken):
-		refusal.Outcome, refusal.Err = push.Misconfigured, errNoIdentityToken
+		refusal.Outcome, refusal.Err, refusal.Lasting = push.Misconfigured, errNoIdentityToken, true
 	case errors.Is(err, errForeignEndpoint):
 		refusal.Err = errForeignEndpoint
 	default:
@@ -142,6 +143,12 @@ func outcomeOfStatus(status int) push.Outcome {
 		// A success that could not be read.
 		return push.Retry
 	}
+}
+
+// refusesCredential reports whether an answer is about who asks. A code of Amazon's says so too: those that are known to be
+// misconfigurations are about the account, its signature or the platform's application, never about one device.
+func refusesCredential(status int) bool {
+	return status == http.StatusUnauthorized || status == http.StatusForbidden
 }
 
 // retryAfter is how long an answer asked to wait.

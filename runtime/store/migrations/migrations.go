@@ -14,10 +14,10 @@ import (
 )
 
 // Version is the newest schema version this program knows: the number of the last script.
-const Version = 5
+const Version = 6
 
 // MinimumVersion is the oldest schema version the runtime of this program can work with.
-const MinimumVersion = 5
+const MinimumVersion = 6
 
 // ReportsVersion is the version of the schema since which replicas report their login and the versions that they fit.
 const ReportsVersion = 5

@@ -433,6 +433,14 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+    - name: pushProviders
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantPushProvider
+          elementRelationship: associative
+          keys:
+          - name
     - name: replicas
       type:
         scalar: numeric
@@ -853,6 +861,8 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: observedGeneration
       type:
         scalar: numeric
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.PushState
+  scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
   scalar: string
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceRequirements
@@ -1072,6 +1082,21 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: unchangedBadges
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.UnchangedBadges
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantPushProvider
+  map:
+    fields:
+    - name: name
+      type:
+        scalar: string
+    - name: reason
+      type:
+        scalar: string
+    - name: since
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: state
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.PushState
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantRuntime
   map:
     fields:

@@ -17,7 +17,7 @@ func BlameProxy(refusal *push.Error, err error) {
 	}
 	refusal.Reason, refusal.Err = reasonProxy, proxy
 	if proxy.Lasting() {
-		refusal.Outcome = push.Misconfigured
+		refusal.Outcome, refusal.Lasting = push.Misconfigured, true
 	}
 }
 

@@ -39,6 +39,8 @@ type EnsTenantStatusApplyConfiguration struct {
 	Certificate *CertificateStatusApplyConfiguration `json:"certificate,omitempty"`
 	// autodiscoverCABundle describes the bundle that Autodiscover's hosts are verified against.
 	AutodiscoverCABundle *BundleStatusApplyConfiguration `json:"autodiscoverCABundle,omitempty"`
+	// pushProviders tell how the push providers fare, looked up every two minutes.
+	PushProviders []TenantPushProviderApplyConfiguration `json:"pushProviders,omitempty"`
 	// tracingCABundle describes the bundle that the collector of traces is verified against.
 	TracingCABundle *BundleStatusApplyConfiguration `json:"tracingCABundle,omitempty"`
 }
@@ -149,6 +151,19 @@ func (b *EnsTenantStatusApplyConfiguration) WithCertificate(value *CertificateSt
 // If called multiple times, the AutodiscoverCABundle field is set to the value of the last call.
 func (b *EnsTenantStatusApplyConfiguration) WithAutodiscoverCABundle(value *BundleStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
 	b.AutodiscoverCABundle = value
+	return b
+}
+
+// WithPushProviders adds the given value to the PushProviders field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the PushProviders field.
+func (b *EnsTenantStatusApplyConfiguration) WithPushProviders(values ...*TenantPushProviderApplyConfiguration) *EnsTenantStatusApplyConfiguration {
+	for i := range values {
+		if values[i] == nil {
+			panic("nil value passed to WithPushProviders")
+		}
+		b.PushProviders = append(b.PushProviders, *values[i])
+	}
 	return b
 }
 

@@ -15,7 +15,7 @@ import (
 type PushProviderStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, Accepted and ReferencesResolved.
+	// conditions are Ready, Accepted, ReferencesResolved and Delivering.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// credential is what may be told of the credential in use.
 	Credential *PushCredentialApplyConfiguration `json:"credential,omitempty"`

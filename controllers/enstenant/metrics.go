@@ -1,0 +1,48 @@
+package enstenant
+
+import (
+	"github.com/prometheus/client_golang/prometheus"
+	"k8s.io/apimachinery/pkg/api/meta"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
+	"sigs.k8s.io/controller-runtime/pkg/metrics"
+
+	"github.com/ens-operator/ens-operator/api/v1alpha1"
+)
+
+// The metrics of the tenants are those of the process: there is one operator in it, but for tests.
+var (
+	subject = []string{"namespace", "name"}
+	ready   = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ens_operator_tenant_ready", Help: "1 if the EnsTenant is ready, 0 if something failed; none while the operator is at work.",
+	}, subject)
+	notAfter = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ens_operator_tenant_certificate_not_after_timestamp_seconds", Help: "When the EnsTenant's certificate expires.",
+	}, subject)
+)
+
+func init() { metrics.Registry.MustRegister(ready, notAfter) }
+
+// measure shows what the status says; what it does not know is not shown.
+func measure(tenant *v1alpha1.EnsTenant) {
+	switch found := meta.FindStatusCondition(tenant.Status.Conditions, v1alpha1.ConditionReady); {
+	case found == nil || found.Status == metav1.ConditionUnknown:
+		ready.DeleteLabelValues(tenant.Namespace, tenant.Name)
+	case found.Status == metav1.ConditionTrue:
+		ready.WithLabelValues(tenant.Namespace, tenant.Name).Set(1)
+	default:
+		ready.WithLabelValues(tenant.Namespace, tenant.Name).Set(0)
+	}
+	if certificate := tenant.Status.Certificate; certificate != nil && certificate.NotAfter != nil {
+		notAfter.WithLabelValues(tenant.Namespace, tenant.Name).Set(float64(certificate.NotAfter.Unix()))
+	} else {
+		notAfter.DeleteLabelValues(tenant.Namespace, tenant.Name)
+	}
+}
+
+// unmeasure takes away what is shown of a tenant that is gone, or another operator's.
+func unmeasure(key types.NamespacedName) {
+	for _, gauge := range []*prometheus.GaugeVec{ready, notAfter} {
+		gauge.DeleteLabelValues(key.Namespace, key.Name)
+	}
+}
