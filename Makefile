@@ -48,6 +48,9 @@ generate: ## Generate deepcopy functions, apply configurations, CRDs and the ope
 	mkdir -p $(CHART)/files/crds
 	cp config/crd/bases/*.yaml $(CHART)/files/crds/
 	cp config/rbac/role.yaml $(CHART)/files/
+	cp $(CHART)/files/dashboard_*.json config/prometheus/
+	{ printf '%s\n' '# Made of the chart'"'"'s files/alerts.yaml by make generate.' 'apiVersion: monitoring.coreos.com/v1' 'kind: PrometheusRule' \
+	  'metadata:' '  name: ens-operator' 'spec:'; sed '/^#/d; s/^/  /' $(CHART)/files/alerts.yaml; } > config/prometheus/prometheus_rule.yaml
 
 .PHONY: chart
 chart: ## Package the Helm chart into bin/.
@@ -78,6 +81,10 @@ test: env ## Run all tests.
 .PHONY: test-race
 test-race: env ## Run all tests with the race detector.
 	go test -race -p=$(TEST_PACKAGES) -timeout=$(TEST_TIMEOUT) $(TEST_FLAGS) $(PACKAGES)
+
+.PHONY: test-alerts
+test-alerts: ## Show with Prometheus' own engine which samples make the chart's alerts fire. Builds it first, some minutes once.
+	cd hack/tools/rules && go test -count=1 ./... # it reads files of another module, which the cache does not see
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME, 5s if not set.

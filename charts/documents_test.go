@@ -69,15 +69,15 @@ func TestProjectListsTheKinds(t *testing.T) {
 	}
 }
 
-// What the alerts and the dashboard read is documented; the operator's own metrics are controller-runtime's.
-func TestMonitoringReadsMetricsThatThereAre(t *testing.T) {
+// What the alerts and the dashboards read is documented; the operator's own metrics are controller-runtime's.
+func TestMetricsThatMonitoringReadsAreDocumented(t *testing.T) {
 	t.Parallel()
 	documented, err := os.ReadFile(filepath.Join("..", "docs", "metrics.md"))
 	if err != nil {
 		t.Fatal(err)
 	}
 	metric := regexp.MustCompile(`\bens_[a-z_]+`)
-	for _, file := range []string{"alerts.yaml", "dashboard.json"} {
+	for _, file := range []string{"alerts.yaml", "dashboard_operator.json", "dashboard_tenant.json"} {
 		text, err := os.ReadFile(filepath.Join(chart, "files", file))
 		if err != nil {
 			t.Fatal(err)

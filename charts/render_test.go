@@ -320,3 +320,36 @@ func TestNamesFollowTheRelease(t *testing.T) {
 		})
 	}
 }
+
+// Whoever monitors with kustomize gets what the chart's values make.
+func TestMonitoringOfChartAndKustomizeIsTheSame(t *testing.T) {
+	t.Parallel()
+	text, err := kubectl(t, "kustomize", filepath.Join("..", "config", "prometheus"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	kustomized := read(t, text)
+	rendered := render(t, "monitoring: {serviceMonitor: true, podMonitor: true, prometheusRule: true, dashboard: true}")
+	for name := range render(t, "") {
+		delete(rendered, name)
+	}
+	if len(rendered) != 4 {
+		t.Errorf("the chart makes %v", slices.Sorted(maps.Keys(rendered)))
+	}
+	for name, object := range rendered {
+		want := kustomized[name]
+		if want == nil {
+			t.Errorf("only the chart has %s", name)
+			continue
+		}
+		normalise(object)
+		normalise(want)
+		if !equality.Semantic.DeepEqual(want.Object, object.Object) {
+			t.Errorf("%s differs.\nkustomize:\n%s\nchart:\n%s", name, asYAML(t, want), asYAML(t, object))
+		}
+		delete(kustomized, name)
+	}
+	for name := range kustomized {
+		t.Errorf("only kustomize has %s", name)
+	}
+}
