@@ -86,6 +86,7 @@ image: {digest: "sha256:00000000000000000000000000000000000000000000000000000000
 imagePullSecrets: [{name: mirror}]
 clusterID: prod-1
 logLevel: DEBUG
+watchLabelSelector: "ens-operator.io/shard notin (north, south)"
 workers: 3
 database: {secretName: ens-db-app, secretKey: uri}
 runtime:
@@ -126,6 +127,7 @@ func TestEveryValueArrives(t *testing.T) {
 		"--log-level=DEBUG",
 		"--workers=3",
 		"--cluster-id=prod-1",
+		"--watch-label-selector=ens-operator.io/shard notin (north, south)", "--leader-election-id=ens-operator.ens-operator.ens-operator.io",
 		"--metrics-bind-address=:8443",
 		"--metrics-secure=true",
 		"--metrics-certificates=/etc/ens-operator/metrics",

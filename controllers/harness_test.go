@@ -241,6 +241,8 @@ type stage struct {
 	namespace string
 	// restart has another operator take over, where the stage has one of its own.
 	restart func(changes ...func(*controllers.Options))
+	// labels are those by which the operator takes an object; none if it takes all.
+	labels map[string]string
 	// certificate is that of hostname, made when it is needed.
 	certificate map[string][]byte
 }

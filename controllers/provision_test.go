@@ -305,7 +305,7 @@ func (s *stage) quiet() {
 			s.t.Fatalf("the operator goes on writing: %v", s.written())
 		}
 		probe := plain(s.t, sampleOf(s.t, "EwsEndpoint"), &api.EwsEndpoint{})
-		probe.Name = probePrefix + strconv.Itoa(i)
+		probe.Name, probe.Labels = probePrefix+strconv.Itoa(i), s.labels
 		s.create(probe)
 		s.waitCondition(probe, api.ConditionReady, metav1.ConditionTrue, "")
 		s.remove(probe, probe.Name)

@@ -30,6 +30,7 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/ewsendpoint"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
 	"github.com/ens-operator/ens-operator/controllers/pushprovider"
+	"github.com/ens-operator/ens-operator/controllers/shard"
 	"github.com/ens-operator/ens-operator/runtime/egress"
 )
 
@@ -57,6 +58,9 @@ type Options struct {
 	ClusterID string
 	// Database is the database that the tenants share. Required.
 	Database *database.Server
+	// Shard says which objects are this operator's. All operators of a cluster read all tenants, because no two may have a
+	// host name in common.
+	Shard shard.Shard
 	// Workers is how many objects of a kind are reconciled at once; 0 is 10.
 	Workers int
 	// Clock is for tests; nil is the real one.
@@ -150,6 +154,7 @@ func endpointReconciler(mgr ctrl.Manager, options Options) *ewsendpoint.Reconcil
 		Recorder: mgr.GetEventRecorder(apply.FieldOwner),
 		Clock:    options.Clock,
 		Guard:    egress.Guard{AllowLoopback: options.AllowLoopback},
+		Shard:    options.Shard,
 	}
 }
 
@@ -160,6 +165,7 @@ func providerReconciler(mgr ctrl.Manager, options Options) *pushprovider.Reconci
 		Recorder: mgr.GetEventRecorder(apply.FieldOwner),
 		Clock:    options.Clock,
 		Guard:    egress.Guard{AllowLoopback: options.AllowLoopback},
+		Shard:    options.Shard,
 	}
 }
 
@@ -175,5 +181,6 @@ func tenantReconciler(mgr ctrl.Manager, options Options) *enstenant.Reconciler {
 		ClusterID:     options.ClusterID,
 		Image:         options.RuntimeImage,
 		AllowLoopback: options.AllowLoopback,
+		Shard:         options.Shard,
 	}
 }

@@ -19,7 +19,7 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/database"
 )
 
-// leaderElectionID names the Lease by which the operator's pods agree on who works.
+// leaderElectionID names the Lease by which the operator's pods agree on who works; a shard has one of its own.
 const leaderElectionID = "ens-operator.ens-operator.io"
 
 func main() {
@@ -69,6 +69,7 @@ func run(ctx context.Context, options options) error {
 		ClusterID:     options.clusterID,
 		Database:      db,
 		Workers:       options.workers,
+		Shard:         options.shard,
 	})
 	if err != nil {
 		return err
@@ -101,7 +102,7 @@ func newManager(options options) (ctrl.Manager, error) {
 		},
 		HealthProbeBindAddress:  options.healthAddress,
 		LeaderElection:          options.leaderElect,
-		LeaderElectionID:        leaderElectionID,
+		LeaderElectionID:        options.leaderElectionID,
 		LeaderElectionNamespace: options.leaderNamespace,
 		// Safe because the process ends as soon as the manager does.
 		LeaderElectionReleaseOnCancel: true,

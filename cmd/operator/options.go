@@ -14,6 +14,7 @@ import (
 	metrics "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
 	"github.com/ens-operator/ens-operator/controllers/metricsauth"
+	"github.com/ens-operator/ens-operator/controllers/shard"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
 
@@ -36,6 +37,8 @@ type options struct {
 	namespaces             []string
 	clusterID              string
 	workers                int
+	shard                  shard.Shard
+	leaderElectionID       string
 	databaseURL            func() (secret.Value, error)
 	runtimeDatabaseHost    string
 	runtimeDatabasePort    uint16
@@ -46,7 +49,7 @@ type options struct {
 // parseOptions reads flags and environment.
 func parseOptions(flags *flag.FlagSet, arguments []string, environment func(string) string) (options, error) {
 	var o options
-	var namespaces, databaseFile string
+	var namespaces, databaseFile, selector string
 	var databasePort uint
 	flags.BoolVar(&o.leaderElect, "leader-elect", true, "wait until no other operator works in this cluster")
 	flags.StringVar(&o.leaderNamespace, "leader-election-namespace", "", "where the operators agree on who works; empty for the operator's own namespace")
@@ -57,6 +60,8 @@ func parseOptions(flags *flag.FlagSet, arguments []string, environment func(stri
 	flags.BoolVar(&o.allowLoopback, "allow-loopback", false, "let tenants reach loopback and link-local addresses; for tests and the demo only")
 	flags.StringVar(&o.runtimeImage, "runtime-image", "ghcr.io/ens-operator/ens-runtime:"+version, "the container image of tenants that ask for no other")
 	flags.StringVar(&namespaces, "watch-namespaces", "", "the namespaces to work in, with commas between; empty for all")
+	flags.StringVar(&selector, "watch-label-selector", "", "work only on EnsTenants, EwsEndpoints and PushProviders with these labels, as kubectl's --selector; empty for all. Several operators of a cluster need selectors that have nothing in common")
+	flags.StringVar(&o.leaderElectionID, "leader-election-id", "", "the Lease by which the operators agree on who works; empty for "+leaderElectionID+", with --watch-label-selector for one that is made of it")
 	flags.StringVar(&o.clusterID, "cluster-id", "", "tells this cluster from others that use the same database, and must never change; empty for the UID of namespace kube-system")
 	flags.IntVar(&o.workers, "workers", 0, "how many objects of a kind are worked on at once; 0 for 10")
 	flags.StringVar(&databaseFile, "database-url-file", "", "the file with the connection string of the operator's role in Postgres; without it the environment variable "+databaseURLVariable+" is read")
@@ -80,6 +85,12 @@ func parseOptions(flags *flag.FlagSet, arguments []string, environment func(stri
 		}
 	}
 	var err error
+	if o.shard, err = shard.Parse(selector); err != nil {
+		return options{}, fmt.Errorf("--watch-label-selector: %w", err)
+	}
+	if o.leaderElectionID == "" {
+		o.leaderElectionID = o.shard.LeaderElectionID(leaderElectionID)
+	}
 	o.databaseURL, err = databaseURLSource(databaseFile, environment(databaseURLVariable))
 	return o, err
 }

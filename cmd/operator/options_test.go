@@ -59,13 +59,36 @@ func TestNamespaces(t *testing.T) {
 	}
 }
 
+func TestAShardHasALeaseOfItsOwn(t *testing.T) {
+	t.Parallel()
+	lease := func(arguments ...string) string {
+		t.Helper()
+		o, err := parse(t, nil, append([]string{"--database-url-file=x"}, arguments...)...)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return o.leaderElectionID
+	}
+	const all = "ens-operator.ens-operator.io"
+	if got := lease(); got != all {
+		t.Errorf("without a selector it is %s", got)
+	}
+	if got := lease("--watch-label-selector=shard=north"); got == all || got == lease("--watch-label-selector=shard=south") {
+		t.Errorf("a shard's is %s", got)
+	}
+	if got := lease("--watch-label-selector=shard=north", "--leader-election-id=north"); got != "north" {
+		t.Errorf("one that is given is %s", got)
+	}
+}
+
 func TestWrongOptionsAreRefused(t *testing.T) {
 	t.Parallel()
 	for says, arguments := range map[string][]string{
-		"--database-url-file": nil,
-		"unexpected argument": {"--database-url-file=x", "y"},
-		"is no port":          {"--database-url-file=x", "--runtime-database-port=65536"},
-		"not defined":         {"--nonsense"},
+		"--database-url-file":        nil,
+		"unexpected argument":        {"--database-url-file=x", "y"},
+		"is no port":                 {"--database-url-file=x", "--runtime-database-port=65536"},
+		"reading the label selector": {"--database-url-file=x", "--watch-label-selector=a=b=c"},
+		"not defined":                {"--nonsense"},
 	} {
 		if _, err := parse(t, nil, arguments...); err == nil || !strings.Contains(err.Error(), says) {
 			t.Errorf("%v: got %v, want an error that says %q", arguments, err, says)

@@ -21,6 +21,7 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/database"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
+	"github.com/ens-operator/ens-operator/controllers/shard"
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
@@ -63,6 +64,8 @@ type Reconciler struct {
 	ClusterID string
 	// Image is the runtime's container image where a tenant asks for no other.
 	Image string
+	// Shard says which tenants are this operator's.
+	Shard shard.Shard
 	// AllowLoopback lets tenants reach loopback addresses.
 	AllowLoopback bool
 
@@ -85,6 +88,11 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 			unmeasure(request.NamespacedName)
 		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !r.Shard.Has(tenant) {
+		// What is remembered of one that was ours is soon wrong.
+		r.forget(tenant)
+		return reconcile.Result{}, nil
 	}
 	if !tenant.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, tenant)

@@ -28,6 +28,7 @@ import (
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
+	"github.com/ens-operator/ens-operator/controllers/shard"
 )
 
 // The indexes of tenants by what they refer to.
@@ -49,7 +50,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		return foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.EnsTenantList{} }, index)
 	}
 	byName := func(name string) string { return name }
-	tenantChanges := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
+	tenantChanges := shard.Changes(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	b := ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
 		For(&v1alpha1.EnsTenant{}, builder.WithPredicates(tenantChanges)).

@@ -26,6 +26,7 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
 	"github.com/ens-operator/ens-operator/controllers/probe"
+	"github.com/ens-operator/ens-operator/controllers/shard"
 	"github.com/ens-operator/ens-operator/runtime/egress"
 )
 
@@ -46,6 +47,8 @@ type Reconciler struct {
 	Foreign  foreign.Reader
 	Recorder events.EventRecorder
 	Clock    clock.PassiveClock
+	// Shard says which endpoints are this operator's.
+	Shard shard.Shard
 	// Guard says which addresses may be reached.
 	Guard egress.Guard
 
@@ -69,7 +72,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	if err := mgr.Add(r.looks); err != nil {
 		return err
 	}
-	changes := predicate.Or[client.Object](predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
+	changes := shard.Changes(predicate.GenerationChangedPredicate{}, predicate.AnnotationChangedPredicate{})
 	wake := foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.EwsEndpointList{} }, indexBundle)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
@@ -85,7 +88,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
 	endpoint := &v1alpha1.EwsEndpoint{}
 	err := r.statuses.Get(ctx, r.Client, r.Foreign.Live, request.NamespacedName, endpoint)
-	if apierrors.IsNotFound(err) || err == nil && !endpoint.DeletionTimestamp.IsZero() {
+	if apierrors.IsNotFound(err) || err == nil && (!endpoint.DeletionTimestamp.IsZero() || !r.Shard.Has(endpoint)) {
 		r.looks.forget(request.NamespacedName)
 		unmeasure(request.NamespacedName)
 		return reconcile.Result{}, nil

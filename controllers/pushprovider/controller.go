@@ -22,6 +22,7 @@ import (
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
+	"github.com/ens-operator/ens-operator/controllers/shard"
 	"github.com/ens-operator/ens-operator/runtime/egress"
 )
 
@@ -40,6 +41,8 @@ type Reconciler struct {
 	Foreign  foreign.Reader
 	Recorder events.EventRecorder
 	Clock    clock.PassiveClock
+	// Shard says which providers are this operator's.
+	Shard shard.Shard
 	// Guard says which addresses may be reached.
 	Guard egress.Guard
 
@@ -60,7 +63,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	wake := foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.PushProviderList{} }, indexReferences)
 	return ctrl.NewControllerManagedBy(mgr).
 		Named(Name).
-		For(&v1alpha1.PushProvider{}, builder.WithPredicates(predicate.GenerationChangedPredicate{})).
+		For(&v1alpha1.PushProvider{}, builder.WithPredicates(shard.Changes(predicate.GenerationChangedPredicate{}))).
 		Watches(&v1alpha1.EnsTenant{}, handler.EnqueueRequestsFromMapFunc(toldOf), builder.WithPredicates(standingChanged)).
 		WatchesRawSource(foreign.Secrets(others, wake.On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake.On(foreign.ConfigMapIndex))).
@@ -88,6 +91,10 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 			refused.DeleteLabelValues(request.Namespace, request.Name)
 		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
+	}
+	if !r.Shard.Has(provider) {
+		refused.DeleteLabelValues(request.Namespace, request.Name)
+		return reconcile.Result{}, nil
 	}
 	if !provider.DeletionTimestamp.IsZero() {
 		return reconcile.Result{}, nil
