@@ -11,8 +11,8 @@ type EnsTenantStatus struct {
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
 	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
-	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, and while they are true
-	// Reconciling, Stalled and Paused.
+	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated and of the keys KeysRotated,
+	// and while they are true Reconciling, Stalled and Paused.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -50,6 +50,10 @@ type EnsTenantStatus struct {
 	// apiToken tells of the rotation of the API token.
 	// +optional
 	APIToken *APITokenStatus `json:"apiToken,omitempty"`
+
+	// keys tells of the keys and their rotation.
+	// +optional
+	Keys *KeysStatus `json:"keys,omitempty"`
 
 	// database is where the tenant's data are.
 	// +optional

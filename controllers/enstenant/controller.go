@@ -153,10 +153,12 @@ func (p *pass) provision(ctx context.Context) error {
 		p.ensureSecrets,
 		p.ensureDatabase,
 		p.observeToken,
+		p.observeKeys,
 		p.ensureCertificate,
 		p.ensureWorkload,
 		p.ensureExposure,
 		p.observeWorkload,
+		p.dropKeys,
 	} {
 		if err := phase(ctx); err != nil {
 			return err

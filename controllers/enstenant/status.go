@@ -19,7 +19,7 @@ type findings struct {
 	// before is the tenant as it was read, to which the status is compared.
 	before *v1alpha1.EnsTenant
 
-	hostnames, references, secrets, database, tls, workload, available, rollout, rotation *condition.Finding
+	hostnames, references, secrets, database, tls, workload, available, rollout, rotation, keysRotated *condition.Finding
 
 	// exposed is nil, too, for a tenant that is not exposed, and where everything was left as it was. addresses are where
 	// the tenant is reached.
@@ -29,6 +29,7 @@ type findings struct {
 	certificate        *v1alpha1.CertificateStatus
 	autodiscoverBundle *v1alpha1.BundleStatus
 	apiToken           *v1alpha1.APITokenStatus
+	keys               *v1alpha1.KeysStatus
 	tracingBundle      *v1alpha1.BundleStatus
 	replicas           int32
 }
@@ -57,6 +58,7 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		{v1alpha1.ConditionExposed, p.findings.exposed},
 		{v1alpha1.ConditionAvailable, p.findings.available},
 		{v1alpha1.ConditionAPITokenRotated, p.findings.rotation},
+		{v1alpha1.ConditionKeysRotated, p.findings.keysRotated},
 	} {
 		if found.finding != nil {
 			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
@@ -105,6 +107,9 @@ func (p *pass) setFields() {
 		status.Secrets.APIToken = string(own.SecretName)
 	}
 	status.APIToken = p.findings.apiToken
+	if p.findings.keys != nil {
+		status.Keys = p.findings.keys
+	}
 	if p.login.version > 0 {
 		status.Database = &v1alpha1.DatabaseStatus{Schema: p.names.Schema, Version: int32(p.login.version)}
 	}

@@ -12,10 +12,8 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
-	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
@@ -35,7 +33,8 @@ const (
 	day        = 24 * time.Hour
 )
 
-// What the Secret of a token tells of its rotation, so that a token is never made twice for the same reason.
+// What the Secret of the token, and that of the keys, tells of its rotation, so that none is ever made twice for the same
+// reason.
 const (
 	annotationRequest   = v1alpha1.GroupName + "/rotation-request"
 	annotationRotatedAt = v1alpha1.GroupName + "/rotated-at"
@@ -76,7 +75,7 @@ func (p *pass) ensureToken(ctx context.Context) (condition.Finding, error) {
 	case request != "" && request != kept.Annotations[annotationRequest], p.rotationDue(kept, now):
 		err = p.rotateToken(ctx, kept, request, now)
 	case !token.expires.IsZero() && !now.Before(token.expires):
-		err = p.writeToken(ctx, kept, func() { dropPrevious(kept) })
+		err = p.changeKept(ctx, kept, dropPrevious)
 	}
 	if err != nil {
 		return condition.Finding{}, err
@@ -196,7 +195,7 @@ func (p *pass) rotationDue(kept *corev1.Secret, now time.Time) bool {
 // rotateToken makes a new token. Everything about it is one write, so that it is made once whatever happens then.
 func (p *pass) rotateToken(ctx context.Context, kept *corev1.Secret, request string, now time.Time) error {
 	overlap := time.Duration(*p.settings.APIToken.OverlapDays) * day
-	err := p.writeToken(ctx, kept, func() {
+	err := p.changeKept(ctx, kept, func(kept *corev1.Secret) {
 		previous := kept.Data[desired.APITokenKey]
 		kept.Data[desired.APITokenKey] = newToken()
 		dropPrevious(kept)
@@ -223,17 +222,6 @@ func (p *pass) rotateToken(ctx context.Context, kept *corev1.Secret, request str
 func dropPrevious(kept *corev1.Secret) {
 	delete(kept.Data, desired.PreviousTokenKey)
 	delete(kept.Data, desired.PreviousTokenExpiresKey)
-}
-
-// writeToken writes what change does to the Secret, unless somebody else has changed it since it was read.
-func (p *pass) writeToken(ctx context.Context, kept *corev1.Secret, change func()) error {
-	before := kept.DeepCopy()
-	change()
-	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	if err := p.Client.Patch(ctx, kept, patch, client.FieldOwner(apply.FieldOwner)); err != nil {
-		return fmt.Errorf("changing Secret %s: %w", kept.Name, err)
-	}
-	return nil
 }
 
 // observeToken finds out who would be locked out when the token before ends.

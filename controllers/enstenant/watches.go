@@ -97,11 +97,15 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 	return nil
 }
 
-// fileReferences are the Secrets and ConfigMaps that hold a tenant's certificate, certificate authorities and API token.
+// fileReferences are the Secrets and ConfigMaps that hold a tenant's certificate, certificate authorities, API token and
+// key-encryption keys.
 func fileReferences(tenant *v1alpha1.EnsTenant) []string {
 	found := []string{foreign.SecretIndex(desired.TLSSecretName(tenant))}
 	if token := tenant.Spec.APIToken; token != nil && token.SecretName != "" {
 		found = append(found, foreign.SecretIndex(string(token.SecretName)))
+	}
+	if encryption := tenant.Spec.Encryption; encryption != nil {
+		found = append(found, foreign.SecretIndex(string(encryption.SecretName)))
 	}
 	if autodiscover := tenant.Spec.Autodiscover; autodiscover != nil && autodiscover.CABundle != nil {
 		found = append(found, foreign.BundleIndex(*autodiscover.CABundle))
