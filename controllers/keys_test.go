@@ -21,7 +21,7 @@ import (
 func (s *stage) exec(sql string, args ...any) {
 	s.t.Helper()
 	session := s.connect(s.postgres.SuperuserURL)
-	defer session.Close(s.t.Context())
+	defer func() { _ = session.Close(s.t.Context()) }()
 	if _, err := session.Exec(s.t.Context(), "SET search_path = "+s.names().Schema); err != nil {
 		s.t.Fatal(err)
 	}
@@ -122,7 +122,8 @@ func (s *stage) rolledOut() {
 // recordKEK records the key of this number as one that is sealed with, as a replica does.
 func (s *stage) recordKEK(secret string, number int) {
 	s.t.Helper()
-	keys, err := config.ParseSomeKeys(fetch(s, &corev1.Secret{}, secret).Data)
+	name := "kek-" + strconv.Itoa(number)
+	keys, err := config.ParseSomeKeys(map[string][]byte{name: fetch(s, &corev1.Secret{}, secret).Data[name]})
 	if err != nil {
 		s.t.Fatal(err)
 	}
