@@ -7,6 +7,7 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -31,6 +32,9 @@ const (
 	// maxRequest bounds what names a rotation, since it is repeated in the status.
 	maxRequest = 253
 	day        = 24 * time.Hour
+	// tokenSettles is how long a token may take from the runtime's Secret to all replicas: Kubernetes brings a changed file to
+	// the pods within 90 s, and they look every 10 s.
+	tokenSettles = 2 * time.Minute
 )
 
 // What the Secret of the token, and that of the keys, tells of its rotation, so that none is ever made twice for the same
@@ -49,6 +53,8 @@ type apiToken struct {
 	// rotatedAt is when current was made, zero if it is the first. request is what had it made, empty if it was time.
 	rotatedAt time.Time
 	request   string
+	// waits says that a rotation that is asked for, or due, waits until all replicas know current.
+	waits bool
 }
 
 // ensureToken finds the API token, makes the first one, and replaces it when that is asked for or due.
@@ -71,8 +77,14 @@ func (p *pass) ensureToken(ctx context.Context) (condition.Finding, error) {
 			v1alpha1.AnnotationRotateAPIToken, maxRequest)), nil
 	}
 	now := p.Clock.Now()
+	wanted, waits := request != "" && request != kept.Annotations[annotationRequest] || p.rotationDue(kept, now), false
+	if wanted {
+		if waits, err = p.tokenSettling(ctx, kept, now); err != nil {
+			return condition.Finding{}, err
+		}
+	}
 	switch {
-	case request != "" && request != kept.Annotations[annotationRequest], p.rotationDue(kept, now):
+	case wanted && !waits:
 		err = p.rotateToken(ctx, kept, request, now)
 	case !token.expires.IsZero() && !now.Before(token.expires):
 		err = p.changeKept(ctx, kept, dropPrevious)
@@ -83,7 +95,7 @@ func (p *pass) ensureToken(ctx context.Context) (condition.Finding, error) {
 	if token, err = parseToken(kept.Data); err != nil {
 		return invalidToken(name, err), nil
 	}
-	token.request = kept.Annotations[annotationRequest]
+	token.request, token.waits = kept.Annotations[annotationRequest], waits
 	token.rotatedAt, _ = time.Parse(time.RFC3339, kept.Annotations[annotationRotatedAt])
 	p.useToken(token, now)
 	return condition.OK(v1alpha1.ReasonReady, ""), nil
@@ -192,6 +204,28 @@ func (p *pass) rotationDue(kept *corev1.Secret, now time.Time) bool {
 	return !now.Before(due)
 }
 
+// tokenSettling reports whether some replica may not know the present token yet. Another rotation has to wait then: it ends the
+// token before at once, and such a replica would refuse every phone.
+func (p *pass) tokenSettling(ctx context.Context, kept *corev1.Secret, now time.Time) (bool, error) {
+	held, err := p.readKept(ctx, desired.RuntimeName(p.tenant))
+	if err != nil || held == nil {
+		return false, err // without that Secret there are no replicas
+	}
+	present := config.APIToken{SHA256: sha256.Sum256(kept.Data[desired.APITokenKey])}
+	tokens, err := config.ParseAPITokens(string(desired.TokenHashes(held.Data)))
+	known := err == nil && slices.ContainsFunc(tokens, func(t config.APIToken) bool { return t.SHA256 == present.SHA256 })
+	if !known {
+		p.lookAgain(tokenSettles)
+		return true, nil
+	}
+	at, err := time.Parse(time.RFC3339, kept.Annotations[annotationRotatedAt])
+	if err != nil {
+		return false, nil //nolint:nilerr // a token that is the first has no time
+	}
+	p.lookAgain(at.Add(tokenSettles).Sub(now))
+	return now.Before(at.Add(tokenSettles)), nil
+}
+
 // rotateToken makes a new token. Everything about it is one write, so that it is made once whatever happens then.
 func (p *pass) rotateToken(ctx context.Context, kept *corev1.Secret, request string, now time.Time) error {
 	overlap := time.Duration(*p.settings.APIToken.OverlapDays) * day
@@ -235,6 +269,11 @@ func (p *pass) observeToken(ctx context.Context) error {
 		status.RotatedAt = new(metav1.NewTime(token.rotatedAt))
 	}
 	p.findings.apiToken = status
+	if token.waits {
+		defer func() {
+			p.findings.rotation = new(condition.Waiting("The next rotation waits until all replicas know the present API token, for two minutes or so"))
+		}()
+	}
 	rotated := !token.rotatedAt.IsZero() || meta.FindStatusCondition(p.tenant.Status.Conditions, v1alpha1.ConditionAPITokenRotated) != nil
 	switch {
 	case token.expires.IsZero() && !rotated:
