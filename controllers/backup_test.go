@@ -140,6 +140,7 @@ func TestADumpIsRestoredInAnotherClusterWithItsKeysOnly(t *testing.T) {
 	first.provisioned()
 	first.recordKEK("acme-keys", 1)
 	first.exec(aUser)
+	first.exec(aDevice)
 	kept := first.backUp()
 	token := fetch(first, &corev1.Secret{}, "acme-api-token").Data["token"]
 
@@ -178,14 +179,16 @@ func TestADumpIsRestoredInAnotherClusterWithItsKeysOnly(t *testing.T) {
 	})
 	wantRefused("later keys", "kek-1 is missing, and data in schema "+s.names().Schema+" are sealed under it: add it from the backup")
 
-	// With the right ones everything is taken up again.
+	// Nor is there a new token, which the phones in the dump would not know.
 	s.remove(&corev1.Secret{}, "acme-keys")
-	for _, secret := range kept.secrets {
-		if s.there(&corev1.Secret{}, secret.Name) {
-			s.remove(&corev1.Secret{}, secret.Name)
-		}
-		s.create(secret.DeepCopy())
+	s.create(kept.secrets[0].DeepCopy())
+	found := s.waitCondition(tenant, api.ConditionSecretsReady, metav1.ConditionFalse, api.ReasonTokenLost)
+	if !strings.Contains(found.Message, "1 devices in schema "+s.names().Schema+" hold the API token in it: restore it from a backup") {
+		t.Errorf("it says %q", found.Message)
 	}
+
+	// With both everything is taken up again.
+	s.create(kept.secrets[1].DeepCopy())
 	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
 	if users := s.users(); users != 1 {
 		t.Errorf("the runtime sees %d users, want the one of the dump", users)

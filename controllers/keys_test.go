@@ -134,6 +134,9 @@ const (
 	aReplica = `INSERT INTO instances VALUES (gen_random_uuid(), '1', '', $1, $1, now(), now(), $2, $2)`
 	aUser    = `INSERT INTO users (user_hash, key_id, public_key, private_key, created_at, registered_at)
 VALUES (decode(repeat('ab', 32), 'hex'), 'k', '', int4send(1) || 'x', now(), now())`
+	aDevice = `INSERT INTO devices (user_id, device_id, platform, token, provider, app_id, push_environment, policy, sound, badge, locale,
+    device_log_id, sync_key, app_version, os_version, registered_at)
+SELECT id, 'd', 'iOS', 't', 'apple', '', '', 1, '', true, '', '', '', '', '', now() FROM users`
 	aSubscription = `INSERT INTO subscriptions (user_id, generation, state, f_hash, key_sealed, device_id, endpoint, auth_type, created_at, promoted_at, webhook_key)
 SELECT id, $1, 'active', decode(repeat('cd', 32), 'hex'), int4send($2) || 'x', 'd', 'exchange', 0, now(), now(), $2 FROM users`
 )

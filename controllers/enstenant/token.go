@@ -31,7 +31,9 @@ const (
 	maxTokenLength = 256
 	// maxRequest bounds what names a rotation, since it is repeated in the status.
 	maxRequest = 253
-	day        = 24 * time.Hour
+	// devicesSince is the version of the schema since which it tells which token devices use.
+	devicesSince = 4
+	day          = 24 * time.Hour
 	// tokenSettles is how long a token may take from the runtime's Secret to all replicas: Kubernetes brings a changed file to
 	// the pods within 90 s, and they look every 10 s.
 	tokenSettles = 2 * time.Minute
@@ -125,6 +127,9 @@ func (p *pass) keptToken(ctx context.Context, name string) (*corev1.Secret, cond
 				"Secret %s is gone, and phones use the API token in it: restore it from a backup, or delete Secret %s too to have a new token made, with which every phone must be set up anew",
 				name, desired.RuntimeName(p.tenant))), nil
 		}
+		if finding, err := p.tokenWanted(ctx, name); err != nil || !finding.Good() {
+			return nil, finding, err
+		}
 		annotations := map[string]string{}
 		if request := p.tenant.Annotations[v1alpha1.AnnotationRotateAPIToken]; request != "" && len(request) <= maxRequest {
 			annotations[annotationRequest] = request // a token that is made now is new
@@ -137,6 +142,28 @@ func (p *pass) keptToken(ctx context.Context, name string) (*corev1.Secret, cond
 		return nil, p.notKept(name), nil
 	}
 	return kept, condition.Finding{}, nil
+}
+
+// tokenWanted says whether a first token may be made: not where phones hold one, as after a restore to another cluster.
+func (p *pass) tokenWanted(ctx context.Context, name string) (condition.Finding, error) {
+	switch {
+	case p.state == nil:
+		return condition.Waiting("An API token is made once the database tells that no phones hold one"), nil
+	case !p.state.SchemaExists || !p.state.BelongsTo(p.identity) || p.state.Version < devicesSince:
+		return condition.OK(v1alpha1.ReasonReady, ""), nil
+	}
+	const noToken = "" // no device has called with it
+	devices, err := p.Database.DevicesWithoutToken(ctx, p.names, noToken)
+	if err != nil {
+		p.databaseFailed(err)
+		return condition.Waiting("An API token is made once the database tells that no phones hold one"), nil
+	}
+	if devices > 0 {
+		return condition.Stuck(v1alpha1.ReasonTokenLost, fmt.Sprintf(
+			"Secret %s is gone, and %d devices in schema %s hold the API token in it: restore it from a backup, or, to set them all up anew, create it with a new token under the key %s and the labels %s=%s and %s=%s",
+			name, devices, p.names.Schema, desired.APITokenKey, desired.LabelManagedBy, desired.ManagedBy, desired.LabelTenant, p.tenant.Name)), nil
+	}
+	return condition.OK(v1alpha1.ReasonReady, ""), nil
 }
 
 // readOwnToken takes the token from a Secret of the administrator's, who rotates it there.
