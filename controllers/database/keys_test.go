@@ -1,6 +1,7 @@
 package database_test
 
 import (
+	"reflect"
 	"testing"
 	"time"
 
@@ -32,14 +33,19 @@ func TestWhatUsesKeysIsFoundInWhatARuntimeLeaves(t *testing.T) {
 		}
 		return use
 	}
+	wantSubscriptions := func(use database.KeyUse, signed, replaced int) {
+		t.Helper()
+		if use.Signed[1] != signed || use.Replaced[1] != replaced {
+			t.Errorf("signed are %v, replaced %v", use.Signed, use.Replaced)
+		}
+	}
 
 	use := look(time.Now())
-	if len(use.Replicas) != 1 || len(use.Replicas[0].KEKs) != 1 || use.Replicas[0].SealingKEK != 1 || use.Replicas[0].SealingWebhook != 1 {
-		t.Errorf("the replicas are %+v", use.Replicas)
+	want := []database.Replica{{KEKs: []int{1}, WebhookKeys: []int{1}, SealingKEK: 1, SealingWebhook: 1}}
+	if !reflect.DeepEqual(use.Replicas, want) {
+		t.Errorf("the replicas are %+v, want %+v", use.Replicas, want)
 	}
-	if use.Signed[1] != 1 || use.Replaced[1] != 0 {
-		t.Errorf("signed are %v, replaced %v", use.Signed, use.Replaced)
-	}
+	wantSubscriptions(use, 1, 0)
 	sealed, err := x.Schema.Store.SealedUnder(t.Context(), 1)
 	if err != nil || !sealed || use.Sealed[1] < 2 || len(use.Sealed) != 1 { // the user's pair and the subscription's key, at least
 		t.Errorf("sealed are %v; the runtime says %t (%v)", use.Sealed, sealed, err)
@@ -57,12 +63,8 @@ func TestWhatUsesKeysIsFoundInWhatARuntimeLeaves(t *testing.T) {
 	// A subscription that was replaced counts for an hour, a replica that left not at all.
 	phone.Extra = map[string]any{"forceSubscription": true}
 	runtimetest.MustRegister(t, phone, 7)
-	if use = look(time.Now()); use.Signed[1] != 1 || use.Replaced[1] != 1 {
-		t.Errorf("after a second registration signed are %v, replaced %v", use.Signed, use.Replaced)
-	}
-	if use = look(time.Now().Add(61 * time.Minute)); use.Replaced[1] != 0 || len(use.Replicas) != 0 {
-		t.Errorf("an hour later replaced are %v, replicas %+v", use.Replaced, use.Replicas)
-	}
+	wantSubscriptions(look(time.Now()), 1, 1)
+	wantSubscriptions(look(time.Now().Add(61*time.Minute)), 1, 0)
 	if err := replica.Stop(); err != nil {
 		t.Fatal(err)
 	}
