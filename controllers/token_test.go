@@ -199,6 +199,38 @@ SELECT id, d, 'iOS', 't', 'apple', '', '', 1, '', true, '', '', '', '', '', now(
 	}
 }
 
+func TestTheAPITokenIsNotReplacedAgainBeforeAllReplicasKnowIt(t *testing.T) {
+	t.Parallel()
+	s, clock := newTimedStage(t)
+	tenant := s.provisioned()
+	ask := func(request string) {
+		t.Helper()
+		change(s, tenant, "acme", func(o *api.EnsTenant) { o.Annotations = map[string]string{api.AnnotationRotateAPIToken: request} })
+	}
+	first := s.token()
+	ask("ticket 17")
+	second := s.replaced(first)
+	s.wantTokens(clock.Now(), second, first)
+	ask("ticket 18")
+	found := s.waitCondition(tenant, api.ConditionAPITokenRotated, metav1.ConditionUnknown, api.ReasonProgressing)
+	if !strings.Contains(found.Message, "waits until all replicas know") {
+		t.Errorf("it says %q", found.Message)
+	}
+	s.quiet()
+	s.wantTokens(clock.Now(), second, first)
+	clock.SetTime(clock.Now().Add(2 * time.Minute))
+	s.eventually("the second rotation", func() error {
+		ask("ticket 18")
+		if s.token() == second {
+			change(s, tenant, "acme", func(o *api.EnsTenant) { o.Annotations["look"] = "again" })
+			return errNotYet("the token is the one before")
+		}
+		return nil
+	})
+	s.wantTokens(clock.Now(), s.token(), second)
+	s.waitCondition(tenant, api.ConditionAPITokenRotated, metav1.ConditionTrue, api.ReasonPreviousTokenUnused)
+}
+
 func TestATokenOfTheAdministratorsOwnIsHonoured(t *testing.T) {
 	t.Parallel()
 	s := newStage(t)

@@ -12,7 +12,7 @@ type EnsTenantStatus struct {
 
 	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
 	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, of the database password
-	// DatabasePasswordReplaced, and while they are true Reconciling, Stalled and Paused.
+	// DatabasePasswordReplaced, of the keys KeysRotated, and while they are true Reconciling, Stalled and Paused.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
@@ -50,6 +50,10 @@ type EnsTenantStatus struct {
 	// apiToken tells of the rotation of the API token.
 	// +optional
 	APIToken *APITokenStatus `json:"apiToken,omitempty"`
+
+	// keys tells of the keys and their rotation.
+	// +optional
+	Keys *KeysStatus `json:"keys,omitempty"`
 
 	// database is where the tenant's data are.
 	// +optional

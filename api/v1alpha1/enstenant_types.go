@@ -61,6 +61,11 @@ type EnsTenantSpec struct {
 	// +optional
 	APIToken *TenantAPIToken `json:"apiToken,omitempty"`
 
+	// encryption is how the keys are kept that the tenant's data are sealed under. Unless set, the operator makes them and
+	// keeps them in Secret <name>-keys, with the webhook keys, which it makes in any case.
+	// +optional
+	Encryption *TenantEncryption `json:"encryption,omitempty"`
+
 	// mailboxProof is how strictly a registration must prove whose mailbox it is: Required, or FirstUse, which takes
 	// the first mailbox that registers under a user id for its owner. In effect unless set: Required.
 	// +optional

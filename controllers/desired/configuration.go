@@ -123,6 +123,9 @@ func PasswordOrigin(secret metav1.Object) Origin {
 // DatabaseURL reads the runtime's database URL out of the data of RuntimeSecret.
 func DatabaseURL(data map[string][]byte) []byte { return data[databaseURLKey] }
 
+// TokenHashes reads the hashes of the API tokens out of the data of RuntimeSecret.
+func TokenHashes(data map[string][]byte) []byte { return data[tokenHashesKey] }
+
 // consolePolicy is the original's PolicyLimitNotificationText: sender and subject, no preview on a lock screen. Who wants
 // the preview shown enters 0 in the console.
 const consolePolicy = 1

@@ -61,8 +61,11 @@ type Tenant struct {
 	// FirstReplicas is how many pods a Deployment begins with whose number is an autoscaler's from then on; nil for one
 	// that is there.
 	FirstReplicas *int32
-	// KeyFiles are the names in the Secret with the tenant's keys.
+	// KeyFiles are the names of the keys to mount of the Secret with the tenant's keys.
 	KeyFiles []string
+	// OwnKEKFiles are those of OwnKEKSecret, the administrator's own.
+	OwnKEKSecret string
+	OwnKEKFiles  []string
 }
 
 // PreviousToken is a token that was replaced, and until when it is valid.

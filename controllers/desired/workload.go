@@ -82,16 +82,23 @@ func volume(t Tenant) *applycore.VolumeApplyConfiguration {
 		{Path: config.APITokenHashesFile, Secret: RuntimeName(t.Object), Key: tokenHashesKey},
 		{Path: config.DatabaseURLFile, Secret: RuntimeName(t.Object), Key: databaseURLKey},
 	}
-	for _, key := range slices.Sorted(slices.Values(t.KeyFiles)) {
-		if keyFileName.MatchString(key) {
-			own = append(own, Mount{Path: path.Join(config.KeysFolder, key), Secret: KeysName(t.Object), Key: key})
-		}
-	}
+	own = slices.Concat(own, keyMounts(KeysName(t.Object), t.KeyFiles), keyMounts(t.OwnKEKSecret, t.OwnKEKFiles))
 	projected := applycore.ProjectedVolumeSource()
 	for _, mount := range slices.Concat(own, tlsMounts(t.Object), t.References.Mounts) {
 		projected.WithSources(projection(mount))
 	}
 	return applycore.Volume().WithName(volumeName).WithProjected(projected)
+}
+
+// keyMounts mounts keys of a Secret.
+func keyMounts(from string, keys []string) []Mount {
+	var mounts []Mount
+	for _, key := range slices.Sorted(slices.Values(keys)) {
+		if keyFileName.MatchString(key) {
+			mounts = append(mounts, Mount{Path: path.Join(config.KeysFolder, key), Secret: from, Key: key})
+		}
+	}
+	return mounts
 }
 
 const volumeName = "config"

@@ -176,10 +176,12 @@ func (p *pass) provision(ctx context.Context) error {
 		p.ensureDatabase,
 		p.observeToken,
 		p.observePassword,
+		p.observeKeys,
 		p.ensureCertificate,
 		p.ensureWorkload,
 		p.ensureExposure,
 		p.observeWorkload,
+		p.dropKeys,
 	} {
 		if err := phase(ctx); err != nil {
 			return err

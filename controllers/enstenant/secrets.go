@@ -3,8 +3,6 @@ package enstenant
 import (
 	"context"
 	"fmt"
-	"maps"
-	"slices"
 
 	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
@@ -16,13 +14,12 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/desired"
-	"github.com/ens-operator/ens-operator/runtime/config"
 )
 
 // keptSecrets are the Secrets that outlive the tenant.
 type keptSecrets struct {
-	keyFiles []string
-	token    apiToken
+	keys  tenantKeys
+	token apiToken
 }
 
 // ensureFinalizer holds the tenant until finalize has run, before anything is made that outlives it.
@@ -45,8 +42,8 @@ func (r *Reconciler) patchFinalizers(ctx context.Context, before, after *v1alpha
 	return r.Client.Patch(ctx, after, patch, client.FieldOwner(apply.FieldOwner))
 }
 
-// ensureSecrets makes the tenant's keys and API token if it has none, and never again: they are written once, by
-// Create.
+// ensureSecrets makes the tenant's keys and API token if it has none. From then on they are changed only where a rotation asks
+// for it.
 func (p *pass) ensureSecrets(ctx context.Context) error {
 	keys, err := p.ensureKeys(ctx)
 	if err != nil {
@@ -59,54 +56,6 @@ func (p *pass) ensureSecrets(ctx context.Context) error {
 	summary := condition.Summarize(v1alpha1.ReasonReady, "Keys and API token are there", keys, token)
 	p.findings.secrets = &summary
 	return nil
-}
-
-func (p *pass) ensureKeys(ctx context.Context) (condition.Finding, error) {
-	name := desired.KeysName(p.tenant)
-	kept, err := p.readKept(ctx, name)
-	if err != nil {
-		return condition.Finding{}, err
-	}
-	if kept == nil {
-		switch {
-		case p.state == nil:
-			return condition.Waiting("Keys are made once the database tells that it holds no data sealed with others"), nil
-		case !p.state.BelongsTo(p.identity):
-			return condition.Waiting("Keys are made once the schema is known to be the tenant's"), nil
-		case p.state.SchemaExists && !p.state.Empty:
-			return condition.Stuck(v1alpha1.ReasonKeysLost, fmt.Sprintf(
-				"Secret %s is gone, and the data in schema %s are sealed with its keys: restore it from a backup, or drop the schema to begin anew",
-				name, p.names.Schema)), nil
-		}
-		if kept, err = p.createKept(ctx, name, nil, config.NewKeyFiles()); err != nil {
-			return condition.Finding{}, err
-		}
-	}
-	if !desired.Keeps(p.tenant, kept) {
-		return p.notKept(name), nil
-	}
-	keys, err := config.ParseKeys(kept.Data)
-	if err != nil {
-		return condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("Secret %s does not hold the tenant's keys (%v): restore it from a backup", name, err)), nil
-	}
-	if p.state != nil && !opens(keys, p.state.KEKChecks) {
-		return condition.Stuck(v1alpha1.ReasonKeysLost, fmt.Sprintf(
-			"Secret %s holds other keys than those that the data in schema %s are sealed with: restore the right ones from a backup",
-			name, p.names.Schema)), nil
-	}
-	p.kept.keyFiles = slices.Sorted(maps.Keys(kept.Data))
-	return condition.OK(v1alpha1.ReasonReady, ""), nil
-}
-
-// opens reports whether keys are those that data were sealed with.
-func opens(keys config.Keys, checks map[int]string) bool {
-	for number, check := range checks {
-		key, found := keys.KEKs[number]
-		if !found || config.CheckValue(key) != check {
-			return false
-		}
-	}
-	return true
 }
 
 func (p *pass) notKept(name string) condition.Finding {
@@ -143,4 +92,15 @@ func (p *pass) createKept(ctx context.Context, name string, annotations map[stri
 		return nil, fmt.Errorf("creating Secret %s: %w", name, err)
 	}
 	return kept, nil
+}
+
+// changeKept writes what change does to the Secret, unless somebody else has changed it since it was read.
+func (p *pass) changeKept(ctx context.Context, kept *corev1.Secret, change func(*corev1.Secret)) error {
+	before := kept.DeepCopy()
+	change(kept)
+	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
+	if err := p.Client.Patch(ctx, kept, patch, client.FieldOwner(apply.FieldOwner)); err != nil {
+		return fmt.Errorf("changing Secret %s: %w", kept.Name, err)
+	}
+	return nil
 }

@@ -19,7 +19,7 @@ type findings struct {
 	// before is the tenant as it was read, to which the status is compared.
 	before *v1alpha1.EnsTenant
 
-	hostnames, references, secrets, database, tls, workload, available, rollout, rotation *condition.Finding
+	hostnames, references, secrets, database, tls, workload, available, rollout, rotation, keysRotated *condition.Finding
 
 	// password is about a change of the database password.
 	password *condition.Finding
@@ -32,6 +32,7 @@ type findings struct {
 	certificate        *v1alpha1.CertificateStatus
 	autodiscoverBundle *v1alpha1.BundleStatus
 	apiToken           *v1alpha1.APITokenStatus
+	keys               *v1alpha1.KeysStatus
 	tracingBundle      *v1alpha1.BundleStatus
 	replicas           int32
 }
@@ -61,6 +62,7 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		{v1alpha1.ConditionAvailable, p.findings.available},
 		{v1alpha1.ConditionAPITokenRotated, p.findings.rotation},
 		{v1alpha1.ConditionDatabasePasswordReplaced, p.findings.password},
+		{v1alpha1.ConditionKeysRotated, p.findings.keysRotated},
 	} {
 		if found.finding != nil {
 			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
@@ -113,6 +115,9 @@ func (p *pass) setFields() {
 		status.Secrets.APIToken = string(own.SecretName)
 	}
 	status.APIToken = p.findings.apiToken
+	if p.findings.keys != nil {
+		status.Keys = p.findings.keys
+	}
 	if p.login.version > 0 {
 		status.Database = p.databaseStatus()
 	}

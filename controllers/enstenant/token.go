@@ -7,15 +7,14 @@ import (
 	"crypto/sha256"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
-	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
@@ -32,10 +31,16 @@ const (
 	maxTokenLength = 256
 	// maxRequest bounds what names a rotation, since it is repeated in the status.
 	maxRequest = 253
-	day        = 24 * time.Hour
+	// devicesSince is the version of the schema since which it tells which token devices use.
+	devicesSince = 4
+	day          = 24 * time.Hour
+	// tokenSettles is how long a token may take from the runtime's Secret to all replicas: Kubernetes brings a changed file to
+	// the pods within 90 s, and they look every 10 s.
+	tokenSettles = 2 * time.Minute
 )
 
-// What the Secret of a token tells of its rotation, so that a token is never made twice for the same reason.
+// What the Secret of the token, and that of the keys, tells of its rotation, so that none is ever made twice for the same
+// reason.
 const (
 	annotationRequest   = v1alpha1.GroupName + "/rotation-request"
 	annotationRotatedAt = v1alpha1.GroupName + "/rotated-at"
@@ -50,6 +55,8 @@ type apiToken struct {
 	// rotatedAt is when current was made, zero if it is the first. request is what had it made, empty if it was time.
 	rotatedAt time.Time
 	request   string
+	// waits says that a rotation that is asked for, or due, waits until all replicas know current.
+	waits bool
 }
 
 // ensureToken finds the API token, makes the first one, and replaces it when that is asked for or due.
@@ -72,11 +79,17 @@ func (p *pass) ensureToken(ctx context.Context) (condition.Finding, error) {
 			v1alpha1.AnnotationRotateAPIToken, maxRequest)), nil
 	}
 	now := p.Clock.Now()
+	wanted, waits := request != "" && request != kept.Annotations[annotationRequest] || p.rotationDue(kept, now), false
+	if wanted {
+		if waits, err = p.tokenSettling(ctx, kept, now); err != nil {
+			return condition.Finding{}, err
+		}
+	}
 	switch {
-	case request != "" && request != kept.Annotations[annotationRequest], p.rotationDue(kept, now):
+	case wanted && !waits:
 		err = p.rotateToken(ctx, kept, request, now)
 	case !token.expires.IsZero() && !now.Before(token.expires):
-		err = p.writeToken(ctx, kept, func() { dropPrevious(kept) })
+		err = p.changeKept(ctx, kept, dropPrevious)
 	}
 	if err != nil {
 		return condition.Finding{}, err
@@ -84,7 +97,7 @@ func (p *pass) ensureToken(ctx context.Context) (condition.Finding, error) {
 	if token, err = parseToken(kept.Data); err != nil {
 		return invalidToken(name, err), nil
 	}
-	token.request = kept.Annotations[annotationRequest]
+	token.request, token.waits = kept.Annotations[annotationRequest], waits
 	token.rotatedAt, _ = time.Parse(time.RFC3339, kept.Annotations[annotationRotatedAt])
 	p.useToken(token, now)
 	return condition.OK(v1alpha1.ReasonReady, ""), nil
@@ -114,6 +127,9 @@ func (p *pass) keptToken(ctx context.Context, name string) (*corev1.Secret, cond
 				"Secret %s is gone, and phones use the API token in it: restore it from a backup, or delete Secret %s too to have a new token made, with which every phone must be set up anew",
 				name, desired.RuntimeName(p.tenant))), nil
 		}
+		if finding, err := p.tokenWanted(ctx, name); err != nil || !finding.Good() {
+			return nil, finding, err
+		}
 		annotations := map[string]string{}
 		if request := p.tenant.Annotations[v1alpha1.AnnotationRotateAPIToken]; request != "" && len(request) <= maxRequest {
 			annotations[annotationRequest] = request // a token that is made now is new
@@ -126,6 +142,28 @@ func (p *pass) keptToken(ctx context.Context, name string) (*corev1.Secret, cond
 		return nil, p.notKept(name), nil
 	}
 	return kept, condition.Finding{}, nil
+}
+
+// tokenWanted says whether a first token may be made: not where phones hold one, as after a restore to another cluster.
+func (p *pass) tokenWanted(ctx context.Context, name string) (condition.Finding, error) {
+	switch {
+	case p.state == nil:
+		return condition.Waiting("An API token is made once the database tells that no phones hold one"), nil
+	case !p.state.SchemaExists || !p.state.BelongsTo(p.identity) || p.state.Version < devicesSince:
+		return condition.OK(v1alpha1.ReasonReady, ""), nil
+	}
+	const noToken = "" // no device has called with it
+	devices, err := p.Database.DevicesWithoutToken(ctx, p.names, noToken)
+	if err != nil {
+		p.databaseFailed(err)
+		return condition.Waiting("An API token is made once the database tells that no phones hold one"), nil
+	}
+	if devices > 0 {
+		return condition.Stuck(v1alpha1.ReasonTokenLost, fmt.Sprintf(
+			"Secret %s is gone, and %d devices in schema %s hold the API token in it: restore it from a backup, or, to set them all up anew, create it with a new token under the key %s and the labels %s=%s and %s=%s",
+			name, devices, p.names.Schema, desired.APITokenKey, desired.LabelManagedBy, desired.ManagedBy, desired.LabelTenant, p.tenant.Name)), nil
+	}
+	return condition.OK(v1alpha1.ReasonReady, ""), nil
 }
 
 // readOwnToken takes the token from a Secret of the administrator's, who rotates it there.
@@ -193,10 +231,32 @@ func (p *pass) rotationDue(kept *corev1.Secret, now time.Time) bool {
 	return !now.Before(due)
 }
 
+// tokenSettling reports whether some replica may not know the present token yet. Another rotation has to wait then: it ends the
+// token before at once, and such a replica would refuse every phone.
+func (p *pass) tokenSettling(ctx context.Context, kept *corev1.Secret, now time.Time) (bool, error) {
+	held, err := p.readKept(ctx, desired.RuntimeName(p.tenant))
+	if err != nil || held == nil {
+		return false, err // without that Secret there are no replicas
+	}
+	present := config.APIToken{SHA256: sha256.Sum256(kept.Data[desired.APITokenKey])}
+	tokens, err := config.ParseAPITokens(string(desired.TokenHashes(held.Data)))
+	known := err == nil && slices.ContainsFunc(tokens, func(t config.APIToken) bool { return t.SHA256 == present.SHA256 })
+	if !known {
+		p.lookAgain(tokenSettles)
+		return true, nil
+	}
+	at, err := time.Parse(time.RFC3339, kept.Annotations[annotationRotatedAt])
+	if err != nil {
+		return false, nil //nolint:nilerr // a token that is the first has no time
+	}
+	p.lookAgain(at.Add(tokenSettles).Sub(now))
+	return now.Before(at.Add(tokenSettles)), nil
+}
+
 // rotateToken makes a new token. Everything about it is one write, so that it is made once whatever happens then.
 func (p *pass) rotateToken(ctx context.Context, kept *corev1.Secret, request string, now time.Time) error {
 	overlap := time.Duration(*p.settings.APIToken.OverlapDays) * day
-	err := p.writeToken(ctx, kept, func() {
+	err := p.changeKept(ctx, kept, func(kept *corev1.Secret) {
 		previous := kept.Data[desired.APITokenKey]
 		kept.Data[desired.APITokenKey] = newToken()
 		dropPrevious(kept)
@@ -225,17 +285,6 @@ func dropPrevious(kept *corev1.Secret) {
 	delete(kept.Data, desired.PreviousTokenExpiresKey)
 }
 
-// writeToken writes what change does to the Secret, unless somebody else has changed it since it was read.
-func (p *pass) writeToken(ctx context.Context, kept *corev1.Secret, change func()) error {
-	before := kept.DeepCopy()
-	change()
-	patch := client.MergeFromWithOptions(before, client.MergeFromWithOptimisticLock{})
-	if err := p.Client.Patch(ctx, kept, patch, client.FieldOwner(apply.FieldOwner)); err != nil {
-		return fmt.Errorf("changing Secret %s: %w", kept.Name, err)
-	}
-	return nil
-}
-
 // observeToken finds out who would be locked out when the token before ends.
 func (p *pass) observeToken(ctx context.Context) error {
 	token := p.kept.token
@@ -247,6 +296,11 @@ func (p *pass) observeToken(ctx context.Context) error {
 		status.RotatedAt = new(metav1.NewTime(token.rotatedAt))
 	}
 	p.findings.apiToken = status
+	if token.waits {
+		defer func() {
+			p.findings.rotation = new(condition.Waiting("The next rotation waits until all replicas know the present API token, for two minutes or so"))
+		}()
+	}
 	rotated := !token.rotatedAt.IsZero() || meta.FindStatusCondition(p.tenant.Status.Conditions, v1alpha1.ConditionAPITokenRotated) != nil
 	switch {
 	case token.expires.IsZero() && !rotated:

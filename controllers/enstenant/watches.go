@@ -99,7 +99,7 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 }
 
 // fileReferences are the Secrets and ConfigMaps that hold a tenant's certificate, certificate authorities, API token and
-// database URL.
+// database URL and key-encryption keys.
 func fileReferences(tenant *v1alpha1.EnsTenant) []string {
 	found := []string{foreign.SecretIndex(desired.TLSSecretName(tenant))}
 	if token := tenant.Spec.APIToken; token != nil && token.SecretName != "" {
@@ -107,6 +107,9 @@ func fileReferences(tenant *v1alpha1.EnsTenant) []string {
 	}
 	if own := tenant.Spec.Database; own != nil {
 		found = append(found, foreign.SecretIndex(string(own.SecretName)))
+	}
+	if encryption := tenant.Spec.Encryption; encryption != nil {
+		found = append(found, foreign.SecretIndex(string(encryption.SecretName)))
 	}
 	if autodiscover := tenant.Spec.Autodiscover; autodiscover != nil && autodiscover.CABundle != nil {
 		found = append(found, foreign.BundleIndex(*autodiscover.CABundle))

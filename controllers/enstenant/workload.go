@@ -83,6 +83,7 @@ type object struct {
 // objects are all objects of the tenant in the order in which they are applied. First is how many pods a Deployment begins
 // with that is an autoscaler's from then on.
 func (p *pass) objects(first *int32) ([]object, error) {
+	keyFiles, ownKEKFiles := p.kept.keys.files()
 	tenant := desired.Tenant{
 		Object:         p.tenant,
 		Settings:       p.settings,
@@ -95,7 +96,9 @@ func (p *pass) objects(first *int32) ([]object, error) {
 		DatabasePorts:  database.Ports(p.login.url.Reveal()),
 		PasswordOrigin: desired.Origin{Request: p.login.request, At: p.login.replacedAt},
 		FirstReplicas:  first,
-		KeyFiles:       p.kept.keyFiles,
+		KeyFiles:       keyFiles,
+		OwnKEKSecret:   p.kept.keys.own,
+		OwnKEKFiles:    ownKEKFiles,
 	}
 	configMap, err := desired.ConfigMap(tenant)
 	if err != nil {

@@ -46,6 +46,20 @@ var keyFileName = regexp.MustCompile(`^(kek|webhook)-([1-9][0-9]{0,5})$`)
 // ParseKeys reads Keys from file names and contents as a Secret or a folder holds them: `kek-1`, `webhook-1`, …, each
 // KeySize bytes in standard base64. Other names are ignored.
 func ParseKeys(files map[string][]byte) (Keys, error) {
+	keys, err := ParseSomeKeys(files)
+	switch {
+	case err != nil:
+		return Keys{}, err
+	case len(keys.KEKs) == 0:
+		return Keys{}, fmt.Errorf("%w: no %s<number> file", ErrNoKey, KEKPrefix)
+	case len(keys.Webhooks) == 0:
+		return Keys{}, fmt.Errorf("%w: no %s<number> file", ErrNoKey, WebhookPrefix)
+	}
+	return keys, nil
+}
+
+// ParseSomeKeys is ParseKeys for files that may lack a kind of key.
+func ParseSomeKeys(files map[string][]byte) (Keys, error) {
 	keys := Keys{KEKs: map[int]secret.Value{}, Webhooks: map[int]secret.Value{}}
 	for _, name := range slices.Sorted(maps.Keys(files)) {
 		content := files[name]
@@ -67,12 +81,6 @@ func ParseKeys(files map[string][]byte) (Keys, error) {
 		} else {
 			keys.Webhooks[number] = secret.New(key[:n])
 		}
-	}
-	if len(keys.KEKs) == 0 {
-		return Keys{}, fmt.Errorf("%w: no %s<number> file", ErrNoKey, KEKPrefix)
-	}
-	if len(keys.Webhooks) == 0 {
-		return Keys{}, fmt.Errorf("%w: no %s<number> file", ErrNoKey, WebhookPrefix)
 	}
 	return keys, nil
 }
@@ -110,10 +118,11 @@ func readKeyFiles(folder string) (map[string][]byte, error) {
 
 // NewKeyFiles makes the first version of every key, in the form that ParseKeys reads.
 func NewKeyFiles() map[string][]byte {
-	return map[string][]byte{KEKPrefix + "1": newKey(), WebhookPrefix + "1": newKey()}
+	return map[string][]byte{KEKPrefix + "1": NewKey(), WebhookPrefix + "1": NewKey()}
 }
 
-func newKey() []byte {
+// NewKey makes the content of a key file.
+func NewKey() []byte {
 	key := make([]byte, KeySize)
 	_, _ = rand.Read(key) // never fails, see crypto/rand
 	return base64.StdEncoding.AppendEncode(nil, key)

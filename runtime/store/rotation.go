@@ -44,7 +44,7 @@ func (s *Store) Rotation(ctx context.Context, now time.Time) (Rotation, error) {
 		return r, fmt.Errorf("looking up the key-encryption keys: %w", s.noting(err))
 	}
 	rows, err = s.pool.Query(ctx, `SELECT id, kek_ids, webhook_ids, coalesce(sealing_kek, 0), coalesce(sealing_webhook, 0)
-FROM instances WHERE seen_at >= $1`, now.Add(-instanceTTL))
+FROM instances WHERE seen_at >= $1`, now.Add(-migrations.InstanceTTL))
 	if err != nil {
 		return r, fmt.Errorf("looking up the replicas: %w", s.noting(err))
 	}
@@ -94,7 +94,7 @@ func (s *Store) RetireKEK(ctx context.Context, number int, now time.Time) error 
 	return s.exec(ctx, "retiring a key-encryption key", record, migrations.RetiredKEKPrefix+strconv.Itoa(number), now.UTC().Format(time.RFC3339))
 }
 
-// SealedUnder reports whether anything is still sealed under a KEK.
+// SealedUnder reports whether anything is still sealed under a KEK. The operator asks the same (database.KeyUse).
 func (s *Store) SealedUnder(ctx context.Context, kek int) (bool, error) {
 	const look = `SELECT EXISTS (SELECT 1 FROM users WHERE substr(private_key, 1, 4) = $1 OR substr(previous_private_key, 1, 4) = $1)
 OR EXISTS (SELECT 1 FROM key_pool WHERE substr(private_key, 1, 4) = $1)
@@ -109,7 +109,8 @@ OR EXISTS (SELECT 1 FROM subscriptions WHERE substr(key_sealed, 1, 4) = $1)`
 // kekNumber is a KEK's number as it stands before what is sealed under it (see credential.SealedUnder).
 func kekNumber(kek int) []byte { return binary.BigEndian.AppendUint32(nil, uint32(kek)) }
 
-// WebhookKeysInUse counts the subscriptions that Exchange may post to by the webhook key that signed their URL.
+// WebhookKeysInUse counts the subscriptions that Exchange may post to by the webhook key that signed their URL. The operator
+// asks the same (database.KeyUse).
 func (s *Store) WebhookKeysInUse(ctx context.Context) (map[int]int, error) {
 	rows, err := s.pool.Query(ctx, `SELECT webhook_key, count(*) FROM subscriptions WHERE state <> 'retired' GROUP BY webhook_key`)
 	if err != nil {

@@ -196,9 +196,6 @@ type Instance struct {
 	Providers []standing.Report
 }
 
-// instanceTTL is after how long without a word a replica counts as gone.
-const instanceTTL = 10 * time.Minute
-
 // Forget takes a replica that stops off the record, so that nobody waits for it.
 func (s *Store) Forget(ctx context.Context, id [16]byte) error {
 	return s.exec(ctx, "taking this replica off the record", `DELETE FROM instances WHERE id = $1`, id)
@@ -224,5 +221,5 @@ ON CONFLICT (id) DO UPDATE SET version = excluded.version, config_hash = exclude
 	if err != nil {
 		return err
 	}
-	return s.exec(ctx, "forgetting replicas that are gone", `DELETE FROM instances WHERE seen_at < $1`, now.Add(-instanceTTL))
+	return s.exec(ctx, "forgetting replicas that are gone", `DELETE FROM instances WHERE seen_at < $1`, now.Add(-migrations.InstanceTTL))
 }

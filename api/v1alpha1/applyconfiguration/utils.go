@@ -76,6 +76,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.IngressExposureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IssuerReference"):
 		return &apiv1alpha1.IssuerReferenceApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("KeysStatus"):
+		return &apiv1alpha1.KeysStatusApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("LoadBalancerExposure"):
 		return &apiv1alpha1.LoadBalancerExposureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("PinnedCertificates"):
@@ -120,6 +122,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.TenantAutoscalingApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantDatabase"):
 		return &apiv1alpha1.TenantDatabaseApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("TenantEncryption"):
+		return &apiv1alpha1.TenantEncryptionApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantExposure"):
 		return &apiv1alpha1.TenantExposureApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("TenantLimits"):

@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"strconv"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -34,6 +35,9 @@ const (
 	// RetiredKEKPrefix: when it was found that nothing is sealed under a key any more, so that it may be taken away.
 	RetiredKEKPrefix = "kek-retired/"
 )
+
+// InstanceTTL is after how long without a word a replica in the table instances counts as gone.
+const InstanceTTL = 10 * time.Minute
 
 var (
 	// ErrForeignSchema says that the schema belongs to another tenant; it is never adopted.

@@ -347,6 +347,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: deletionPolicy
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.DeletionPolicy
+    - name: encryption
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TenantEncryption
     - name: endpoints
       type:
         list:
@@ -430,6 +433,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: effective
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveSettings
+    - name: keys
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.KeysStatus
     - name: observedGeneration
       type:
         scalar: numeric
@@ -634,6 +640,33 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: name
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.KeysStatus
+  map:
+    fields:
+    - name: kek
+      type:
+        scalar: numeric
+    - name: oldestKEK
+      type:
+        scalar: numeric
+    - name: oldestWebhookKey
+      type:
+        scalar: numeric
+    - name: request
+      type:
+        scalar: string
+    - name: rotatedAt
+      type:
+        namedType: io.k8s.apimachinery.pkg.apis.meta.v1.Time
+    - name: sealedUnderOlder
+      type:
+        scalar: numeric
+    - name: signedWithOlder
+      type:
+        scalar: numeric
+    - name: webhookKey
+      type:
+        scalar: numeric
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.LoadBalancerExposure
   map:
     fields:
@@ -1013,6 +1046,12 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: runtimePort
       type:
         scalar: numeric
+    - name: secretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.TenantEncryption
+  map:
+    fields:
     - name: secretName
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName

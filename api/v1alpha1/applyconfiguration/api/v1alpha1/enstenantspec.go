@@ -33,6 +33,9 @@ type EnsTenantSpecApplyConfiguration struct {
 	Autodiscover *TenantAutodiscoverApplyConfiguration `json:"autodiscover,omitempty"`
 	// apiToken is how the API token is kept that the phones carry. Unless set, a token is made once and stays.
 	APIToken *TenantAPITokenApplyConfiguration `json:"apiToken,omitempty"`
+	// encryption is how the keys are kept that the tenant's data are sealed under. Unless set, the operator makes them and
+	// keeps them in Secret <name>-keys, with the webhook keys, which it makes in any case.
+	Encryption *TenantEncryptionApplyConfiguration `json:"encryption,omitempty"`
 	// mailboxProof is how strictly a registration must prove whose mailbox it is: Required, or FirstUse, which takes
 	// the first mailbox that registers under a user id for its owner. In effect unless set: Required.
 	MailboxProof *apiv1alpha1.MailboxProof `json:"mailboxProof,omitempty"`
@@ -134,6 +137,14 @@ func (b *EnsTenantSpecApplyConfiguration) WithAutodiscover(value *TenantAutodisc
 // If called multiple times, the APIToken field is set to the value of the last call.
 func (b *EnsTenantSpecApplyConfiguration) WithAPIToken(value *TenantAPITokenApplyConfiguration) *EnsTenantSpecApplyConfiguration {
 	b.APIToken = value
+	return b
+}
+
+// WithEncryption sets the Encryption field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Encryption field is set to the value of the last call.
+func (b *EnsTenantSpecApplyConfiguration) WithEncryption(value *TenantEncryptionApplyConfiguration) *EnsTenantSpecApplyConfiguration {
+	b.Encryption = value
 	return b
 }
 

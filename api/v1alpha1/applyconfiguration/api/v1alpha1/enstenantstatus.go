@@ -17,7 +17,7 @@ type EnsTenantStatusApplyConfiguration struct {
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
 	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
 	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, of the database password
-	// DatabasePasswordReplaced, and while they are true Reconciling, Stalled and Paused.
+	// DatabasePasswordReplaced, of the keys KeysRotated, and while they are true Reconciling, Stalled and Paused.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// url is the address for the phones (ENSLinkAddress).
 	URL *string `json:"url,omitempty"`
@@ -33,6 +33,8 @@ type EnsTenantStatusApplyConfiguration struct {
 	Secrets *TenantSecretsApplyConfiguration `json:"secrets,omitempty"`
 	// apiToken tells of the rotation of the API token.
 	APIToken *APITokenStatusApplyConfiguration `json:"apiToken,omitempty"`
+	// keys tells of the keys and their rotation.
+	Keys *KeysStatusApplyConfiguration `json:"keys,omitempty"`
 	// database is where the tenant's data are.
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
 	// certificate is the one that phones and Exchange see.
@@ -127,6 +129,14 @@ func (b *EnsTenantStatusApplyConfiguration) WithSecrets(value *TenantSecretsAppl
 // If called multiple times, the APIToken field is set to the value of the last call.
 func (b *EnsTenantStatusApplyConfiguration) WithAPIToken(value *APITokenStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
 	b.APIToken = value
+	return b
+}
+
+// WithKeys sets the Keys field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the Keys field is set to the value of the last call.
+func (b *EnsTenantStatusApplyConfiguration) WithKeys(value *KeysStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
+	b.Keys = value
 	return b
 }
 
