@@ -59,6 +59,9 @@ type Tenant struct {
 	// FirstReplicas is how many pods a Deployment begins with whose number is an autoscaler's from then on; nil for one
 	// that is there.
 	FirstReplicas *int32
+	// ReplacedImage is the image of the pods that are being replaced because the operator's own image is another one; empty
+	// if none are.
+	ReplacedImage string
 	// KeyFiles are the names in the Secret with the tenant's keys.
 	KeyFiles []string
 }

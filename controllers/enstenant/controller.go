@@ -8,6 +8,7 @@ import (
 	"sync"
 	"time"
 
+	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/tools/events"
 	"k8s.io/utils/clock"
@@ -61,10 +62,14 @@ type Reconciler struct {
 	ClusterID string
 	// Image is the runtime's container image where a tenant asks for no other.
 	Image string
+	// MaxRollouts is how many tenants' pods may be replaced at once because Image has become another one; 0 is any number.
+	MaxRollouts int
 	// AllowLoopback lets tenants reach loopback addresses.
 	AllowLoopback bool
 
 	statuses condition.Statuses
+	// turns is set by Register.
+	turns *turns
 	// certificates and routes watch what cert-manager and the Gateway API define.
 	certificates, routes optionalWatch
 	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
@@ -77,14 +82,27 @@ type Reconciler struct {
 
 // Reconcile brings one tenant to what its spec asks for.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	result, err := r.reconcileTenant(ctx, request.NamespacedName)
+	if ctx.Err() != nil {
+		return result, err
+	}
+	return result, errors.Join(err, r.turns.settle(ctx))
+}
+
+func (r *Reconciler) reconcileTenant(ctx context.Context, name types.NamespacedName) (reconcile.Result, error) {
 	tenant := &v1alpha1.EnsTenant{}
-	if err := r.statuses.Get(ctx, r.Client, r.Live, request.NamespacedName, tenant); err != nil {
+	if err := r.statuses.Get(ctx, r.Client, r.Live, name, tenant); err != nil {
+		if apierrors.IsNotFound(err) {
+			r.turns.leave(name)
+			unmeasure(name)
+		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
 	if !tenant.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, tenant)
 	}
-	if tenant.Annotations[v1alpha1.AnnotationPaused] == "true" {
+	if paused(tenant) {
+		r.turns.leave(name)
 		return reconcile.Result{}, r.reportPause(ctx, tenant)
 	}
 	p := r.newPass(tenant)
@@ -117,6 +135,9 @@ type pass struct {
 	state *database.State
 	// kept are the tenant's keys and API token, set by ensureSecrets.
 	kept keptSecrets
+	// replacedImage is the image of the pods that are being replaced because the operator's is another one, set by
+	// chooseImage.
+	replacedImage string
 	// login is the connection string of the runtime, set by ensureDatabase.
 	login login
 
@@ -174,6 +195,8 @@ func (p *pass) lookAgain(d time.Duration) {
 
 // forget drops what is remembered of a tenant that is gone.
 func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
+	r.turns.leave(client.ObjectKeyFromObject(tenant))
+	unmeasure(client.ObjectKeyFromObject(tenant))
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))
 	r.made.Delete(client.ObjectKeyFromObject(tenant))
 	r.released.Delete(client.ObjectKeyFromObject(tenant))

@@ -19,7 +19,7 @@ type findings struct {
 	// before is the tenant as it was read, to which the status is compared.
 	before *v1alpha1.EnsTenant
 
-	hostnames, references, secrets, database, tls, workload, available, rollout, rotation *condition.Finding
+	hostnames, references, secrets, database, tls, workload, available, rollout, rotation, runtime *condition.Finding
 
 	// exposed is nil, too, for a tenant that is not exposed, and where everything was left as it was. addresses are where
 	// the tenant is reached.
@@ -57,6 +57,7 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		{v1alpha1.ConditionExposed, p.findings.exposed},
 		{v1alpha1.ConditionAvailable, p.findings.available},
 		{v1alpha1.ConditionAPITokenRotated, p.findings.rotation},
+		{v1alpha1.ConditionRuntimeUpToDate, p.findings.runtime},
 	} {
 		if found.finding != nil {
 			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
@@ -74,6 +75,10 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		return client.IgnoreNotFound(err)
 	}
 	condition.Announce(p.Recorder, p.tenant, before.Status.Conditions, conditions)
+	p.announceImage(before.Status.Conditions, conditions)
+	if p.findings.runtime != nil {
+		count(client.ObjectKeyFromObject(p.tenant), p.findings.runtime.Reason)
+	}
 	return nil
 }
 

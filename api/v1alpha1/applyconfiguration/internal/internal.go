@@ -389,6 +389,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
+    - name: acceptedHostnames
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Hostname
+          elementRelationship: associative
     - name: addresses
       type:
         list:
@@ -401,6 +407,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: autodiscoverCABundle
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
+    - name: caConfigMap
+      type:
+        scalar: string
     - name: certificate
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateStatus
@@ -418,6 +427,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: effective
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.EffectiveSettings
+    - name: nextCertificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateStatus
     - name: observedGeneration
       type:
         scalar: numeric
@@ -1087,6 +1099,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: minTLSVersion
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
+    - name: nextSecretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
     - name: secretName
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
