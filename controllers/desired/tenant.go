@@ -90,6 +90,9 @@ func RuntimeName(tenant *v1alpha1.EnsTenant) string { return name(tenant, "-runt
 // CertificateName is the name of the Certificate that is asked of cert-manager, and of its Secret.
 func CertificateName(tenant *v1alpha1.EnsTenant) string { return name(tenant, "-tls") }
 
+// CAName is the name of the ConfigMap with the authority that issued the certificate.
+func CAName(tenant *v1alpha1.EnsTenant) string { return name(tenant, "-ca") }
+
 // WorkloadName is the name of Deployment, Service, PodDisruptionBudget and ServiceAccount.
 func WorkloadName(tenant *v1alpha1.EnsTenant) string { return tenant.Name }
 

@@ -29,7 +29,8 @@ import (
 // +kubebuilder:rbac:groups=ens-operator.io,resources=enstenants/finalizers,verbs=update
 // +kubebuilder:rbac:groups=ens-operator.io,resources=ewsendpoints;pushproviders,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=configmaps;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
@@ -138,6 +139,8 @@ type pass struct {
 	// replacedImage is the image of the pods that are being replaced because the operator's is another one, set by
 	// chooseImage.
 	replacedImage string
+	// authority is what issued the certificate, in PEM, nil if that is not known; set by judgeCertificate.
+	authority []byte
 	// login is the connection string of the runtime, set by ensureDatabase.
 	login login
 
@@ -202,7 +205,7 @@ func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
 	r.released.Delete(client.ObjectKeyFromObject(tenant))
 	names := []string{
 		desired.RuntimeName(tenant), desired.BoxerName(tenant), desired.CertificateName(tenant), desired.WorkloadName(tenant),
-		desired.PublicServiceName(tenant),
+		desired.PublicServiceName(tenant), desired.CAName(tenant),
 	}
 	for _, name := range names {
 		r.Applier.Forget(types.NamespacedName{Namespace: tenant.Namespace, Name: name})

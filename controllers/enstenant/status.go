@@ -19,7 +19,7 @@ type findings struct {
 	// before is the tenant as it was read, to which the status is compared.
 	before *v1alpha1.EnsTenant
 
-	hostnames, references, secrets, database, tls, workload, available, rollout, rotation, runtime *condition.Finding
+	hostnames, references, secrets, database, tls, workload, available, rollout, rotation, runtime, nextTLS *condition.Finding
 
 	// exposed is nil, too, for a tenant that is not exposed, and where everything was left as it was. addresses are where
 	// the tenant is reached.
@@ -27,6 +27,8 @@ type findings struct {
 	addresses []string
 
 	certificate        *v1alpha1.CertificateStatus
+	nextCertificate    *v1alpha1.CertificateStatus
+	caConfigMap        string
 	autodiscoverBundle *v1alpha1.BundleStatus
 	apiToken           *v1alpha1.APITokenStatus
 	tracingBundle      *v1alpha1.BundleStatus
@@ -58,12 +60,16 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		{v1alpha1.ConditionAvailable, p.findings.available},
 		{v1alpha1.ConditionAPITokenRotated, p.findings.rotation},
 		{v1alpha1.ConditionRuntimeUpToDate, p.findings.runtime},
+		{v1alpha1.ConditionNextCertificateReady, p.findings.nextTLS},
 	} {
 		if found.finding != nil {
 			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
 		}
 	}
 	meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionPaused)
+	if p.tenant.Spec.TLS.NextSecretName == "" {
+		meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionNextCertificateReady)
+	}
 	if p.exposure() == v1alpha1.ExposureNone {
 		meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionExposed)
 	}
@@ -75,6 +81,7 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		return client.IgnoreNotFound(err)
 	}
 	condition.Announce(p.Recorder, p.tenant, before.Status.Conditions, conditions)
+	p.announceExpiry(before.Status.Conditions, conditions)
 	p.announceImage(before.Status.Conditions, conditions)
 	if p.findings.runtime != nil {
 		count(client.ObjectKeyFromObject(p.tenant), p.findings.runtime.Reason)
@@ -114,6 +121,8 @@ func (p *pass) setFields() {
 		status.Database = &v1alpha1.DatabaseStatus{Schema: p.names.Schema, Version: int32(p.login.version)}
 	}
 	status.Certificate = p.findings.certificate
+	status.NextCertificate = p.findings.nextCertificate
+	status.CAConfigMap = p.findings.caConfigMap
 	status.AutodiscoverCABundle = p.findings.autodiscoverBundle
 	status.TracingCABundle = p.findings.tracingBundle
 }

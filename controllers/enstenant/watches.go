@@ -102,6 +102,9 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 // fileReferences are the Secrets and ConfigMaps that hold a tenant's certificate, certificate authorities and API token.
 func fileReferences(tenant *v1alpha1.EnsTenant) []string {
 	found := []string{foreign.SecretIndex(desired.TLSSecretName(tenant))}
+	if next := tenant.Spec.TLS.NextSecretName; next != "" {
+		found = append(found, foreign.SecretIndex(string(next)))
+	}
 	if token := tenant.Spec.APIToken; token != nil && token.SecretName != "" {
 		found = append(found, foreign.SecretIndex(string(token.SecretName)))
 	}
