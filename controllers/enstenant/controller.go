@@ -71,6 +71,8 @@ type Reconciler struct {
 	statuses condition.Statuses
 	// turns is set by Register.
 	turns *turns
+	// hostnames are the host names that tenants were given.
+	hostnames claims
 	// certificates and routes watch what cert-manager and the Gateway API define.
 	certificates, routes optionalWatch
 	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
@@ -200,6 +202,7 @@ func (p *pass) lookAgain(d time.Duration) {
 func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
 	r.turns.leave(client.ObjectKeyFromObject(tenant))
 	unmeasure(client.ObjectKeyFromObject(tenant))
+	r.hostnames.forget(tenant.UID)
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))
 	r.made.Delete(client.ObjectKeyFromObject(tenant))
 	r.released.Delete(client.ObjectKeyFromObject(tenant))

@@ -101,6 +101,12 @@ func statusContext(ctx context.Context) (context.Context, context.CancelFunc) {
 func (p *pass) setFields() {
 	status := &p.tenant.Status
 	status.ObservedGeneration = p.tenant.Generation
+	if p.findings.hostnames.Good() {
+		status.AcceptedHostnames = nil
+		for _, hostname := range desired.Hostnames(p.tenant) {
+			status.AcceptedHostnames = append(status.AcceptedHostnames, v1alpha1.Hostname(hostname))
+		}
+	}
 	status.URL = desired.URL(p.tenant)
 	if p.findings.exposed != nil || p.exposure() == v1alpha1.ExposureNone {
 		status.Addresses = p.findings.addresses

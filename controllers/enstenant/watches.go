@@ -36,7 +36,7 @@ const (
 	indexProviders = "spec.pushProviders"
 	// indexFiles is for the Secrets and ConfigMaps that the pods see files of.
 	indexFiles = "spec.files"
-	// indexHostnames is for all names under which tenants are reached.
+	// indexHostnames is for all names that tenants have or want.
 	indexHostnames = "spec.hostnames"
 )
 
@@ -45,6 +45,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	if err := indexReferences(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	r.hostnames.holders = map[string]types.UID{}
 	r.turns = newTurns(r.Client, r.Image, r.MaxRollouts)
 	wake := func(index string) foreign.Waker {
 		return foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.EnsTenantList{} }, index)
@@ -87,7 +88,7 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 		indexEndpoints: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.Endpoints) },
 		indexProviders: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.PushProviders) },
 		indexFiles:     fileReferences,
-		indexHostnames: desired.Hostnames,
+		indexHostnames: claimed,
 	} {
 		err := indexer.IndexField(ctx, &v1alpha1.EnsTenant{}, index, func(object client.Object) []string {
 			return values(object.(*v1alpha1.EnsTenant))
