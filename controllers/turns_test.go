@@ -174,12 +174,15 @@ func (f *fleet) wantWaiting(names []string, reason string, says ...string) {
 	}
 	for _, name := range names {
 		tenant := f.tenant(name)
-		found := f.waitCondition(tenant, api.ConditionRuntimeUpToDate, status, reason)
-		for _, text := range says {
-			if !strings.Contains(found.Message, text) {
-				f.t.Errorf("%s says %q, and nothing of %q", name, found.Message, text)
+		f.eventually("waiting for what "+name+" says", func() error {
+			found := f.waitCondition(tenant, api.ConditionRuntimeUpToDate, status, reason)
+			for _, text := range says {
+				if !strings.Contains(found.Message, text) {
+					return errNotYet(found.Message + " has nothing of " + text)
+				}
 			}
-		}
+			return nil
+		})
 		f.waitCondition(tenant, api.ConditionReady, metav1.ConditionTrue, "")
 		if got := tenant.Status.Effective.Image; got != firstImage {
 			f.t.Errorf("%s has %s in effect, want the image that runs", name, got)
