@@ -91,6 +91,7 @@ workers: 3
 database: {secretName: ens-db-app, secretKey: uri}
 runtime:
   image: {tag: "0.9.0"}
+  maxRollouts: 7
   database: {host: pooler.example.com, port: 6432, sslmode: verify-full}
 metrics: {certificateSecretName: metrics-tls}
 monitoring: {serviceMonitor: true, podMonitor: true, prometheusRule: true, dashboard: true, labels: {prometheus: main}}
@@ -123,6 +124,7 @@ func TestEveryValueArrives(t *testing.T) {
 	}
 	if want := []string{
 		"--runtime-image=mirror.example.com/ghcr/ens-operator/ens-runtime:0.9.0",
+		"--max-rollouts=7",
 		"--database-url-file=/etc/ens-operator/database/uri",
 		"--log-level=DEBUG",
 		"--workers=3",

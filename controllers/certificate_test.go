@@ -147,6 +147,25 @@ func TestCertificateFromCertManager(t *testing.T) {
 		Data: issue(t, time.Now().Add(time.Hour), s.hostname(), "internal."+s.hostname())})
 	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
 
+	// A renewal that fails is told of with cert-manager's words, and an end is an end whatever cert-manager says.
+	for left, c := range map[time.Duration]struct {
+		status metav1.ConditionStatus
+		reason string
+	}{2 * time.Hour: {metav1.ConditionTrue, api.ReasonExpiresSoon}, -time.Minute: {metav1.ConditionFalse, api.ReasonExpired}} {
+		change(s, &corev1.Secret{}, "acme-tls", func(o *corev1.Secret) {
+			o.Data = issue(t, time.Now().Add(left), s.hostname(), "internal."+s.hostname())
+		})
+		found := s.waitCondition(tenant, api.ConditionTLSReady, c.status, c.reason)
+		if !strings.Contains(found.Message, "; cert-manager says: waiting for approval") {
+			t.Errorf("the condition says %q", found.Message)
+		}
+	}
+	s.waitCondition(tenant, api.ConditionReady, metav1.ConditionFalse, "")
+	change(s, &corev1.Secret{}, "acme-tls", func(o *corev1.Secret) {
+		o.Data = issue(t, time.Now().Add(time.Hour), s.hostname(), "internal."+s.hostname())
+	})
+	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
+
 	// A tenant that no longer wants it gives it back.
 	s.applySamples(named("acme", "acme-server-certificate"))
 	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
@@ -160,6 +179,9 @@ func TestCertificateFromCertManager(t *testing.T) {
 	_ = unstructured.SetNestedField(wanting.Object, int64(3), "spec", "runtime", "replicas")
 	s.apply(wanting)
 	s.waitCondition(tenant, api.ConditionTLSReady, metav1.ConditionFalse, api.ReasonCertManagerMissing)
+	if tenant.Status.Certificate == nil {
+		t.Error("nothing is told of the certificate that is served")
+	}
 	if got := *fetch(s, &appsv1.Deployment{}, "acme").Spec.Replicas; got != 3 {
 		t.Errorf("the Deployment has %d replicas, want 3", got)
 	}

@@ -51,6 +51,9 @@ const (
 type Options struct {
 	// RuntimeImage is the runtime's container image where a tenant asks for no other. Required.
 	RuntimeImage string
+	// MaxRollouts is how many tenants' pods may be replaced at once because RuntimeImage has become another one; 0 is any
+	// number.
+	MaxRollouts int
 	// AllowLoopback lets tenants reach loopback and link-local addresses, for tests and the demo.
 	AllowLoopback bool
 	// ClusterID tells this cluster from others that share the database; empty takes the UID of the namespace
@@ -180,6 +183,7 @@ func tenantReconciler(mgr ctrl.Manager, options Options) *enstenant.Reconciler {
 		Database:      options.Database,
 		ClusterID:     options.ClusterID,
 		Image:         options.RuntimeImage,
+		MaxRollouts:   options.MaxRollouts,
 		AllowLoopback: options.AllowLoopback,
 		Shard:         options.Shard,
 	}

@@ -75,6 +75,14 @@ const (
 	// say what was found before.
 	ConditionPaused = "Paused"
 
+	// ConditionRuntimeUpToDate says whether the tenant's pods are of the runtime's image that it is to have. It is no part of
+	// Ready: a tenant that waits for its turn serves with the image before.
+	ConditionRuntimeUpToDate = "RuntimeUpToDate"
+
+	// ConditionNextCertificateReady says whether the certificate that spec.tls.nextSecretName names could be used. It is
+	// absent where none is named, and no part of Ready.
+	ConditionNextCertificateReady = "NextCertificateReady"
+
 	// ConditionTLSReady says whether the tenant's certificate is there, holds the tenant's names and has not expired.
 	ConditionTLSReady = "TLSReady"
 )
@@ -178,6 +186,9 @@ const (
 	ReasonNameMismatch = "NameMismatch"
 	// ReasonTerminatedElsewhere: the tenant needs no certificate.
 	ReasonTerminatedElsewhere = "TerminatedElsewhere"
+	// ReasonExpiresSoon: the certificate is good, and should have been renewed by now; the message says until when it
+	// holds.
+	ReasonExpiresSoon = "ExpiresSoon"
 )
 
 // ReasonHostnameConflict of HostnamesAccepted: a tenant that came before has one of the names; the message says which. What
@@ -193,6 +204,26 @@ const (
 	// ReasonNotAccepted: a Gateway does not take the HTTPRoute; the message says which and why.
 	ReasonNotAccepted = "NotAccepted"
 )
+
+// Reasons of RuntimeUpToDate.
+const (
+	// ReasonUpToDate: the pods are of the operator's image.
+	ReasonUpToDate = "UpToDate"
+	// ReasonOwnImage: the spec names the image.
+	ReasonOwnImage = "OwnImage"
+	// ReasonWaitingForTurn: the operator's image is another one, and other tenants' pods are replaced first.
+	ReasonWaitingForTurn = "WaitingForTurn"
+	// ReasonHeldBack: the operator's image is another one, and no tenant gets it because it failed with one; the message
+	// says which.
+	ReasonHeldBack = "HeldBack"
+	// ReasonRollingOut: the pods are being replaced by those of the operator's image.
+	ReasonRollingOut = "RollingOut"
+	// ReasonRolloutFailed: the pods of the operator's image do not become ready. No other tenant gets it meanwhile.
+	ReasonRolloutFailed = "RolloutFailed"
+)
+
+// ReasonKeyUnchanged of NextCertificateReady: the next certificate has the key of the present one.
+const ReasonKeyUnchanged = "KeyUnchanged"
 
 // ReasonPaused of Paused: the annotation asks for it.
 const ReasonPaused = "Paused"

@@ -50,6 +50,8 @@ type TopologySpread struct {
 }
 
 // EnvironmentVariable is a variable of the runtime's environment.
+//
+// +kubebuilder:validation:XValidation:rule="self.name != 'GODEBUG' || !has(self.value) || !self.value.contains('http2debug')",message="GODEBUG must not hold http2debug: it writes headers, and credentials with them, into the log"
 type EnvironmentVariable struct {
 	// name is the variable's name.
 	// +required

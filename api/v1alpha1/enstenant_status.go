@@ -10,19 +10,27 @@ type EnsTenantStatus struct {
 	// +optional
 	ObservedGeneration int64 `json:"observedGeneration,omitempty"`
 
-	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
-	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, of the database password
-	// DatabasePasswordReplaced, of the keys KeysRotated, and while they are true Reconciling, Stalled and Paused.
+	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady,
+	// TLSReady and RuntimeUpToDate, with an exposure Exposed, after a rotation of the API token APITokenRotated, of the
+	// database password DatabasePasswordReplaced, of the keys KeysRotated, with tls.nextSecretName NextCertificateReady,
+	// and while they are true Reconciling, Stalled and Paused.
 	// +optional
 	// +listType=map
 	// +listMapKey=type
-	// +kubebuilder:validation:MaxItems=16
+	// +kubebuilder:validation:MaxItems=32
 	Conditions []metav1.Condition `json:"conditions,omitempty"`
 
 	// url is the address for the phones (ENSLinkAddress).
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	URL string `json:"url,omitempty"`
+
+	// acceptedHostnames are the names that the tenant has: no other gets them, however old it is. A name that the spec has
+	// given up is the tenant's until what is made for it has changed.
+	// +optional
+	// +listType=set
+	// +kubebuilder:validation:MaxItems=66
+	AcceptedHostnames []Hostname `json:"acceptedHostnames,omitempty"`
 
 	// addresses are where Ingress or load balancer are reached, for the DNS; a Gateway has its own in its status.
 	// +optional
@@ -62,6 +70,16 @@ type EnsTenantStatus struct {
 	// certificate is the one that phones and Exchange see.
 	// +optional
 	Certificate *CertificateStatus `json:"certificate,omitempty"`
+
+	// nextCertificate is the one in the Secret that spec.tls.nextSecretName names, if it can be used.
+	// +optional
+	NextCertificate *CertificateStatus `json:"nextCertificate,omitempty"`
+
+	// caConfigMap names the ConfigMap that holds, under ca.crt, the authority that issued the certificate, for import into
+	// Exchange; nothing if it is not known.
+	// +optional
+	// +kubebuilder:validation:MaxLength=253
+	CAConfigMap string `json:"caConfigMap,omitempty"`
 
 	// autodiscoverCABundle describes the bundle that Autodiscover's hosts are verified against.
 	// +optional
@@ -119,7 +137,7 @@ type EffectiveSettings struct {
 	// +optional
 	Tracing *EffectiveTracing `json:"tracing,omitempty"`
 
-	// image is the runtime's container image.
+	// image is the runtime's container image: while the tenant waits for its turn, still the one before.
 	// +optional
 	// +kubebuilder:validation:MaxLength=512
 	Image string `json:"image,omitempty"`

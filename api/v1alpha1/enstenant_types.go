@@ -256,6 +256,8 @@ type TenantLimits struct {
 // terminatedElsewhere.
 //
 // +kubebuilder:validation:XValidation:rule="[has(self.certManager), has(self.secretName), has(self.terminatedElsewhere)].filter(x, x).size() == 1",message="tls needs exactly one of certManager, secretName and terminatedElsewhere"
+// +kubebuilder:validation:XValidation:rule="!has(self.nextSecretName) || !has(self.terminatedElsewhere)",message="nextSecretName has no effect with terminatedElsewhere, where the certificate belongs to what stands in front"
+// +kubebuilder:validation:XValidation:rule="!has(self.nextSecretName) || !has(self.secretName) || self.nextSecretName != self.secretName",message="nextSecretName must be another Secret than secretName: the next certificate has a key of its own"
 // +kubebuilder:validation:XValidation:rule="!has(self.minTLSVersion) || !has(self.terminatedElsewhere)",message="minTLSVersion has no effect with terminatedElsewhere, where the tenant serves plain http: set it on what stands in front"
 type TenantTLS struct {
 	// certManager has cert-manager issue the certificate. Its private key is kept when it is renewed, because phones
@@ -266,6 +268,11 @@ type TenantTLS struct {
 	// secretName names a Secret of type kubernetes.io/tls whose certificate holds hostname and hostnames.
 	// +optional
 	SecretName ResourceName `json:"secretName,omitempty"`
+
+	// nextSecretName names a Secret of type kubernetes.io/tls with the certificate, of another key, that is to follow.
+	// Nothing serves it: its pin stands in the status, to be given to the phones before secretName is set to it.
+	// +optional
+	NextSecretName ResourceName `json:"nextSecretName,omitempty"`
 
 	// terminatedElsewhere says that something in front of the tenant serves https, and the tenant plain http behind it.
 	// +optional
@@ -310,7 +317,8 @@ type TerminatedElsewhere struct{}
 //
 // +kubebuilder:validation:XValidation:rule="!has(self.replicas) || !has(self.autoscaling)",message="replicas and autoscaling exclude each other: with autoscaling the autoscaler chooses the number"
 type TenantRuntime struct {
-	// image is the runtime's container image. In effect unless set: the image that the operator was started with.
+	// image is the runtime's container image. In effect unless set: the image that the operator was started with, which
+	// running tenants take up in turns.
 	// +optional
 	// +kubebuilder:validation:MinLength=1
 	// +kubebuilder:validation:MaxLength=512

@@ -81,6 +81,9 @@ func TestRuntimeRules(t *testing.T) {
 	variable := func(name string) *api.EnsTenant {
 		return templated(api.PodTemplate{ExtraEnv: []api.EnvironmentVariable{{Name: name, Value: "x"}}})
 	}
+	debug := func(value string) *api.EnsTenant {
+		return templated(api.PodTemplate{ExtraEnv: []api.EnvironmentVariable{{Name: "GODEBUG", Value: value}}})
+	}
 	spread := func(action corev1.UnsatisfiableConstraintAction) *api.EnsTenant {
 		return templated(api.PodTemplate{TopologySpreadConstraints: []api.TopologySpread{{TopologyKey: "rack", WhenUnsatisfiable: action}}})
 	}
@@ -93,6 +96,11 @@ func TestRuntimeRules(t *testing.T) {
 		"autoscaling beside replicas": {runningAs(api.TenantRuntime{Replicas: new(int32(2)), Autoscaling: &api.TenantAutoscaling{MaxReplicas: 3}}),
 			"replicas and autoscaling exclude each other"},
 		"a variable":                          {variable("GODEBUG"), ""},
+		"a setting of GODEBUG":                {debug("tlsrsakex=1"), ""},
+		"a GODEBUG that logs headers":         {debug("http2debug=1"), "GODEBUG must not hold http2debug"},
+		"a GODEBUG that logs frames, too":     {debug("tlsrsakex=1,http2debug=2"), "GODEBUG must not hold http2debug"},
+		"another variable of that value":      {templated(api.PodTemplate{ExtraEnv: []api.EnvironmentVariable{{Name: "NOTE", Value: "http2debug=1"}}}), ""},
+		"a GODEBUG without a value":           {debug(""), ""},
 		"a variable that begins with a digit": {variable("1ST"), "must be letters, digits and '_'"},
 		"a variable with a dash":              {variable("GO-DEBUG"), "must be letters, digits and '_'"},
 		"spreading that is insisted on":       {spread(corev1.DoNotSchedule), ""},

@@ -561,6 +561,11 @@ func (in *EnsTenantStatus) DeepCopyInto(out *EnsTenantStatus) {
 			(*in)[i].DeepCopyInto(&(*out)[i])
 		}
 	}
+	if in.AcceptedHostnames != nil {
+		in, out := &in.AcceptedHostnames, &out.AcceptedHostnames
+		*out = make([]Hostname, len(*in))
+		copy(*out, *in)
+	}
 	if in.Addresses != nil {
 		in, out := &in.Addresses, &out.Addresses
 		*out = make([]string, len(*in))
@@ -593,6 +598,11 @@ func (in *EnsTenantStatus) DeepCopyInto(out *EnsTenantStatus) {
 	}
 	if in.Certificate != nil {
 		in, out := &in.Certificate, &out.Certificate
+		*out = new(CertificateStatus)
+		(*in).DeepCopyInto(*out)
+	}
+	if in.NextCertificate != nil {
+		in, out := &in.NextCertificate, &out.NextCertificate
 		*out = new(CertificateStatus)
 		(*in).DeepCopyInto(*out)
 	}

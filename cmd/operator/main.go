@@ -7,6 +7,7 @@ import (
 	"flag"
 	"fmt"
 	"log/slog"
+	"math"
 	"os"
 
 	"github.com/go-logr/logr"
@@ -65,6 +66,7 @@ func run(ctx context.Context, options options) error {
 	}
 	err = controllers.Setup(ctx, mgr, options.namespaces, controllers.Options{
 		RuntimeImage:  options.runtimeImage,
+		MaxRollouts:   int(min(options.maxRollouts, math.MaxInt32)),
 		AllowLoopback: options.allowLoopback,
 		ClusterID:     options.clusterID,
 		Database:      db,

@@ -39,6 +39,7 @@ type options struct {
 	workers                int
 	shard                  shard.Shard
 	leaderElectionID       string
+	maxRollouts            uint
 	databaseURL            func() (secret.Value, error)
 	runtimeDatabaseHost    string
 	runtimeDatabasePort    uint16
@@ -64,6 +65,7 @@ func parseOptions(flags *flag.FlagSet, arguments []string, environment func(stri
 	flags.StringVar(&o.leaderElectionID, "leader-election-id", "", "the Lease by which the operators agree on who works; empty for "+leaderElectionID+", with --watch-label-selector for one that is made of it")
 	flags.StringVar(&o.clusterID, "cluster-id", "", "tells this cluster from others that use the same database, and must never change; empty for the UID of namespace kube-system")
 	flags.IntVar(&o.workers, "workers", 0, "how many objects of a kind are worked on at once; 0 for 10")
+	flags.UintVar(&o.maxRollouts, "max-rollouts", 1, "how many tenants' pods are replaced at once because --runtime-image has become another one; 0 for any number")
 	flags.StringVar(&databaseFile, "database-url-file", "", "the file with the connection string of the operator's role in Postgres; without it the environment variable "+databaseURLVariable+" is read")
 	flags.StringVar(&o.runtimeDatabaseHost, "runtime-database-host", "", "where tenants reach the database, if not where the operator does (a pooler, say)")
 	flags.UintVar(&databasePort, "runtime-database-port", 0, "the port there; 0 for the operator's own")

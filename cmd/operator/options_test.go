@@ -23,7 +23,7 @@ func TestDefaultsAreSafe(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if o.allowLoopback || !o.leaderElect || !o.metricsSecure || o.metricsFilter() == nil || o.runtimeImage == "" || o.namespaces != nil {
+	if o.allowLoopback || !o.leaderElect || !o.metricsSecure || o.metricsFilter() == nil || o.runtimeImage == "" || o.namespaces != nil || o.maxRollouts != 1 {
 		t.Errorf("by default %+v", o)
 	}
 	if url, err := o.databaseURL(); err != nil || url.RevealString() != "postgres://x" {

@@ -79,5 +79,10 @@ func Announce(recorder events.EventRecorder, object client.Object, before, after
 	if is.Status == metav1.ConditionFalse {
 		kind = corev1.EventTypeWarning
 	}
+	Tell(recorder, object, kind, is)
+}
+
+// Tell makes an Event of what a condition says, of the kind Normal or Warning.
+func Tell(recorder events.EventRecorder, object client.Object, kind string, is *metav1.Condition) {
 	recorder.Eventf(object, nil, kind, is.Reason, action, "%s", is.Message)
 }

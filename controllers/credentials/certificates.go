@@ -78,10 +78,10 @@ func parseCertificates(data []byte) ([]*x509.Certificate, error) {
 
 // ServerCertificate is what may be told of a server's certificate.
 type ServerCertificate struct {
-	leaf *x509.Certificate
+	chain []*x509.Certificate
 	// SHA256 is the certificate's fingerprint, PublicKeySHA256 that of its key, 64 hex digits each.
 	SHA256, PublicKeySHA256 string
-	NotAfter                time.Time
+	NotBefore, NotAfter     time.Time
 }
 
 // ParseServerCertificate reads a certificate with its chain and its private key, both in PEM.
@@ -104,16 +104,54 @@ func ParseServerCertificate(certificate, key []byte) (ServerCertificate, error) 
 		return ServerCertificate{}, err
 	}
 	return ServerCertificate{
-		leaf: chain[0], SHA256: egress.Fingerprint(chain[0]), PublicKeySHA256: fingerprint, NotAfter: chain[0].NotAfter,
+		chain: chain, SHA256: egress.Fingerprint(chain[0]), PublicKeySHA256: fingerprint,
+		NotBefore: chain[0].NotBefore, NotAfter: chain[0].NotAfter,
 	}, nil
 }
 
 // Misses returns the first of hostnames that the certificate does not hold, or an empty string.
 func (c ServerCertificate) Misses(hostnames []string) string {
 	for _, hostname := range hostnames {
-		if c.leaf.VerifyHostname(hostname) != nil {
+		if c.chain[0].VerifyHostname(hostname) != nil {
 			return hostname
 		}
 	}
 	return ""
+}
+
+// Authority is what a server has to trust in order to accept the certificate, in PEM: of the certificates in ca, which may
+// be none or unreadable, those that issued the top of the chain, or are it; else the top of the chain itself. It is nil if
+// the chain is a single certificate that somebody else issued who is not there.
+func (c ServerCertificate) Authority(ca []byte) []byte {
+	top := c.chain[len(c.chain)-1]
+	if found := issuersOf(top, ca); found != nil {
+		return found
+	}
+	selfSigned := bytes.Equal(top.RawIssuer, top.RawSubject) && top.CheckSignature(top.SignatureAlgorithm, top.RawTBSCertificate, top.Signature) == nil
+	if len(c.chain) == 1 && !selfSigned {
+		return nil
+	}
+	return encodeCertificate(top)
+}
+
+// issuersOf are those certificates in ca that issued top, or are it, in PEM; nil if there are none.
+func issuersOf(top *x509.Certificate, ca []byte) []byte {
+	if len(ca) > maxBundle {
+		return nil
+	}
+	authorities, err := parseCertificates(ca)
+	if err != nil {
+		return nil
+	}
+	var found []byte
+	for _, authority := range authorities {
+		if bytes.Equal(authority.Raw, top.Raw) || top.CheckSignatureFrom(authority) == nil {
+			found = append(found, encodeCertificate(authority)...)
+		}
+	}
+	return found
+}
+
+func encodeCertificate(certificate *x509.Certificate) []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: certificate.Raw})
 }

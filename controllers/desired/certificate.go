@@ -7,6 +7,8 @@ import (
 	applycertmanager "github.com/cert-manager/cert-manager/pkg/client/applyconfigurations/certmanager/v1"
 	applycmmeta "github.com/cert-manager/cert-manager/pkg/client/applyconfigurations/meta/v1"
 
+	applycore "k8s.io/client-go/applyconfigurations/core/v1"
+
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 )
 
@@ -37,4 +39,15 @@ func Certificate(tenant *v1alpha1.EnsTenant) *applycertmanager.CertificateApplyC
 			WithUsages(certmanager.UsageDigitalSignature, certmanager.UsageKeyEncipherment, certmanager.UsageServerAuth).
 			WithPrivateKey(key).
 			WithIssuerRef(issuer))
+}
+
+// AuthorityKey is the key under which the ConfigMap, like a Secret of cert-manager's, holds the authority.
+const AuthorityKey = "ca.crt"
+
+// CAConfigMap holds the authority that issued the tenant's certificate, in PEM, for import into Exchange (W-20).
+func CAConfigMap(tenant *v1alpha1.EnsTenant, authority []byte) *applycore.ConfigMapApplyConfiguration {
+	return applycore.ConfigMap(CAName(tenant), tenant.Namespace).
+		WithLabels(Labels(tenant)).
+		WithOwnerReferences(ownerOf(tenant)).
+		WithData(map[string]string{AuthorityKey: string(authority)})
 }

@@ -39,6 +39,35 @@ const (
 	configurationArgument = "--config"
 )
 
+// What the operator keeps on a Deployment itself, and not on its pods, so that it is changed together with the image.
+const (
+	// annotationRuntimeImage is the image that was asked for. That of the container may be another: a mutating policy of
+	// the cluster may name a mirror there.
+	annotationRuntimeImage = v1alpha1.GroupName + "/runtime-image"
+	// annotationReplacedImage is the image of the pods that are being replaced because the operator's own image is another
+	// one. It goes when they have been.
+	annotationReplacedImage = v1alpha1.GroupName + "/replaced-image"
+)
+
+// RuntimeImage is the image that a Deployment was made for.
+func RuntimeImage(deployment *appsv1.Deployment) string {
+	if image := deployment.Annotations[annotationRuntimeImage]; image != "" {
+		return image
+	}
+	for i := range deployment.Spec.Template.Spec.Containers {
+		if container := &deployment.Spec.Template.Spec.Containers[i]; container.Name == containerName {
+			return container.Image
+		}
+	}
+	return ""
+}
+
+// ReplacedImage is the image of the pods that are being replaced because the operator's own image is another one; empty if
+// none are.
+func ReplacedImage(deployment *appsv1.Deployment) string {
+	return deployment.Annotations[annotationReplacedImage]
+}
+
 // Deployment runs the tenant's pods. With autoscaling it says nothing of their number, but for what it begins with. The
 // error is an *AffinityError.
 func Deployment(t Tenant) (*applyapps.DeploymentApplyConfiguration, error) {
@@ -60,8 +89,13 @@ func Deployment(t Tenant) (*applyapps.DeploymentApplyConfiguration, error) {
 	if replicas := cmp.Or(t.Settings.Replicas, t.FirstReplicas); replicas != nil {
 		spec.WithReplicas(*replicas)
 	}
+	annotations := map[string]string{annotationRuntimeImage: t.Settings.Image}
+	if t.ReplacedImage != "" {
+		annotations[annotationReplacedImage] = t.ReplacedImage
+	}
 	return applyapps.Deployment(WorkloadName(t.Object), t.Object.Namespace).
 		WithLabels(Labels(t.Object)).
+		WithAnnotations(annotations).
 		WithOwnerReferences(ownerOf(t.Object)).
 		WithSpec(spec), nil
 }

@@ -61,6 +61,9 @@ type Tenant struct {
 	// FirstReplicas is how many pods a Deployment begins with whose number is an autoscaler's from then on; nil for one
 	// that is there.
 	FirstReplicas *int32
+	// ReplacedImage is the image of the pods that are being replaced because the operator's own image is another one; empty
+	// if none are.
+	ReplacedImage string
 	// KeyFiles are the names of the keys to mount of the Secret with the tenant's keys.
 	KeyFiles []string
 	// OwnKEKFiles are those of OwnKEKSecret, the administrator's own.
@@ -91,6 +94,9 @@ func RuntimeName(tenant *v1alpha1.EnsTenant) string { return name(tenant, "-runt
 
 // CertificateName is the name of the Certificate that is asked of cert-manager, and of its Secret.
 func CertificateName(tenant *v1alpha1.EnsTenant) string { return name(tenant, "-tls") }
+
+// CAName is the name of the ConfigMap with the authority that issued the certificate.
+func CAName(tenant *v1alpha1.EnsTenant) string { return name(tenant, "-ca") }
 
 // WorkloadName is the name of Deployment, Service, PodDisruptionBudget and ServiceAccount.
 func WorkloadName(tenant *v1alpha1.EnsTenant) string { return tenant.Name }

@@ -30,7 +30,8 @@ import (
 // +kubebuilder:rbac:groups=ens-operator.io,resources=enstenants/finalizers,verbs=update
 // +kubebuilder:rbac:groups=ens-operator.io,resources=ewsendpoints;pushproviders,verbs=get;list;watch
 // +kubebuilder:rbac:groups="",resources=secrets,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups="",resources=configmaps;serviceaccounts,verbs=get;list;watch;create;patch
+// +kubebuilder:rbac:groups="",resources=configmaps,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups="",resources=serviceaccounts,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups="",resources=services,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups="",resources=pods,verbs=list
 // +kubebuilder:rbac:groups=apps,resources=deployments,verbs=get;list;watch;create;patch
@@ -66,10 +67,16 @@ type Reconciler struct {
 	Image string
 	// Shard says which tenants are this operator's.
 	Shard shard.Shard
+	// MaxRollouts is how many tenants' pods may be replaced at once because Image has become another one; 0 is any number.
+	MaxRollouts int
 	// AllowLoopback lets tenants reach loopback addresses.
 	AllowLoopback bool
 
 	statuses condition.Statuses
+	// turns is set by Register.
+	turns *turns
+	// hostnames are the host names that tenants were given.
+	hostnames claims
 	// certificates and routes watch what cert-manager and the Gateway API define.
 	certificates, routes optionalWatch
 	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
@@ -82,10 +89,19 @@ type Reconciler struct {
 
 // Reconcile brings one tenant to what its spec asks for.
 func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (reconcile.Result, error) {
+	result, err := r.reconcileTenant(ctx, request.NamespacedName)
+	if ctx.Err() != nil {
+		return result, err
+	}
+	return result, errors.Join(err, r.turns.settle(ctx))
+}
+
+func (r *Reconciler) reconcileTenant(ctx context.Context, name types.NamespacedName) (reconcile.Result, error) {
 	tenant := &v1alpha1.EnsTenant{}
-	if err := r.statuses.Get(ctx, r.Client, r.Live, request.NamespacedName, tenant); err != nil {
+	if err := r.statuses.Get(ctx, r.Client, r.Live, name, tenant); err != nil {
 		if apierrors.IsNotFound(err) {
-			unmeasure(request.NamespacedName)
+			r.turns.leave(name)
+			unmeasure(name)
 		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
 	}
@@ -97,7 +113,8 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if !tenant.DeletionTimestamp.IsZero() {
 		return r.finalize(ctx, tenant)
 	}
-	if tenant.Annotations[v1alpha1.AnnotationPaused] == "true" {
+	if paused(tenant) {
+		r.turns.leave(name)
 		return reconcile.Result{}, r.reportPause(ctx, tenant)
 	}
 	p := r.newPass(tenant)
@@ -136,6 +153,11 @@ type pass struct {
 	state *database.State
 	// kept are the tenant's keys and API token, set by ensureSecrets.
 	kept keptSecrets
+	// replacedImage is the image of the pods that are being replaced because the operator's is another one, set by
+	// chooseImage.
+	replacedImage string
+	// authority is what issued the certificate, in PEM, nil if that is not known; set by judgeCertificate.
+	authority []byte
 	// login is the connection string of the runtime, set by ensureDatabase.
 	login login
 
@@ -199,13 +221,15 @@ func (p *pass) lookAgain(d time.Duration) {
 
 // forget drops what is remembered of a tenant that is gone.
 func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
+	r.turns.leave(client.ObjectKeyFromObject(tenant))
 	unmeasure(client.ObjectKeyFromObject(tenant))
+	r.hostnames.forget(tenant.UID)
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))
 	r.made.Delete(client.ObjectKeyFromObject(tenant))
 	r.released.Delete(client.ObjectKeyFromObject(tenant))
 	names := []string{
 		desired.RuntimeName(tenant), desired.BoxerName(tenant), desired.CertificateName(tenant), desired.WorkloadName(tenant),
-		desired.PublicServiceName(tenant),
+		desired.PublicServiceName(tenant), desired.CAName(tenant),
 	}
 	for _, name := range names {
 		r.Applier.Forget(types.NamespacedName{Namespace: tenant.Namespace, Name: name})

@@ -1,6 +1,8 @@
 package enstenant
 
 import (
+	"sync"
+
 	"github.com/prometheus/client_golang/prometheus"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -17,11 +19,23 @@ var (
 		Name: "ens_operator_tenant_ready", Help: "1 if the EnsTenant is ready, 0 if something failed; none while the operator is at work.",
 	}, subject)
 	notAfter = prometheus.NewGaugeVec(prometheus.GaugeOpts{
-		Name: "ens_operator_tenant_certificate_not_after_timestamp_seconds", Help: "When the EnsTenant's certificate expires.",
+		Name: "ens_operator_tenant_certificate_not_after_timestamp_seconds",
+		Help: "When the certificate expires that the EnsTenant's pods serve, read from its Secret.",
 	}, subject)
+	tenants = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ens_operator_tenants", Help: "EnsTenants by the reason of their condition RuntimeUpToDate.",
+	}, []string{"rollout"})
 )
 
-func init() { metrics.Registry.MustRegister(ready, notAfter) }
+func init() {
+	metrics.Registry.MustRegister(ready, notAfter, tenants)
+	for _, reason := range []string{
+		v1alpha1.ReasonUpToDate, v1alpha1.ReasonOwnImage, v1alpha1.ReasonWaitingForTurn, v1alpha1.ReasonHeldBack,
+		v1alpha1.ReasonRollingOut, v1alpha1.ReasonRolloutFailed,
+	} {
+		tenants.WithLabelValues(reason).Set(0)
+	}
+}
 
 // measure shows what the status says; what it does not know is not shown.
 func measure(tenant *v1alpha1.EnsTenant) {
@@ -44,5 +58,26 @@ func measure(tenant *v1alpha1.EnsTenant) {
 func unmeasure(key types.NamespacedName) {
 	for _, gauge := range []*prometheus.GaugeVec{ready, notAfter} {
 		gauge.DeleteLabelValues(key.Namespace, key.Name)
+	}
+	count(key, "")
+}
+
+// counted is under which reason each tenant is counted in tenants.
+var counted = struct {
+	sync.Mutex
+	reasons map[types.NamespacedName]string
+}{reasons: map[types.NamespacedName]string{}}
+
+// count counts a tenant under a reason, and no longer under another; under none if reason is empty.
+func count(tenant types.NamespacedName, reason string) {
+	counted.Lock()
+	defer counted.Unlock()
+	if before := counted.reasons[tenant]; before != "" {
+		tenants.WithLabelValues(before).Dec()
+	}
+	delete(counted.reasons, tenant)
+	if reason != "" {
+		counted.reasons[tenant] = reason
+		tenants.WithLabelValues(reason).Inc()
 	}
 }

@@ -10,6 +10,11 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/condition"
 )
 
+// paused reports whether the annotation stops the operator.
+func paused(tenant *v1alpha1.EnsTenant) bool {
+	return tenant.Annotations[v1alpha1.AnnotationPaused] == "true"
+}
+
 // reportPause says that the tenant is left alone. Everything else in the status stays, observedGeneration with it: a spec
 // that was changed meanwhile has not been acted upon.
 func (r *Reconciler) reportPause(ctx context.Context, tenant *v1alpha1.EnsTenant) error {

@@ -19,7 +19,7 @@ type findings struct {
 	// before is the tenant as it was read, to which the status is compared.
 	before *v1alpha1.EnsTenant
 
-	hostnames, references, secrets, database, tls, workload, available, rollout, rotation, keysRotated *condition.Finding
+	hostnames, references, secrets, database, tls, workload, available, rollout, rotation, keysRotated, runtime, nextTLS *condition.Finding
 
 	// password is about a change of the database password.
 	password *condition.Finding
@@ -30,6 +30,8 @@ type findings struct {
 	addresses []string
 
 	certificate        *v1alpha1.CertificateStatus
+	nextCertificate    *v1alpha1.CertificateStatus
+	caConfigMap        string
 	autodiscoverBundle *v1alpha1.BundleStatus
 	apiToken           *v1alpha1.APITokenStatus
 	keys               *v1alpha1.KeysStatus
@@ -63,12 +65,17 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 		{v1alpha1.ConditionAPITokenRotated, p.findings.rotation},
 		{v1alpha1.ConditionDatabasePasswordReplaced, p.findings.password},
 		{v1alpha1.ConditionKeysRotated, p.findings.keysRotated},
+		{v1alpha1.ConditionRuntimeUpToDate, p.findings.runtime},
+		{v1alpha1.ConditionNextCertificateReady, p.findings.nextTLS},
 	} {
 		if found.finding != nil {
 			conditions = condition.Set(conditions, p.tenant.Generation, now, condition.Typed{Type: found.kind, Finding: *found.finding})
 		}
 	}
 	meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionPaused)
+	if p.tenant.Spec.TLS.NextSecretName == "" {
+		meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionNextCertificateReady)
+	}
 	if p.exposure() == v1alpha1.ExposureNone {
 		meta.RemoveStatusCondition(&conditions, v1alpha1.ConditionExposed)
 	}
@@ -84,6 +91,11 @@ func (p *pass) writeStatus(ctx context.Context, complete bool) error {
 	}
 	measure(p.tenant)
 	condition.Announce(p.Recorder, p.tenant, before.Status.Conditions, conditions)
+	p.announceExpiry(before.Status.Conditions, conditions)
+	p.announceImage(before.Status.Conditions, conditions)
+	if p.findings.runtime != nil {
+		count(client.ObjectKeyFromObject(p.tenant), p.findings.runtime.Reason)
+	}
 	return nil
 }
 
@@ -99,6 +111,12 @@ func statusContext(ctx context.Context) (context.Context, context.CancelFunc) {
 func (p *pass) setFields() {
 	status := &p.tenant.Status
 	status.ObservedGeneration = p.tenant.Generation
+	if p.findings.hostnames.Good() {
+		status.AcceptedHostnames = nil
+		for _, hostname := range desired.Hostnames(p.tenant) {
+			status.AcceptedHostnames = append(status.AcceptedHostnames, v1alpha1.Hostname(hostname))
+		}
+	}
 	status.URL = desired.URL(p.tenant)
 	if p.findings.exposed != nil || p.exposure() == v1alpha1.ExposureNone {
 		status.Addresses = p.findings.addresses
@@ -123,6 +141,8 @@ func (p *pass) setFields() {
 	}
 	status.Certificate = p.findings.certificate
 	status.PushProviders = p.pushProviders()
+	status.NextCertificate = p.findings.nextCertificate
+	status.CAConfigMap = p.findings.caConfigMap
 	status.AutodiscoverCABundle = p.findings.autodiscoverBundle
 	status.TracingCABundle = p.findings.tracingBundle
 }

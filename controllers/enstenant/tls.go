@@ -3,8 +3,6 @@ package enstenant
 import (
 	"context"
 	"errors"
-	"fmt"
-	"time"
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
@@ -15,9 +13,7 @@ import (
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/condition"
-	"github.com/ens-operator/ens-operator/controllers/credentials"
 	"github.com/ens-operator/ens-operator/controllers/desired"
-	"github.com/ens-operator/ens-operator/controllers/foreign"
 )
 
 // certManagerPoll is how often the operator looks whether cert-manager has been installed: nothing tells it.
@@ -26,11 +22,14 @@ const certManagerPoll = time.Minute
 // ensureCertificate asks cert-manager for the certificate if the spec wants that, and judges the one that is there.
 func (p *pass) ensureCertificate(ctx context.Context) error {
 	finding, err := p.tlsFinding(ctx)
-	p.findings.tls = &finding
 	if err != nil {
-		p.findings.tls = nil
+		return err
 	}
-	return err
+	if err := p.ensureAuthority(ctx, &finding); err != nil {
+		return err
+	}
+	p.findings.tls = &finding
+	return p.judgeNextCertificate(ctx)
 }
 
 func (p *pass) tlsFinding(ctx context.Context) (condition.Finding, error) {
@@ -59,8 +58,7 @@ func (p *pass) requestCertificate(ctx context.Context) (condition.Finding, error
 		return condition.Finding{}, err
 	}
 	if !known {
-		p.lookAgain(certManagerPoll)
-		return certManagerMissing(), nil
+		return p.certManagerMissing(ctx)
 	}
 	request := &certmanager.Certificate{}
 	err = p.Applier.Apply(ctx, desired.Certificate(p.tenant), request, desired.Owns(p.tenant))
@@ -68,15 +66,23 @@ func (p *pass) requestCertificate(ctx context.Context) (condition.Finding, error
 		return condition.Stuck(v1alpha1.ReasonNotOwned, refused.Error()), nil
 	}
 	if kindGone(err) {
-		p.lookAgain(certManagerPoll)
-		return certManagerMissing(), nil
+		return p.certManagerMissing(ctx)
 	}
 	if err != nil {
 		return condition.Finding{}, err
 	}
 	finding, err := p.judgeCertificate(ctx)
-	if err != nil || finding.Good() {
-		return finding, err
+	if err != nil {
+		return condition.Finding{}, err
+	}
+	if finding.Reason == v1alpha1.ReasonExpiresSoon || finding.Reason == v1alpha1.ReasonExpired {
+		if words := renewalFailure(request); words != "" {
+			finding.Message += "; cert-manager says: " + words
+		}
+		return finding, nil
+	}
+	if finding.Good() {
+		return finding, nil
 	}
 	if ready := readyOf(request); ready == nil || ready.Status != cmmeta.ConditionTrue {
 		message := "cert-manager has not issued the certificate yet"
@@ -88,9 +94,27 @@ func (p *pass) requestCertificate(ctx context.Context) (condition.Finding, error
 	return finding, nil
 }
 
-func certManagerMissing() condition.Finding {
+// certManagerMissing says that there is nobody to renew the certificate, unless it has expired already.
+func (p *pass) certManagerMissing(ctx context.Context) (condition.Finding, error) {
+	p.lookAgain(certManagerPoll)
+	finding, err := p.judgeCertificate(ctx)
+	if err != nil || finding.Reason == v1alpha1.ReasonExpired {
+		return finding, err
+	}
 	return condition.Failed(v1alpha1.ReasonCertManagerMissing,
-		"The cluster does not know Certificates: install cert-manager, or name a Secret in spec.tls.secretName")
+		"The cluster does not know Certificates: install cert-manager, or name a Secret in spec.tls.secretName"), nil
+}
+
+// renewalFailure is what cert-manager says of a renewal that did not come about, empty if it says that all is well.
+func renewalFailure(request *certmanager.Certificate) string {
+	for _, kind := range []certmanager.CertificateConditionType{certmanager.CertificateConditionIssuing, certmanager.CertificateConditionReady} {
+		for _, found := range request.Status.Conditions {
+			if found.Type == kind && found.Status == cmmeta.ConditionFalse && found.Message != "" {
+				return found.Message
+			}
+		}
+	}
+	return ""
 }
 
 // kindGone reports whether an apply failed because the cluster does not know the kind any more, or is about to forget
@@ -114,38 +138,4 @@ func (p *pass) dropCertificate(ctx context.Context) error {
 		return nil // then no tenant has asked for one since the operator began, and none is known
 	}
 	return p.drop(ctx, &certmanager.Certificate{}, desired.CertificateName(p.tenant))
-}
-
-// judgeCertificate reads the certificate that the pods are to serve.
-func (p *pass) judgeCertificate(ctx context.Context) (condition.Finding, error) {
-	name := desired.TLSSecretName(p.tenant)
-	data, err := p.Foreign.Secret(ctx, p.tenant.Namespace, name)
-	if err == nil {
-		err = foreign.Require(name, data, desired.TLSCertificateKey, desired.TLSPrivateKeyKey)
-	}
-	if missing, ok := errors.AsType[*foreign.MissingError](err); ok {
-		return foreign.Missing(missing), nil
-	}
-	if err != nil {
-		return condition.Finding{}, err
-	}
-	certificate, err := credentials.ParseServerCertificate(data[desired.TLSCertificateKey], data[desired.TLSPrivateKeyKey])
-	if err != nil {
-		return condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("Secret %s cannot be used: %v", name, err)), nil
-	}
-	p.findings.certificate = &v1alpha1.CertificateStatus{
-		SHA256:          certificate.SHA256,
-		PublicKeySHA256: certificate.PublicKeySHA256,
-		NotAfter:        new(metav1.NewTime(certificate.NotAfter)),
-	}
-	left := certificate.NotAfter.Sub(p.Clock.Now())
-	p.lookAgain(left)
-	if left <= 0 {
-		return condition.Failed(v1alpha1.ReasonExpired, fmt.Sprintf("The certificate in Secret %s has expired: renew it", name)), nil
-	}
-	if missed := certificate.Misses(desired.Hostnames(p.tenant)); missed != "" {
-		return condition.Failed(v1alpha1.ReasonNameMismatch, fmt.Sprintf(
-			"The certificate in Secret %s does not hold the name %s: have one issued that does, or correct the spec", name, missed)), nil
-	}
-	return condition.OK(v1alpha1.ReasonReady, "The certificate is there and holds all names"), nil
 }

@@ -37,7 +37,7 @@ const (
 	indexProviders = "spec.pushProviders"
 	// indexFiles is for the Secrets and ConfigMaps that the pods see files of.
 	indexFiles = "spec.files"
-	// indexHostnames is for all names under which tenants are reached.
+	// indexHostnames is for all names that tenants have or want.
 	indexHostnames = "spec.hostnames"
 )
 
@@ -46,6 +46,8 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	if err := indexReferences(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
+	r.hostnames.holders = map[string]types.UID{}
+	r.turns = newTurns(r.Client, r.Image, r.MaxRollouts)
 	wake := func(index string) foreign.Waker {
 		return foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.EnsTenantList{} }, index)
 	}
@@ -59,6 +61,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		Watches(&v1alpha1.PushProvider{}, wake(indexProviders).On(byName)).
 		WatchesRawSource(foreign.Secrets(others, wake(indexFiles).On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake(indexFiles).On(foreign.ConfigMapIndex))).
+		WatchesRawSource(source.Channel(r.turns.woken, &handler.EnqueueRequestForObject{})).
 		WithOptions(options)
 	for _, child := range []client.Object{
 		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},
@@ -86,7 +89,7 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 		indexEndpoints: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.Endpoints) },
 		indexProviders: func(t *v1alpha1.EnsTenant) []string { return texts(t.Spec.PushProviders) },
 		indexFiles:     fileReferences,
-		indexHostnames: desired.Hostnames,
+		indexHostnames: claimed,
 	} {
 		err := indexer.IndexField(ctx, &v1alpha1.EnsTenant{}, index, func(object client.Object) []string {
 			return values(object.(*v1alpha1.EnsTenant))
@@ -102,6 +105,9 @@ func indexReferences(ctx context.Context, indexer client.FieldIndexer) error {
 // database URL and key-encryption keys.
 func fileReferences(tenant *v1alpha1.EnsTenant) []string {
 	found := []string{foreign.SecretIndex(desired.TLSSecretName(tenant))}
+	if next := tenant.Spec.TLS.NextSecretName; next != "" {
+		found = append(found, foreign.SecretIndex(string(next)))
+	}
 	if token := tenant.Spec.APIToken; token != nil && token.SecretName != "" {
 		found = append(found, foreign.SecretIndex(string(token.SecretName)))
 	}

@@ -23,10 +23,20 @@ import (
 // ensureWorkload applies configuration and workload, in that order, once everything they need is there. The certificate
 // is not among that: pods wait for it by themselves, and one that has become unfit must not stop what runs.
 func (p *pass) ensureWorkload(ctx context.Context) error {
-	if !p.renderable || !p.findings.secrets.Good() || p.findings.database == nil || !p.findings.database.Good() {
+	complete := p.renderable && p.findings.secrets.Good() && p.findings.database != nil && p.findings.database.Good()
+	if err := p.chooseImage(ctx, complete); err != nil {
+		return err
+	}
+	if !complete {
 		p.findings.workload = new(condition.Waiting("Configuration and workload wait for what is missing"))
 		return nil
 	}
+	err := p.applyWorkload(ctx)
+	p.keepTurn(err)
+	return err
+}
+
+func (p *pass) applyWorkload(ctx context.Context) error {
 	first, err := p.releaseReplicas(ctx)
 	if err != nil {
 		return err
@@ -96,6 +106,7 @@ func (p *pass) objects(first *int32) ([]object, error) {
 		DatabasePorts:  database.Ports(p.login.url.Reveal()),
 		PasswordOrigin: desired.Origin{Request: p.login.request, At: p.login.replacedAt},
 		FirstReplicas:  first,
+		ReplacedImage:  p.replacedImage,
 		KeyFiles:       keyFiles,
 		OwnKEKSecret:   p.kept.keys.own,
 		OwnKEKFiles:    ownKEKFiles,

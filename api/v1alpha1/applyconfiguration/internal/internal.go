@@ -404,6 +404,12 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.EnsTenantStatus
   map:
     fields:
+    - name: acceptedHostnames
+      type:
+        list:
+          elementType:
+            namedType: com.github.ens-operator.ens-operator.api.v1alpha1.Hostname
+          elementRelationship: associative
     - name: addresses
       type:
         list:
@@ -416,6 +422,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: autodiscoverCABundle
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.BundleStatus
+    - name: caConfigMap
+      type:
+        scalar: string
     - name: certificate
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateStatus
@@ -436,6 +445,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: keys
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.KeysStatus
+    - name: nextCertificate
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.CertificateStatus
     - name: observedGeneration
       type:
         scalar: numeric
@@ -1175,6 +1187,9 @@ var schemaYAML = typed.YAMLObject(`types:
     - name: minTLSVersion
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.TLSVersion
+    - name: nextSecretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
     - name: secretName
       type:
         namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName

@@ -31,7 +31,7 @@ type EffectiveSettingsApplyConfiguration struct {
 	Logging *TenantLoggingApplyConfiguration `json:"logging,omitempty"`
 	// tracing is where traces go; nothing if none are made.
 	Tracing *EffectiveTracingApplyConfiguration `json:"tracing,omitempty"`
-	// image is the runtime's container image.
+	// image is the runtime's container image: while the tenant waits for its turn, still the one before.
 	Image *string `json:"image,omitempty"`
 	// replicas is how many pods are asked for; nothing with autoscaling.
 	Replicas *int32 `json:"replicas,omitempty"`

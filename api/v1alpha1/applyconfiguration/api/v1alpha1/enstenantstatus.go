@@ -5,6 +5,7 @@
 package v1alpha1
 
 import (
+	apiv1alpha1 "github.com/ens-operator/ens-operator/api/v1alpha1"
 	v1 "k8s.io/client-go/applyconfigurations/meta/v1"
 )
 
@@ -15,12 +16,16 @@ import (
 type EnsTenantStatusApplyConfiguration struct {
 	// observedGeneration is the generation of the spec that this status speaks of.
 	ObservedGeneration *int64 `json:"observedGeneration,omitempty"`
-	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady and
-	// TLSReady, with an exposure Exposed, after a rotation of the API token APITokenRotated, of the database password
-	// DatabasePasswordReplaced, of the keys KeysRotated, and while they are true Reconciling, Stalled and Paused.
+	// conditions are Ready, Provisioned, Available, HostnamesAccepted, ReferencesResolved, SecretsReady, DatabaseReady,
+	// TLSReady and RuntimeUpToDate, with an exposure Exposed, after a rotation of the API token APITokenRotated, of the
+	// database password DatabasePasswordReplaced, of the keys KeysRotated, with tls.nextSecretName NextCertificateReady,
+	// and while they are true Reconciling, Stalled and Paused.
 	Conditions []v1.ConditionApplyConfiguration `json:"conditions,omitempty"`
 	// url is the address for the phones (ENSLinkAddress).
 	URL *string `json:"url,omitempty"`
+	// acceptedHostnames are the names that the tenant has: no other gets them, however old it is. A name that the spec has
+	// given up is the tenant's until what is made for it has changed.
+	AcceptedHostnames []apiv1alpha1.Hostname `json:"acceptedHostnames,omitempty"`
 	// addresses are where Ingress or load balancer are reached, for the DNS; a Gateway has its own in its status.
 	Addresses []string `json:"addresses,omitempty"`
 	// replicas is how many pods there are.
@@ -39,6 +44,11 @@ type EnsTenantStatusApplyConfiguration struct {
 	Database *DatabaseStatusApplyConfiguration `json:"database,omitempty"`
 	// certificate is the one that phones and Exchange see.
 	Certificate *CertificateStatusApplyConfiguration `json:"certificate,omitempty"`
+	// nextCertificate is the one in the Secret that spec.tls.nextSecretName names, if it can be used.
+	NextCertificate *CertificateStatusApplyConfiguration `json:"nextCertificate,omitempty"`
+	// caConfigMap names the ConfigMap that holds, under ca.crt, the authority that issued the certificate, for import into
+	// Exchange; nothing if it is not known.
+	CAConfigMap *string `json:"caConfigMap,omitempty"`
 	// autodiscoverCABundle describes the bundle that Autodiscover's hosts are verified against.
 	AutodiscoverCABundle *BundleStatusApplyConfiguration `json:"autodiscoverCABundle,omitempty"`
 	// pushProviders tell how the push providers fare, looked up every two minutes.
@@ -79,6 +89,16 @@ func (b *EnsTenantStatusApplyConfiguration) WithConditions(values ...*v1.Conditi
 // If called multiple times, the URL field is set to the value of the last call.
 func (b *EnsTenantStatusApplyConfiguration) WithURL(value string) *EnsTenantStatusApplyConfiguration {
 	b.URL = &value
+	return b
+}
+
+// WithAcceptedHostnames adds the given value to the AcceptedHostnames field in the declarative configuration
+// and returns the receiver, so that objects can be build by chaining "With" function invocations.
+// If called multiple times, values provided by each call will be appended to the AcceptedHostnames field.
+func (b *EnsTenantStatusApplyConfiguration) WithAcceptedHostnames(values ...apiv1alpha1.Hostname) *EnsTenantStatusApplyConfiguration {
+	for i := range values {
+		b.AcceptedHostnames = append(b.AcceptedHostnames, values[i])
+	}
 	return b
 }
 
@@ -153,6 +173,22 @@ func (b *EnsTenantStatusApplyConfiguration) WithDatabase(value *DatabaseStatusAp
 // If called multiple times, the Certificate field is set to the value of the last call.
 func (b *EnsTenantStatusApplyConfiguration) WithCertificate(value *CertificateStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
 	b.Certificate = value
+	return b
+}
+
+// WithNextCertificate sets the NextCertificate field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextCertificate field is set to the value of the last call.
+func (b *EnsTenantStatusApplyConfiguration) WithNextCertificate(value *CertificateStatusApplyConfiguration) *EnsTenantStatusApplyConfiguration {
+	b.NextCertificate = value
+	return b
+}
+
+// WithCAConfigMap sets the CAConfigMap field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the CAConfigMap field is set to the value of the last call.
+func (b *EnsTenantStatusApplyConfiguration) WithCAConfigMap(value string) *EnsTenantStatusApplyConfiguration {
+	b.CAConfigMap = &value
 	return b
 }
 

@@ -9,7 +9,8 @@ package v1alpha1
 //
 // TenantRuntime is how a tenant's workload runs.
 type TenantRuntimeApplyConfiguration struct {
-	// image is the runtime's container image. In effect unless set: the image that the operator was started with.
+	// image is the runtime's container image. In effect unless set: the image that the operator was started with, which
+	// running tenants take up in turns.
 	Image *string `json:"image,omitempty"`
 	// replicas is how many pods serve the tenant; none stops the service. It must be set where an autoscaler or
 	// `kubectl scale` is to change it: neither can scale what has no number yet. In effect unless set: 2.

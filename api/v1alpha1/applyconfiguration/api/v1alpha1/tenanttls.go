@@ -19,6 +19,9 @@ type TenantTLSApplyConfiguration struct {
 	CertManager *CertManagerTLSApplyConfiguration `json:"certManager,omitempty"`
 	// secretName names a Secret of type kubernetes.io/tls whose certificate holds hostname and hostnames.
 	SecretName *apiv1alpha1.ResourceName `json:"secretName,omitempty"`
+	// nextSecretName names a Secret of type kubernetes.io/tls with the certificate, of another key, that is to follow.
+	// Nothing serves it: its pin stands in the status, to be given to the phones before secretName is set to it.
+	NextSecretName *apiv1alpha1.ResourceName `json:"nextSecretName,omitempty"`
 	// terminatedElsewhere says that something in front of the tenant serves https, and the tenant plain http behind it.
 	TerminatedElsewhere *apiv1alpha1.TerminatedElsewhere `json:"terminatedElsewhere,omitempty"`
 	// minTLSVersion is the oldest version of TLS that phones and Exchange may speak with the tenant. VersionTLS10 and
@@ -45,6 +48,14 @@ func (b *TenantTLSApplyConfiguration) WithCertManager(value *CertManagerTLSApply
 // If called multiple times, the SecretName field is set to the value of the last call.
 func (b *TenantTLSApplyConfiguration) WithSecretName(value apiv1alpha1.ResourceName) *TenantTLSApplyConfiguration {
 	b.SecretName = &value
+	return b
+}
+
+// WithNextSecretName sets the NextSecretName field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the NextSecretName field is set to the value of the last call.
+func (b *TenantTLSApplyConfiguration) WithNextSecretName(value apiv1alpha1.ResourceName) *TenantTLSApplyConfiguration {
+	b.NextSecretName = &value
 	return b
 }
 
