@@ -56,7 +56,7 @@ func (p *databaseProxy) accept() {
 			return
 		}
 		p.running.Go(func() {
-			defer client.Close()
+			defer func() { _ = client.Close() }()
 			if !p.fuse.alive() || !p.keep(client) {
 				return
 			}
@@ -64,7 +64,7 @@ func (p *databaseProxy) accept() {
 			if err != nil {
 				return
 			}
-			defer server.Close()
+			defer func() { _ = server.Close() }()
 			if p.keep(server) {
 				(&proxied{fuse: p.fuse, client: client, server: server, statements: map[string]string{}}).pass()
 			}
@@ -97,7 +97,7 @@ type proxied struct {
 func (c *proxied) pass() {
 	var answers sync.WaitGroup
 	answers.Go(func() {
-		defer c.client.Close()
+		defer func() { _ = c.client.Close() }()
 		buffer := make([]byte, 1<<16)
 		for {
 			n, err := c.server.Read(buffer)
