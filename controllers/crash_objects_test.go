@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 )
 
@@ -75,7 +76,8 @@ func (c *crashStage) normal(object client.Object) string {
 	if secret, ok := object.(*corev1.Secret); ok {
 		tree["data"] = slices.Sorted(maps.Keys(secret.Data))
 	}
-	forget(tree, "lastTransitionTime", "uid", "observedGeneration", "certificate") // the stage's certificate is new each time
+	// The certificate of a stage is new each time, and what was applied is noted as a digest of what is random.
+	forget(tree, "lastTransitionTime", "uid", "observedGeneration", "certificate", apply.AnnotationApplied)
 	if conditions, found, _ := unstructured.NestedSlice(tree, "status", "conditions"); found {
 		slices.SortFunc(conditions, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 		_ = unstructured.SetNestedSlice(tree, conditions, "status", "conditions")

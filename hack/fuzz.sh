@@ -16,8 +16,8 @@ fi
 # fuzz runs one target. An input that shows something new is made smaller in a few tries only: a minute of that, as is usual,
 # would leave no time for anything else.
 #
-# On a busy machine `go test` may end a run at its deadline with "context deadline exceeded" though
-# no input has failed (golang/go#75804); such a run is made once more. An input that fails is told in other words.
+# On a busy machine `go test` may end a run at its deadline with "context deadline exceeded" though no input has failed
+# (golang/go#75804); such a run is made once more. An input that fails is told in other words.
 fuzz() {
 	local output
 	output=$(mktemp)
