@@ -225,6 +225,9 @@ func bundleMount(file string, bundle v1alpha1.CertificateBundle) Mount {
 	if bundle.Secret != nil {
 		return secretMount(file, *bundle.Secret)
 	}
+	if bundle.ConfigMap == nil { // it names nothing, which is judged elsewhere
+		return Mount{Path: file}
+	}
 	return Mount{Path: file, ConfigMap: string(bundle.ConfigMap.Name), Key: string(bundle.ConfigMap.Key)}
 }
 

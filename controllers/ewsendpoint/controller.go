@@ -24,6 +24,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/condition"
+	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
 	"github.com/ens-operator/ens-operator/controllers/probe"
 	"github.com/ens-operator/ens-operator/controllers/shard"
@@ -168,7 +169,12 @@ func (r *Reconciler) report(endpoint *v1alpha1.EwsEndpoint, accepted condition.F
 	endpoint.Status.Conditions = condition.Set(endpoint.Status.Conditions, endpoint.Generation, metav1.NewTime(r.Clock.Now()), found...)
 }
 
-// acceptedFinding judges the address.
+// acceptedFinding judges the address, and whether a tenant could be told of the endpoint at all.
 func acceptedFinding(endpoint *v1alpha1.EwsEndpoint, guard egress.Guard) condition.Finding {
-	return condition.Address("url", string(endpoint.Spec.URL), guard)
+	address := condition.Address("url", string(endpoint.Spec.URL), guard)
+	var references desired.References
+	if err := references.AddEndpoint(endpoint); err != nil && address.Good() {
+		return condition.Stuck(v1alpha1.ReasonInvalid, err.Error())
+	}
+	return address
 }

@@ -27,6 +27,9 @@ func (r Reader) JudgeBundle(ctx context.Context, namespace string, bundle *v1alp
 	if bundle == nil {
 		return BundleFinding{Finding: condition.OK(v1alpha1.ReasonResolved, "Nothing is referred to")}, nil
 	}
+	if bundle.Secret == nil && bundle.ConfigMap == nil { // an older CRD may let it through
+		return BundleFinding{Finding: condition.Stuck(v1alpha1.ReasonInvalid, "The bundle of certificate authorities names neither a Secret nor a ConfigMap: name one")}, nil
+	}
 	data, err := r.Bundle(ctx, namespace, *bundle)
 	if missing, ok := errors.AsType[*MissingError](err); ok {
 		return BundleFinding{Finding: Missing(missing)}, nil

@@ -64,5 +64,8 @@ func BundleIndex(bundle v1alpha1.CertificateBundle) string {
 	if bundle.Secret != nil {
 		return SecretIndex(string(bundle.Secret.Name))
 	}
+	if bundle.ConfigMap == nil {
+		return ""
+	}
 	return ConfigMapIndex(string(bundle.ConfigMap.Name))
 }

@@ -1,0 +1,368 @@
+package controllers_test
+
+import (
+	"bytes"
+	"context"
+	"maps"
+	"strings"
+	"testing"
+	"time"
+
+	corev1 "k8s.io/api/core/v1"
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/client-go/rest"
+	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
+
+	api "github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/controllers"
+	"github.com/ens-operator/ens-operator/hack/testenv"
+)
+
+// crashStage is a namespace in which a process of the operator may die at any of its changes.
+type crashStage struct {
+	*stage
+	config *rest.Config
+	clock  *clocktesting.FakePassiveClock
+}
+
+// crashTime is when all stories begin, so that they end with the same times.
+var crashTime = time.Now().Truncate(time.Second)
+
+// crashStory is something that a user asks for, at each change of which the operator dies once. A further rotation is a
+// further story.
+type crashStory struct {
+	// before leads to where the story begins; each step is followed by an undisturbed run.
+	before []func(*crashStage)
+	// change is what the user asks for.
+	change func(*crashStage)
+	// check looks at what must hold beyond having the same objects: kept are the Secrets that outlive a tenant, before the
+	// change, after the crash, and at the end.
+	check func(c *crashStage, before, crashed, after keptValues)
+}
+
+func crashStories() map[string]crashStory {
+	create := func(c *crashStage) { c.applySamples(nil); c.standIn() }
+	remove := func(c *crashStage) { c.remove(&api.EnsTenant{}, "acme") }
+	destroy := func(c *crashStage) {
+		change(c.stage, c.acme(), "acme", func(o *api.EnsTenant) { o.Spec.DeletionPolicy = api.DeletionDelete })
+	}
+	annotate := func(key, value string) func(*crashStage) {
+		return func(c *crashStage) {
+			change(c.stage, c.acme(), "acme", func(o *api.EnsTenant) { o.Annotations = map[string]string{key: value} })
+		}
+	}
+	return map[string]crashStory{
+		"a tenant is made":                           {change: create, check: stillItsOwn},
+		"a tenant is made anew upon what was kept":   {before: []func(*crashStage){create, remove, (*crashStage).sweep}, change: create, check: stillItsOwn},
+		"everything optional is asked for":           {before: []func(*crashStage){create}, change: extend, check: stillItsOwn},
+		"nothing optional is asked for any more":     {before: []func(*crashStage){create, extend}, change: reduce, check: stillItsOwn},
+		"another API token is asked for":             {before: []func(*crashStage){create}, change: annotate(api.AnnotationRotateAPIToken, "ticket 17"), check: oneTokenMore},
+		"the API token before comes to its end":      {before: []func(*crashStage){create, annotate(api.AnnotationRotateAPIToken, "ticket 17")}, change: pass(40 * 24 * time.Hour), check: previousTokenEnded},
+		"a tenant is deleted, and its data are kept": {before: []func(*crashStage){create}, change: remove, check: everythingKept},
+		"a tenant is deleted with its data":          {before: []func(*crashStage){create, destroy}, change: remove, check: nothingLeft},
+	}
+}
+
+func extend(c *crashStage) {
+	change(c.stage, c.acme(), "acme", func(o *api.EnsTenant) {
+		o.Spec.Runtime.Image = "registry.example.com/ens-runtime:next"
+		o.Spec.Runtime.Replicas = nil
+		o.Spec.Runtime.Autoscaling = &api.TenantAutoscaling{MinReplicas: 3, MaxReplicas: 9}
+		o.Spec.NetworkPolicy = &api.TenantNetworkPolicy{Enabled: true}
+		o.Spec.Exposure = &api.TenantExposure{Ingress: &api.IngressExposure{ClassName: "traefik"}}
+	})
+}
+
+func reduce(c *crashStage) {
+	change(c.stage, c.acme(), "acme", func(o *api.EnsTenant) {
+		o.Spec.Runtime.Image, o.Spec.Runtime.Autoscaling, o.Spec.Runtime.Replicas = "", nil, new(int32(2))
+		o.Spec.NetworkPolicy, o.Spec.Exposure = nil, nil
+	})
+}
+
+func pass(d time.Duration) func(*crashStage) {
+	return func(c *crashStage) { c.clock.SetTime(c.clock.Now().Add(d)) }
+}
+
+// The operator dies at every one of its changes, in every story, and the next process brings it to the same end. Or the
+// answer to the change is lost, and the same process does.
+func TestAnEndAtAnyChangeLeadsToTheSame(t *testing.T) {
+	t.Parallel()
+	kube, err := testenv.StartKube(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() {
+		if err := kube.Stop(); err != nil {
+			t.Error(err)
+		}
+	})
+	scheme, err := controllers.NewScheme()
+	if err != nil {
+		t.Fatal(err)
+	}
+	clients, err := client.NewWithWatch(kube.Config(), client.Options{Scheme: scheme})
+	if err != nil {
+		t.Fatal(err)
+	}
+	config, err := limitedUser(t.Context(), kube, clients)
+	if err != nil {
+		t.Fatal(err)
+	}
+	o := &operator{kube: kube, postgres: testenv.Postgres(t).NewDatabase(t), clients: clients}
+	// The stories run at once, within a group, so that the servers outlive them.
+	t.Run("at once", func(t *testing.T) {
+		for name, story := range crashStories() {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				story.tell(t, o, config)
+			})
+		}
+	})
+}
+
+// tell tells the story undisturbed, then once with each end and each lost answer.
+func (story crashStory) tell(t *testing.T, o *operator, config *rest.Config) {
+	changes, want := story.round(t, o, config, &fuse{})
+	sql := 0
+	for _, change := range changes {
+		if strings.HasPrefix(change, "SQL ") {
+			sql++
+		}
+	}
+	if len(changes) == 0 {
+		t.Fatal("nothing is changed, so nothing would be proved")
+	}
+	rounds := map[manner]int{}
+	for _, how := range []manner{dies, stumbles} {
+		for k := range changes {
+			f := &fuse{how: how, after: k}
+			if _, got := story.round(t, o, config, f); got != want {
+				t.Errorf("%s at change %d (%s) leads to something else\n%s", how, k+1, changes[k], difference(want, got))
+			}
+			if !f.hit() {
+				t.Fatalf("change %d did not come: the story is not the same each time", k+1)
+			}
+			rounds[how]++
+		}
+	}
+	t.Logf("%d changes, %d of them in the database; %d crashes, %d lost answers", len(changes), sql, rounds[dies], rounds[stumbles])
+}
+
+func (m manner) String() string {
+	return map[manner]string{never: "no end", dies: "an end", stumbles: "a lost answer"}[m]
+}
+
+// round tells the story once, in a namespace of its own. It returns the changes of the first process, and all objects at
+// the end.
+func (story crashStory) round(t *testing.T, o *operator, config *rest.Config, f *fuse) ([]string, string) {
+	t.Helper()
+	c := &crashStage{
+		stage: &stage{operator: o, t: t, namespace: o.kube.NewNamespace(t)}, config: config,
+		clock: clocktesting.NewFakePassiveClock(crashTime),
+	}
+	defer c.dropRest()
+	run := func(f *fuse) []string {
+		m := c.begin(f)
+		defer m.end()
+		m.work(t, c.acme())
+		return m.made()
+	}
+	for _, step := range story.before {
+		step(c)
+		run(&fuse{})
+	}
+	before := c.kept()
+	story.change(c)
+	changes := run(f)
+	crashed := c.kept()
+	if f.how == dies {
+		run(&fuse{})
+	}
+	story.check(c, before, crashed, c.kept())
+	return changes, c.everything()
+}
+
+// standIn says that endpoint and providers are ready, as their own reconcilers would.
+func (c *crashStage) standIn() {
+	c.t.Helper()
+	for _, object := range []client.Object{at(c.stage, &api.EwsEndpoint{}, "exchange"), at(c.stage, &api.PushProvider{}, "apple"), at(c.stage, &api.PushProvider{}, "google")} {
+		c.get(object)
+		ready := []metav1.Condition{{Type: api.ConditionReady, Status: metav1.ConditionTrue, Reason: api.ReasonReady,
+			ObservedGeneration: object.GetGeneration(), LastTransitionTime: metav1.Now()}}
+		switch object := object.(type) {
+		case *api.EwsEndpoint:
+			object.Status.Conditions, object.Status.ObservedGeneration = ready, object.Generation
+		case *api.PushProvider:
+			object.Status.Conditions, object.Status.ObservedGeneration = ready, object.Generation
+		}
+		if err := c.clients.Status().Update(c.t.Context(), object); err != nil {
+			c.t.Fatal(err)
+		}
+	}
+}
+
+// keptValues are the values of the Secrets that outlive the tenant, by Secret and key.
+type keptValues map[string]map[string][]byte
+
+func (c *crashStage) kept() keptValues {
+	c.t.Helper()
+	values := keptValues{}
+	for _, name := range []string{"acme-keys", "acme-api-token"} {
+		found := &corev1.Secret{}
+		if c.there(found, name) {
+			values[name] = found.Data
+		}
+	}
+	return values
+}
+
+// sameKeys sees to it that no key that ever was is another one later.
+func (c *crashStage) sameKeys(values ...keptValues) {
+	c.t.Helper()
+	for i, earlier := range values {
+		for _, later := range values[i:] {
+			for name, key := range earlier["acme-keys"] {
+				if !bytes.Equal(later["acme-keys"][name], key) {
+					c.t.Errorf("%s was made a second time, or is lost", name)
+				}
+			}
+		}
+	}
+}
+
+// sameToken is for stories that leave the token alone.
+func (c *crashStage) sameToken(values ...keptValues) {
+	c.t.Helper()
+	for i, earlier := range values {
+		for _, later := range values[i:] {
+			if token := earlier["acme-api-token"]["token"]; token != nil && !bytes.Equal(later["acme-api-token"]["token"], token) {
+				c.t.Error("a second token was made, or the first is lost")
+			}
+		}
+	}
+}
+
+// stillItsOwn is for a tenant that is there and works, with the keys and the token that it first had.
+func stillItsOwn(c *crashStage, before, crashed, after keptValues) {
+	c.t.Helper()
+	c.sameKeys(before, crashed, after)
+	c.sameToken(before, crashed, after)
+	c.works()
+}
+
+func oneTokenMore(c *crashStage, before, crashed, after keptValues) {
+	c.t.Helper()
+	c.sameKeys(before, crashed, after)
+	first := before["acme-api-token"]["token"]
+	then, last := crashed["acme-api-token"]["token"], after["acme-api-token"]
+	switch {
+	case bytes.Equal(last["token"], first):
+		c.t.Error("no new token was made")
+	case !bytes.Equal(last["previous-token"], first):
+		c.t.Error("a second token was made: the one before is not the first")
+	case !bytes.Equal(then, first) && !bytes.Equal(then, last["token"]):
+		c.t.Error("a second token was made after the crash")
+	}
+	c.works()
+}
+
+func previousTokenEnded(c *crashStage, before, crashed, after keptValues) {
+	c.t.Helper()
+	stillItsOwn(c, before, crashed, after)
+	if before["acme-api-token"]["previous-token"] == nil || after["acme-api-token"]["previous-token"] != nil {
+		c.t.Error("there is no token before that has come to its end")
+	}
+}
+
+// works looks whether what the pods are told holds: a login that the database takes, the token, a schema of the tenant's.
+func (c *crashStage) works() {
+	c.t.Helper()
+	files := c.mounted()
+	conn := c.connect(string(files["secrets/database-url"]))
+	var version string
+	if err := conn.QueryRow(c.t.Context(), "SELECT value FROM meta WHERE key = 'schema_version'").Scan(&version); err != nil {
+		c.t.Errorf("the runtime's login: %v", err)
+	}
+	_ = conn.Close(c.t.Context())
+	tokens := c.kept()["acme-api-token"]
+	accepted := []string{string(tokens["token"])}
+	if previous := tokens["previous-token"]; previous != nil {
+		accepted = append(accepted, string(previous))
+	}
+	c.wantTokens(c.clock.Now(), accepted...)
+	if c.token() != accepted[0] {
+		c.t.Error("the console is told another token")
+	}
+	usable := 0
+	for _, password := range c.passwords() {
+		if password != "" {
+			usable++
+		}
+	}
+	if usable != 1 {
+		c.t.Errorf("%d roles have a password, want the one that is in use", usable)
+	}
+}
+
+func everythingKept(c *crashStage, before, crashed, after keptValues) {
+	c.t.Helper()
+	if !maps.EqualFunc(before, after, func(a, b map[string][]byte) bool { return maps.EqualFunc(a, b, bytes.Equal) }) ||
+		len(before) != 2 || len(crashed) != 2 || !c.schemaExists() {
+		c.t.Error("keys, token or data are not what they were")
+	}
+	c.onlyGarbage()
+}
+
+func nothingLeft(c *crashStage, before, _, after keptValues) {
+	c.t.Helper()
+	if len(before) == 0 || len(after) != 0 || c.schemaExists() || len(c.passwords()) != 0 {
+		c.t.Errorf("%d Secrets are left, schema %t, roles %d", len(after), c.schemaExists(), len(c.passwords()))
+	}
+	c.onlyGarbage()
+}
+
+// onlyGarbage sees to it that the tenant is gone, and that the garbage collector will take everything that is left.
+func (c *crashStage) onlyGarbage() {
+	c.t.Helper()
+	if c.there(&api.EnsTenant{}, "acme") {
+		c.t.Error("the tenant is still there")
+	}
+	for _, object := range c.made() {
+		kept := object.GetName() == "acme-keys" || object.GetName() == "acme-api-token"
+		if (metav1.GetControllerOf(object) == nil) != kept {
+			c.t.Errorf("%s %s is left over, owners %v", object.GetObjectKind().GroupVersionKind().Kind, object.GetName(), object.GetOwnerReferences())
+		}
+	}
+}
+
+// sweep does what the garbage collector would once the tenant is gone, and takes away what the tenant referred to.
+func (c *crashStage) sweep() {
+	c.t.Helper()
+	c.collectGarbage()
+	for _, object := range samples(c.t) {
+		if object.GetKind() != "EnsTenant" {
+			object.SetNamespace(c.namespace)
+			if err := c.clients.Delete(c.t.Context(), object); err != nil {
+				c.t.Fatal(err)
+			}
+		}
+	}
+}
+
+// dropRest leaves nothing in Postgres that the next round would have to pass by: roles are the whole server's.
+func (c *crashStage) dropRest() {
+	ctx := context.WithoutCancel(c.t.Context())
+	conn := c.connect(c.postgres.SuperuserURL)
+	defer func() { _ = conn.Close(ctx) }()
+	names := c.names()
+	for _, statement := range []string{
+		"DROP SCHEMA IF EXISTS " + names.Schema + " CASCADE", "DROP ROLE IF EXISTS " + names.Logins[0],
+		"DROP ROLE IF EXISTS " + names.Logins[1], "DROP ROLE IF EXISTS " + names.Schema,
+	} {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			c.t.Error(err)
+		}
+	}
+}
