@@ -59,7 +59,7 @@ type row struct {
 }
 
 var (
-	idCell      = regexp.MustCompile(`^[A-Z]+-[0-9]+$`)
+	idCell      = regexp.MustCompile(`^[A-Z]+-?[0-9]+$`)
 	placeholder = regexp.MustCompile(`\(TODO [^)]+\)`)
 	// reference is a package, a test in the package before it, or a text in the tests of that package, such as the name of
 	// a subtest.
@@ -68,9 +68,9 @@ var (
 	reasons = []string{"Not yet:", "Differs:", "Outside:"}
 )
 
-func readRows(t *testing.T) []row {
+func readRows(t *testing.T, document string) []row {
 	t.Helper()
-	content, err := os.ReadFile("compatibility.md")
+	content, err := os.ReadFile(document)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -92,11 +92,37 @@ func readRows(t *testing.T) []row {
 	return rows
 }
 
-func TestEveryStatementOfTheOriginalIsAnsweredOnce(t *testing.T) {
+// pains is how many troubles with operators docs/operations.md has to answer, R1 and so on.
+const pains = 22
+
+func TestEveryStatementIsAnsweredOnce(t *testing.T) {
 	t.Parallel()
-	missing := wantedIDs(t)
+	for document, missing := range map[string]map[string]bool{compatibility: wantedIDs(t), operations: wantedPains()} {
+		t.Run(document, func(t *testing.T) {
+			t.Parallel()
+			answeredOnce(t, document, missing)
+		})
+	}
+}
+
+// The documents that answer one by one.
+const (
+	compatibility = "compatibility.md"
+	operations    = "operations.md"
+)
+
+func wantedPains() map[string]bool {
+	ids := map[string]bool{}
+	for n := range pains {
+		ids[fmt.Sprintf("R%d", n+1)] = true
+	}
+	return ids
+}
+
+func answeredOnce(t *testing.T, document string, missing map[string]bool) {
+	t.Helper()
 	seen := map[string]int{}
-	for _, r := range readRows(t) {
+	for _, r := range readRows(t, document) {
 		switch {
 		case seen[r.id] > 0:
 			t.Errorf("line %d: %s is answered in line %d already", r.line, r.id, seen[r.id])
@@ -119,8 +145,18 @@ func TestEveryStatementOfTheOriginalIsAnsweredOnce(t *testing.T) {
 
 func TestTheTestsThatTheAnswersNameExist(t *testing.T) {
 	t.Parallel()
+	for _, document := range []string{compatibility, operations} {
+		t.Run(document, func(t *testing.T) {
+			t.Parallel()
+			namedTestsExist(t, readRows(t, document))
+		})
+	}
+}
+
+func namedTestsExist(t *testing.T, rows []row) {
+	t.Helper()
 	packages := map[string]*testedPackage{}
-	for _, r := range readRows(t) {
+	for _, r := range rows {
 		unfinished := placeholder.FindAllString(r.here+r.checks, -1)
 		if len(unfinished) > 0 {
 			t.Errorf("line %d: %s has yet to be filled in: %s", r.line, r.id, strings.Join(unfinished, " "))
