@@ -190,8 +190,8 @@ func (f *fleet) wantWaiting(names []string, reason string, says ...string) {
 	}
 }
 
-// difference is all without those in some.
-func difference(all, some []string) []string {
+// theRest is all without those in some.
+func theRest(all, some []string) []string {
 	return slices.DeleteFunc(slices.Clone(all), func(name string) bool { return slices.Contains(some, name) })
 }
 
@@ -204,7 +204,7 @@ func TestAnotherDefaultImageReachesTenantsInTurns(t *testing.T) {
 	for _, name := range begun {
 		f.waitCondition(f.tenant(name), api.ConditionRuntimeUpToDate, metav1.ConditionUnknown, api.ReasonRollingOut)
 	}
-	waiting := difference(all, begun)
+	waiting := theRest(all, begun)
 	f.wantWaiting(waiting, api.ReasonWaitingForTurn, firstImage, secondImage, "2 tenants at a time")
 
 	// What their administrators want goes ahead at once, and the image stays.
@@ -243,7 +243,7 @@ func TestAnotherDefaultImageReachesTenantsInTurns(t *testing.T) {
 		f.ready(done) // another annotation, too, is another generation of a Deployment
 		f.waitCondition(f.tenant(done), api.ConditionReady, metav1.ConditionTrue, "")
 		after := f.waitCount(secondImage, len(before)+min(1, left))
-		underWay = append(underWay[1:], difference(after, before)...)
+		underWay = append(underWay[1:], theRest(after, before)...)
 	}
 	if got := f.images(); len(got[firstImage]) != 0 || len(got[secondImage]) != len(all) {
 		t.Errorf("in the end the images are %v", got)
@@ -291,12 +291,12 @@ func TestNoFurtherTenantBeginsWhileOneHasFailed(t *testing.T) {
 	next := func(since string) string {
 		t.Helper()
 		f.eventually("waiting for the next tenant "+since, func() error {
-			if got := difference(f.images()[secondImage], begun); len(got) != 1 {
+			if got := theRest(f.images()[secondImage], begun); len(got) != 1 {
 				return fmt.Errorf("under way are %v", got)
 			}
 			return nil
 		})
-		return difference(f.images()[secondImage], begun)[0]
+		return theRest(f.images()[secondImage], begun)[0]
 	}
 	failing := next("at first")
 	for _, way := range slices.Sorted(maps.Keys(ways)) {
@@ -307,12 +307,12 @@ func TestNoFurtherTenantBeginsWhileOneHasFailed(t *testing.T) {
 			t.Errorf("it says %q", found.Message)
 		}
 		f.waitCondition(f.tenant(failing), api.ConditionReady, metav1.ConditionFalse, api.ReasonUnavailable)
-		waiting := difference([]string{"a", "b", "c", "d", "e"}, begun)
+		waiting := theRest([]string{"a", "b", "c", "d", "e"}, begun)
 		f.wantWaiting(waiting, api.ReasonHeldBack, "EnsTenant "+f.namespace+"/"+failing, secondImage, "spec.runtime.image", "pause")
 		f.wantEvent(failing, corev1.EventTypeWarning, api.ReasonRolloutFailed)
 		f.wantEvent(waiting[0], corev1.EventTypeWarning, api.ReasonHeldBack)
 		f.quiet()
-		if got := difference(f.images()[secondImage], begun); len(got) != 0 {
+		if got := theRest(f.images()[secondImage], begun); len(got) != 0 {
 			t.Fatalf("%v have begun all the same", got)
 		}
 		ways[way](failing)
@@ -348,7 +348,7 @@ func TestOperatorThatStartsGoesOnWithTheTurns(t *testing.T) {
 		t.Errorf("%s was under way, and now %s is", begun[0], got[0])
 	}
 	f.fails(begun[0])
-	f.wantWaiting(difference(all, begun), api.ReasonHeldBack, begun[0])
+	f.wantWaiting(theRest(all, begun), api.ReasonHeldBack, begun[0])
 	f.operate(secondImage)
 	f.waitCount(secondImage, 1)
 	f.add("a") // who waits is woken in the order of names, and this one has no first right
@@ -360,7 +360,7 @@ func TestOperatorThatStartsGoesOnWithTheTurns(t *testing.T) {
 	if got := f.waitCount(thirdImage, 1); got[0] != begun[0] {
 		t.Errorf("%s was to be the first with the image that is mended, and it is %s", begun[0], got[0])
 	}
-	f.wantWaiting(difference(all, begun), api.ReasonWaitingForTurn, thirdImage)
+	f.wantWaiting(theRest(all, begun), api.ReasonWaitingForTurn, thirdImage)
 	f.ready(begun[0])
 	f.waitCount(thirdImage, 2)
 }

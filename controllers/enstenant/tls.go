@@ -3,6 +3,7 @@ package enstenant
 import (
 	"context"
 	"errors"
+	"time"
 
 	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	cmmeta "github.com/cert-manager/cert-manager/pkg/apis/meta/v1"
