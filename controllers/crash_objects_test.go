@@ -17,6 +17,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
+	api "github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/apply"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 )
@@ -77,8 +78,13 @@ func (c *crashStage) normal(object client.Object) string {
 		tree["data"] = slices.Sorted(maps.Keys(secret.Data))
 	}
 	// The certificate of a stage is new each time, and what was applied is noted as a digest of what is random.
-	forget(tree, "lastTransitionTime", "uid", "observedGeneration", "certificate", apply.AnnotationApplied)
+	forget(tree, "lastTransitionTime", "uid", "observedGeneration", "certificate", desired.AuthorityKey, apply.AnnotationApplied)
+	// A password that was set and not written down is replaced by another one, which is told as any replacement is.
+	forget(tree, "passwordReplacedAt", api.GroupName+"/password-replaced-at")
 	if conditions, found, _ := unstructured.NestedSlice(tree, "status", "conditions"); found {
+		conditions = slices.DeleteFunc(conditions, func(c any) bool {
+			return c.(map[string]any)["type"] == api.ConditionDatabasePasswordReplaced
+		})
 		slices.SortFunc(conditions, func(a, b any) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
 		_ = unstructured.SetNestedSlice(tree, conditions, "status", "conditions")
 	}

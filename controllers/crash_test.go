@@ -189,8 +189,11 @@ func (c *crashStage) standIn() {
 	c.t.Helper()
 	for _, object := range []client.Object{at(c.stage, &api.EwsEndpoint{}, "exchange"), at(c.stage, &api.PushProvider{}, "apple"), at(c.stage, &api.PushProvider{}, "google")} {
 		c.get(object)
-		ready := []metav1.Condition{{Type: api.ConditionReady, Status: metav1.ConditionTrue, Reason: api.ReasonReady,
-			ObservedGeneration: object.GetGeneration(), LastTransitionTime: metav1.Now()}}
+		var ready []metav1.Condition
+		for _, kind := range []string{api.ConditionReady, api.ConditionAccepted, api.ConditionReferencesResolved} {
+			ready = append(ready, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: api.ReasonReady,
+				ObservedGeneration: object.GetGeneration(), LastTransitionTime: metav1.Now()})
+		}
 		switch object := object.(type) {
 		case *api.EwsEndpoint:
 			object.Status.Conditions, object.Status.ObservedGeneration = ready, object.Generation

@@ -35,7 +35,7 @@ func (f *fleet) waitHolder(hostname api.Hostname) string {
 			if listed := slices.Contains(tenant.Status.AcceptedHostnames, hostname); listed != has[name] {
 				return errNotYet(fmt.Sprintf("%s has %v", name, tenant.Status.AcceptedHostnames))
 			}
-			if says := f.namespace + "/" + other + " was there before and has the name " + string(hostname); !has[name] && !strings.Contains(found.Message, says) {
+			if says := f.namespace + "/" + other + " has the name " + string(hostname); !has[name] && !strings.Contains(found.Message, says) {
 				return errNotYet(found.Message)
 			}
 			if has[name] {

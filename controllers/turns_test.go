@@ -17,6 +17,7 @@ import (
 
 	api "github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers"
+	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 )
 
@@ -363,4 +364,30 @@ func TestOperatorThatStartsGoesOnWithTheTurns(t *testing.T) {
 	f.wantWaiting(theRest(all, begun), api.ReasonWaitingForTurn, thirdImage)
 	f.ready(begun[0])
 	f.waitCount(thirdImage, 2)
+}
+
+func TestATenantThatIsBeingDeletedTakesNobodysTurn(t *testing.T) {
+	t.Parallel()
+	all := []string{"a", "b", "c"}
+	f := newFleet(t, 1, all...)
+	f.operate(secondImage)
+	begun := f.waitCount(secondImage, 1)
+	waiting := theRest(all, begun)
+	f.wantWaiting(waiting, api.ReasonWaitingForTurn)
+
+	// The next one is being deleted, and one of its pods does not end.
+	leaving := waiting[0]
+	pod := &corev1.Pod{
+		ObjectMeta: metav1.ObjectMeta{Namespace: f.namespace, Name: "lasting", Labels: desired.SelectorLabels(f.tenant(leaving))},
+		Spec:       corev1.PodSpec{Containers: []corev1.Container{{Name: "runtime", Image: firstImage}}},
+	}
+	f.create(pod)
+	change(f.stage, f.tenant(leaving), leaving, func(o *api.EnsTenant) { o.Spec.DeletionPolicy = api.DeletionDelete })
+	f.remove(f.tenant(leaving), leaving)
+	f.waitCondition(f.tenant(leaving), api.ConditionReady, metav1.ConditionUnknown, api.ReasonDeleting)
+
+	f.ready(begun[0])
+	if got := f.waitCount(secondImage, 2); !slices.Contains(got, waiting[1]) {
+		t.Errorf("%v have the image, and %s waits", got, waiting[1])
+	}
 }

@@ -64,7 +64,7 @@ const (
 	// a rotation, and no part of Ready: everything serves meanwhile.
 	ConditionAPITokenRotated = "APITokenRotated"
 
-	// ConditionHostnamesAccepted says whether no tenant that came before has one of the tenant's names.
+	// ConditionHostnamesAccepted says whether no other tenant has one of the tenant's names.
 	ConditionHostnamesAccepted = "HostnamesAccepted"
 
 	// ConditionExposed says whether the HTTPRoute, Ingress or load balancer is in use. It is absent with exposure none. An
@@ -191,7 +191,7 @@ const (
 	ReasonExpiresSoon = "ExpiresSoon"
 )
 
-// ReasonHostnameConflict of HostnamesAccepted: a tenant that came before has one of the names; the message says which. What
+// ReasonHostnameConflict of HostnamesAccepted: another tenant has one of the names; the message says which. What
 // runs goes on running, and nothing is changed until one of the two gives the name up.
 const ReasonHostnameConflict = "HostnameConflict"
 

@@ -73,8 +73,9 @@ type Reconciler struct {
 	AllowLoopback bool
 
 	statuses condition.Statuses
-	// turns is set by Register.
-	turns *turns
+	// turns is made by rollouts.
+	turns     *turns
+	makeTurns sync.Once
 	// hostnames are the host names that tenants were given.
 	hostnames claims
 	// certificates and routes watch what cert-manager and the Gateway API define.
@@ -93,14 +94,14 @@ func (r *Reconciler) Reconcile(ctx context.Context, request reconcile.Request) (
 	if ctx.Err() != nil {
 		return result, err
 	}
-	return result, errors.Join(err, r.turns.settle(ctx))
+	return result, errors.Join(err, r.rollouts().settle(ctx))
 }
 
 func (r *Reconciler) reconcileTenant(ctx context.Context, name types.NamespacedName) (reconcile.Result, error) {
 	tenant := &v1alpha1.EnsTenant{}
 	if err := r.statuses.Get(ctx, r.Client, r.Live, name, tenant); err != nil {
 		if apierrors.IsNotFound(err) {
-			r.turns.leave(name)
+			r.rollouts().leave(name)
 			unmeasure(name)
 		}
 		return reconcile.Result{}, client.IgnoreNotFound(err)
@@ -111,10 +112,12 @@ func (r *Reconciler) reconcileTenant(ctx context.Context, name types.NamespacedN
 		return reconcile.Result{}, nil
 	}
 	if !tenant.DeletionTimestamp.IsZero() {
+		r.rollouts().leave(name)
 		return r.finalize(ctx, tenant)
 	}
 	if paused(tenant) {
-		r.turns.leave(name)
+		r.rollouts().leave(name)
+		count(name, "")
 		return reconcile.Result{}, r.reportPause(ctx, tenant)
 	}
 	p := r.newPass(tenant)
@@ -221,7 +224,7 @@ func (p *pass) lookAgain(d time.Duration) {
 
 // forget drops what is remembered of a tenant that is gone.
 func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
-	r.turns.leave(client.ObjectKeyFromObject(tenant))
+	r.rollouts().leave(client.ObjectKeyFromObject(tenant))
 	unmeasure(client.ObjectKeyFromObject(tenant))
 	r.hostnames.forget(tenant.UID)
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))

@@ -30,7 +30,7 @@ type claims struct {
 // judgeHostnames sees to it that no two tenants have a name in common, in whatever namespaces they are: what stands in
 // front would send the phones of one to the other, with their credentials. Who has a name keeps it, whoever is older; of
 // those who newly want it the one that was created first gets it. The other keeps what it has running, and nothing of it is
-// changed. That a tenant has its names is written down before anything is made with them.
+// changed. That a tenant has further names is written down before anything is changed for them.
 func (p *pass) judgeHostnames(ctx context.Context) error {
 	wanted := desired.Hostnames(p.tenant)
 	holder, hostname, err := p.hostnames.take(ctx, p.Client, p.tenant, wanted)
@@ -40,7 +40,7 @@ func (p *pass) judgeHostnames(ctx context.Context) error {
 	if holder != nil {
 		p.renderable = false
 		p.findings.hostnames = new(condition.Stuck(v1alpha1.ReasonHostnameConflict, fmt.Sprintf(
-			"EnsTenant %s/%s was there before and has the name %s: choose another name here or there; until then nothing of this tenant is changed",
+			"EnsTenant %s/%s has the name %s: choose another name here or there; until then nothing of this tenant is changed",
 			holder.Namespace, holder.Name, hostname)))
 		return nil
 	}
@@ -53,7 +53,7 @@ func (p *pass) judgeHostnames(ctx context.Context) error {
 			status.AcceptedHostnames = append(status.AcceptedHostnames, v1alpha1.Hostname(hostname))
 		}
 	}
-	if len(status.AcceptedHostnames) == known {
+	if len(status.AcceptedHostnames) == known || known == 0 { // a new tenant's are written with all the rest, in one write
 		return nil
 	}
 	if err := p.statuses.Patch(ctx, p.Client, p.findings.before, p.tenant); err != nil {
@@ -81,6 +81,9 @@ func (c *claims) take(ctx context.Context, cache client.Reader, tenant *v1alpha1
 	maps.DeleteFunc(c.holders, func(hostname string, holder types.UID) bool {
 		return holder == tenant.UID && !slices.Contains(wanted, hostname)
 	})
+	if c.holders == nil {
+		c.holders = map[string]types.UID{}
+	}
 	for _, hostname := range wanted {
 		c.holders[hostname] = tenant.UID
 	}

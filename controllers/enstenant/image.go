@@ -36,25 +36,25 @@ func (p *pass) chooseImage(ctx context.Context, applies bool) error {
 		return err
 	}
 	if !applies {
-		p.turns.leave(key)
+		p.rollouts().leave(key)
 	}
 	switch {
 	case ownImage(p.tenant) != "":
-		p.turns.leave(key)
+		p.rollouts().leave(key)
 		p.findings.runtime = new(condition.OK(v1alpha1.ReasonOwnImage, "The pods are of the image that the spec names"))
 		return nil
 	case deployment == nil:
-		p.turns.leave(key)
+		p.rollouts().leave(key)
 		p.findings.runtime = new(upToDate())
 		return nil
 	}
 	running := desired.RuntimeImage(deployment)
 	switch {
 	case running == p.Image:
-		p.turns.leave(key)
+		p.rollouts().leave(key)
 		p.judgeReplacement(deployment)
 		return nil
-	case p.turns.has(key): // the cache is late
+	case p.rollouts().has(key): // the cache is late
 		p.replacedImage = running
 		p.findings.runtime = new(p.rollingOut())
 		return nil
@@ -76,19 +76,19 @@ func (p *pass) notYet(running string) {
 // it was applied already the turn is kept.
 func (p *pass) keepTurn(err error) {
 	key := client.ObjectKeyFromObject(p.tenant)
-	if !p.turns.has(key) || err == nil && p.findings.workload.Good() {
+	if !p.rollouts().has(key) || err == nil && p.findings.workload.Good() {
 		return
 	}
 	if status, refused := errors.AsType[*apierrors.StatusError](err); err != nil && (!refused || status.ErrStatus.Code >= http.StatusInternalServerError) {
 		return
 	}
-	p.turns.leave(key)
+	p.rollouts().leave(key)
 	p.notYet(p.replacedImage)
 }
 
 // takeTurn has the pods replaced if it is the tenant's turn.
 func (p *pass) takeTurn(ctx context.Context, running string) error {
-	admitted, failed, err := p.turns.ask(ctx, client.ObjectKeyFromObject(p.tenant))
+	admitted, failed, err := p.rollouts().ask(ctx, client.ObjectKeyFromObject(p.tenant))
 	if err != nil {
 		return err
 	}
@@ -100,7 +100,7 @@ func (p *pass) takeTurn(ctx context.Context, running string) error {
 	p.settings.Image = running
 	if failed == "" {
 		p.findings.runtime = new(waitingForTurn(fmt.Sprintf(
-			"The pods stay those of image %s until it is the tenant's turn to get %s: it is for %d tenants at a time", running, p.Image, p.turns.limit)))
+			"The pods stay those of image %s until it is the tenant's turn to get %s: it is for %d tenants at a time", running, p.Image, p.rollouts().limit)))
 		return nil
 	}
 	p.findings.runtime = new(condition.Failed(v1alpha1.ReasonHeldBack, fmt.Sprintf(

@@ -22,13 +22,17 @@ var (
 		Name: "ens_operator_tenant_certificate_not_after_timestamp_seconds",
 		Help: "When the certificate expires that the EnsTenant's pods serve, read from its Secret.",
 	}, subject)
+	overdue = prometheus.NewGaugeVec(prometheus.GaugeOpts{
+		Name: "ens_operator_tenant_certificate_overdue",
+		Help: "1 if the EnsTenant's certificate has expired or should have been renewed by now, by its condition TLSReady; else 0.",
+	}, subject)
 	tenants = prometheus.NewGaugeVec(prometheus.GaugeOpts{
 		Name: "ens_operator_tenants", Help: "EnsTenants by the reason of their condition RuntimeUpToDate.",
 	}, []string{"rollout"})
 )
 
 func init() {
-	metrics.Registry.MustRegister(ready, notAfter, tenants)
+	metrics.Registry.MustRegister(ready, notAfter, overdue, tenants)
 	for _, reason := range []string{
 		v1alpha1.ReasonUpToDate, v1alpha1.ReasonOwnImage, v1alpha1.ReasonWaitingForTurn, v1alpha1.ReasonHeldBack,
 		v1alpha1.ReasonRollingOut, v1alpha1.ReasonRolloutFailed,
@@ -47,16 +51,23 @@ func measure(tenant *v1alpha1.EnsTenant) {
 	default:
 		ready.WithLabelValues(tenant.Namespace, tenant.Name).Set(0)
 	}
-	if certificate := tenant.Status.Certificate; certificate != nil && certificate.NotAfter != nil {
-		notAfter.WithLabelValues(tenant.Namespace, tenant.Name).Set(float64(certificate.NotAfter.Unix()))
-	} else {
+	certificate := tenant.Status.Certificate
+	if certificate == nil || certificate.NotAfter == nil {
 		notAfter.DeleteLabelValues(tenant.Namespace, tenant.Name)
+		overdue.DeleteLabelValues(tenant.Namespace, tenant.Name)
+		return
+	}
+	notAfter.WithLabelValues(tenant.Namespace, tenant.Name).Set(float64(certificate.NotAfter.Unix()))
+	overdue.WithLabelValues(tenant.Namespace, tenant.Name).Set(0)
+	found := meta.FindStatusCondition(tenant.Status.Conditions, v1alpha1.ConditionTLSReady)
+	if found != nil && (found.Reason == v1alpha1.ReasonExpiresSoon || found.Reason == v1alpha1.ReasonExpired) {
+		overdue.WithLabelValues(tenant.Namespace, tenant.Name).Set(1)
 	}
 }
 
 // unmeasure takes away what is shown of a tenant that is gone, or another operator's.
 func unmeasure(key types.NamespacedName) {
-	for _, gauge := range []*prometheus.GaugeVec{ready, notAfter} {
+	for _, gauge := range []*prometheus.GaugeVec{ready, notAfter, overdue} {
 		gauge.DeleteLabelValues(key.Namespace, key.Name)
 	}
 	count(key, "")

@@ -111,7 +111,8 @@ func statusContext(ctx context.Context) (context.Context, context.CancelFunc) {
 func (p *pass) setFields() {
 	status := &p.tenant.Status
 	status.ObservedGeneration = p.tenant.Generation
-	if p.findings.hostnames.Good() {
+	// A name that the spec has given up may stand in what could not be changed yet.
+	if p.findings.hostnames.Good() && p.findings.workload.Good() && (p.findings.exposed == nil || p.findings.exposed.Status != metav1.ConditionFalse) {
 		status.AcceptedHostnames = nil
 		for _, hostname := range desired.Hostnames(p.tenant) {
 			status.AcceptedHostnames = append(status.AcceptedHostnames, v1alpha1.Hostname(hostname))

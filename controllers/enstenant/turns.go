@@ -16,6 +16,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/desired"
+	"github.com/ens-operator/ens-operator/controllers/shard"
 )
 
 // turns decides whose pods are replaced when the operator's own image has become another one: those of so many tenants at
@@ -30,6 +31,8 @@ type turns struct {
 	image string
 	// limit is how many tenants may be under way; 0 is any number.
 	limit int
+	// shard says which tenants count: another operator sees to its own.
+	shard shard.Shard
 	// woken are tenants that wait and are to look again.
 	woken chan event.GenericEvent
 
@@ -39,11 +42,17 @@ type turns struct {
 	waiting map[types.NamespacedName]string
 }
 
-func newTurns(cache client.Reader, image string, limit int) *turns {
+func newTurns(cache client.Reader, image string, limit int, mine shard.Shard) *turns {
 	return &turns{
-		cache: cache, image: image, limit: limit, woken: make(chan event.GenericEvent),
+		cache: cache, image: image, limit: limit, shard: mine, woken: make(chan event.GenericEvent),
 		admitted: map[types.NamespacedName]struct{}{}, waiting: map[types.NamespacedName]string{},
 	}
+}
+
+// rollouts are the turns of all tenants.
+func (r *Reconciler) rollouts() *turns {
+	r.makeTurns.Do(func() { r.turns = newTurns(r.Client, r.Image, r.MaxRollouts, r.Shard) })
+	return r.turns
 }
 
 // ask admits a tenant if it is its turn, else has it wait. Failed is who holds everybody back, empty if nobody does.
@@ -117,7 +126,7 @@ func (t *turns) counts(ctx context.Context, name types.NamespacedName, deploymen
 	if err := t.cache.Get(ctx, name, tenant); err != nil {
 		return false, client.IgnoreNotFound(err)
 	}
-	return tenant.DeletionTimestamp.IsZero() && !paused(tenant) && ownImage(tenant) == "" && desired.Owns(tenant)(deployment), nil
+	return t.shard.Has(tenant) && tenant.DeletionTimestamp.IsZero() && !paused(tenant) && ownImage(tenant) == "" && desired.Owns(tenant)(deployment), nil
 }
 
 // settle wakes those that wait for a turn that is free, and those that wait for another reason than they were told. It is
@@ -157,6 +166,7 @@ func (t *turns) due(ctx context.Context) ([]types.NamespacedName, error) {
 			wake = append(wake, name)
 		case failed == "" && free > 0:
 			free--
+			delete(t.waiting, name) // it asks, or does not want a turn any more
 			wake = append(wake, name)
 		}
 	}

@@ -46,8 +46,6 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	if err := indexReferences(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
 	}
-	r.hostnames.holders = map[string]types.UID{}
-	r.turns = newTurns(r.Client, r.Image, r.MaxRollouts)
 	wake := func(index string) foreign.Waker {
 		return foreign.Wake(r.Client, func() client.ObjectList { return &v1alpha1.EnsTenantList{} }, index)
 	}
@@ -61,7 +59,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		Watches(&v1alpha1.PushProvider{}, wake(indexProviders).On(byName)).
 		WatchesRawSource(foreign.Secrets(others, wake(indexFiles).On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake(indexFiles).On(foreign.ConfigMapIndex))).
-		WatchesRawSource(source.Channel(r.turns.woken, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(r.rollouts().woken, &handler.EnqueueRequestForObject{})).
 		WithOptions(options)
 	for _, child := range []client.Object{
 		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},

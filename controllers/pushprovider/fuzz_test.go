@@ -10,6 +10,7 @@ import (
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	clocktesting "k8s.io/utils/clock/testing"
+	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers/foreign"
@@ -133,7 +134,7 @@ func variants(tb testing.TB) [][]map[string]any {
 // settle reconciles a provider until nothing is left to do; nil if an API server would have refused it.
 func settle(t *testing.T, name string, objects []map[string]any) *v1alpha1.PushProvider {
 	t.Helper()
-	s := reconciletest.New(t, objects)
+	s := reconciletest.New(t, objects, noTenants)
 	if s == nil {
 		return nil
 	}
@@ -152,6 +153,11 @@ func settle(t *testing.T, name string, objects []map[string]any) *v1alpha1.PushP
 
 func nameOf(objects []map[string]any) string {
 	return objects[0]["metadata"].(map[string]any)["name"].(string)
+}
+
+// noTenants stands for the index of the tenants that use a provider: there are none.
+var noTenants = reconciletest.Index{
+	Object: &v1alpha1.EnsTenant{}, Field: "status.pushProviders", Values: func(client.Object) []string { return nil },
 }
 
 // Good providers with two places changed: nothing may throw the reconciler, it comes to an end, says what is wrong in

@@ -48,6 +48,30 @@ func with(labels, more string) string { return labels[:len(labels)-1] + "," + mo
 // ends is a time that is days after the three hours.
 func ends(days float64) string { return fmt.Sprintf("%gx180", hours.Seconds()+days*day) }
 
+// subscriptions are some that Exchange posts to.
+var subscriptions = sample{"ens_webhook_key_subscriptions" + with(pod, `key="1"`), "5x180"}
+
+// certificate is a tenant's that ends so many days after the three hours.
+func certificate(days float64, overdue bool) []sample {
+	late := "0x180"
+	if overdue {
+		late = "1x180"
+	}
+	return []sample{
+		{"ens_operator_tenant_certificate_not_after_timestamp_seconds" + object, ends(days)},
+		{"ens_operator_tenant_certificate_overdue" + object, late},
+	}
+}
+
+// rollouts are tenants that wait for another image, and tenants that get it.
+func rollouts(wait, get string) []sample {
+	const labels = `{namespace="ens-operator-system",pod="a"}`
+	return []sample{
+		{"ens_operator_tenants" + with(labels, `rollout="WaitingForTurn"`), wait},
+		{"ens_operator_tenants" + with(labels, `rollout="RollingOut"`), get},
+	}
+}
+
 var scenes = map[string]scene{
 	"EnsOperatorAbsent": {
 		fires: [][]sample{nil, one(`leader_election_master_status{name="ens-operator.ens-operator.io"}`, "0x180"),
@@ -72,13 +96,21 @@ var scenes = map[string]scene{
 		fires:  [][]sample{one("ens_operator_provider_refused"+object, "1x180")},
 		silent: [][]sample{one("ens_operator_provider_refused"+object, "0x180")},
 	},
+	"EnsRolloutHeldBack": {
+		fires:  [][]sample{one(`ens_operator_tenants{namespace="ens-operator-system",pod="a",rollout="RolloutFailed"}`, "1x180")},
+		silent: [][]sample{one(`ens_operator_tenants{namespace="ens-operator-system",pod="a",rollout="WaitingForTurn"}`, "9x180")},
+	},
+	"EnsRolloutStalls": {
+		fires:  [][]sample{rollouts("3x180", "0x180")},
+		silent: [][]sample{rollouts("3x180", "1x180"), rollouts("0x180", "0x180"), rollouts("3x180", "1x170 0x9")},
+	},
 	"EnsTenantCertificateExpires": {
-		fires:  [][]sample{one("ens_operator_tenant_certificate_not_after_timestamp_seconds"+object, ends(13)), one("ens_operator_tenant_certificate_not_after_timestamp_seconds"+object, ends(-1))},
-		silent: [][]sample{one("ens_operator_tenant_certificate_not_after_timestamp_seconds"+object, ends(15))},
+		fires:  [][]sample{certificate(13, true), certificate(-1, true)},
+		silent: [][]sample{certificate(15, false), certificate(1, false)},
 	},
 	"EnsTenantCertificateExpiresSoon": {
-		fires:  [][]sample{one("ens_operator_tenant_certificate_not_after_timestamp_seconds"+object, ends(1))},
-		silent: [][]sample{one("ens_operator_tenant_certificate_not_after_timestamp_seconds"+object, ends(3))},
+		fires:  [][]sample{certificate(1, true)},
+		silent: [][]sample{certificate(3, true), certificate(1, false)}, // such as one that lives for a day
 	},
 	"EnsExchangeCertificateExpires": {
 		fires:  [][]sample{one("ens_operator_endpoint_certificate_not_after_timestamp_seconds"+object, ends(13))},
@@ -97,10 +129,12 @@ var scenes = map[string]scene{
 		silent: [][]sample{one("ens_config_valid"+pod, "1x180"), one("ens_config_valid"+pod, "1x175 0x4")},
 	},
 	"EnsNoCallbacks": {
-		fires: [][]sample{{{"ens_callbacks_received_total" + pod, "0+2x90 180x90"}, {"ens_callbacks_received_total" + other, "0+2x180"}}},
-		silent: [][]sample{one("ens_callbacks_received_total"+pod, "0+1x180"), one("ens_callbacks_received_total"+pod, "0x180"),
+		fires: [][]sample{{{"ens_callbacks_received_total" + pod, "0+2x90 180x90"}, subscriptions, {"ens_callbacks_received_total" + other, "0+2x180"}}},
+		silent: [][]sample{{{"ens_callbacks_received_total" + pod, "0+1x180"}, subscriptions}, {{"ens_callbacks_received_total" + pod, "0x180"}, subscriptions},
 			// One of two pods gets all.
-			{{"ens_callbacks_received_total" + pod, "0+2x90 180x90"}, {`ens_callbacks_received_total{namespace="mail",tenant="acme",pod="c"}`, "0+2x180"}}},
+			{{"ens_callbacks_received_total" + pod, "0+2x90 180x90"}, {`ens_callbacks_received_total{namespace="mail",tenant="acme",pod="c"}`, "0+2x180"}, subscriptions},
+			// The last phone has left.
+			{{"ens_callbacks_received_total" + pod, "0+2x90 180x90"}, {"ens_webhook_key_subscriptions" + with(pod, `key="1"`), "5x90 0x90"}}},
 	},
 	"EnsCallbackFaults": {
 		fires:  [][]sample{one("ens_callback_faults_total"+pod, "0x170 1x9")},
