@@ -51,6 +51,7 @@ type Listener struct {
 	metrics   *Metrics
 	owner     store.Owner
 	steps     step.Hook
+	fit       func() bool
 	inFlight  chan struct{}
 }
 
@@ -61,6 +62,9 @@ type Options struct {
 	Clock   clock.WithTicker
 	Logger  *slog.Logger
 	Metrics *Metrics
+	// Fit says whether the database is known to be the tenant's, and our keys those of its data. As long as it is not, no post
+	// is judged: what seems forged may only be ours to open.
+	Fit func() bool
 	// Owner is this replica in the journal.
 	Owner store.Owner
 	// Steps is told of each step; nil tells nobody.
@@ -71,7 +75,7 @@ type Options struct {
 func NewListener(o Options, processor *Processor) *Listener {
 	return &Listener{
 		tenant: o.Tenant, store: o.Store, processor: processor, clock: o.Clock, log: o.Logger, metrics: o.Metrics,
-		owner: o.Owner, steps: o.Steps, inFlight: make(chan struct{}, maxInFlight),
+		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight),
 	}
 }
 
@@ -143,6 +147,7 @@ func (*outdatedError) Error() string { return "the subscription is not the user'
 var (
 	errTooLarge = errors.New("the post is too large")
 	errOurFault = errors.New("the subscription cannot be opened")
+	errUnfit    = errors.New("this replica does not work with the database yet")
 )
 
 // answer turns the outcome of a post into what Exchange is told. Only what is forged or outdated ends a subscription;
@@ -182,6 +187,9 @@ func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error)
 // shown to be alive, 0 if none.
 func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) (alive int64, err error) {
 	l.steps.Reached(step.PostReceived)
+	if !l.fit() {
+		return 0, errUnfit
+	}
 	t := l.tenant()
 	hook, err := t.Keyring.ParseWebhook(r.URL.RawQuery)
 	if err != nil {

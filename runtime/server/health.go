@@ -34,6 +34,13 @@ func (h *health) set(fault string) {
 	h.fault = fault
 }
 
+// sound reports whether the replica may serve, be it about to stop or not.
+func (h *health) sound() bool {
+	h.mu.Lock()
+	defer h.mu.Unlock()
+	return h.fault == ""
+}
+
 // notReady returns why the replica is not ready, empty if it is.
 func (h *health) notReady() string {
 	if h.draining.Load() {

@@ -77,6 +77,9 @@ func (s *Server) decideKeys(ctx context.Context) error {
 	if err := s.store.RecordKEK(ctx, kek, config.CheckValue(t.Keys.KEKs[kek])); err != nil {
 		return err
 	}
+	if err := s.store.RecordWebhookKey(ctx, webhook, config.CheckValue(t.Keys.Webhooks[webhook])); err != nil {
+		return err
+	}
 	if err := t.Keyring.SealWith(kek, webhook); err != nil {
 		return err
 	}

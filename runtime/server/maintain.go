@@ -94,14 +94,15 @@ func (s *Server) checkKeys(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := rotation.CheckKEKs(s.tenant.Load().KEKChecks()); err != nil {
+	t := s.tenant.Load()
+	if err := errors.Join(rotation.CheckKEKs(t.KEKChecks()), rotation.CheckWebhookKeys(t.WebhookChecks())); err != nil {
 		return err
 	}
 	return s.decideKeys(ctx)
 }
 
 func unfit(err error) bool {
-	return errors.Is(err, store.ErrForeignKEK) || errors.Is(err, migrations.ErrNoSchema) ||
+	return errors.Is(err, store.ErrForeignKEK) || errors.Is(err, store.ErrForeignWebhookKey) || errors.Is(err, migrations.ErrNoSchema) ||
 		errors.Is(err, migrations.ErrNewerSchema) || errors.Is(err, migrations.ErrOlderSchema)
 }
 

@@ -53,20 +53,26 @@ func TestWithItsKeysARestoredDumpGoesOnAtTheURLsThatExchangeHolds(t *testing.T) 
 	}
 	restoreFromDump(t, x.Schema)
 
-	// Other keys: not ready, so that no post gets there.
-	other := x.WithOwnFolder(t)
-	for name, content := range config.NewKeyFiles() {
-		other.Write(t, keyFile(name), content)
-	}
-	replica := other.Launch(t)
-	runtimetest.Eventually(t, func() string {
-		if body := get(t, "http://"+replica.Metrics+"/readyz"); !strings.Contains(body, "KEK 1 differs; restore the Secret") {
-			return "readiness says " + body
+	// Other keys, or only another webhook key: not ready, and a post that gets there all the same ends nothing.
+	for name, wrong := range map[string][]string{"KEK 1 differs": {"kek-1", "webhook-1"}, "webhook key 1 differs": {"webhook-1"}} {
+		other := x.WithOwnFolder(t)
+		for _, file := range wrong {
+			other.Write(t, keyFile(file), config.NewKey())
 		}
-		return ""
-	})
-	if err := replica.Stop(); err != nil {
-		t.Fatal(err)
+		replica := other.Launch(t)
+		runtimetest.Eventually(t, func() string {
+			if body := get(t, "http://"+replica.Metrics+"/readyz"); !strings.Contains(body, name+"; restore the Secret") {
+				return "readiness says " + body
+			}
+			return ""
+		})
+		x.Front.Use(replica.Address)
+		if c := x.Exchange.Post(runtimetest.Context(t), s.URL, heartbeat(t, x, s)); c.Status != http.StatusServiceUnavailable {
+			t.Errorf("%s: a post is answered %d %q: %v", name, c.Status, c.Reply, c.Err)
+		}
+		if err := replica.Stop(); err != nil {
+			t.Fatal(err)
+		}
 	}
 
 	// The keys of the dump's time, and one that came later: all goes on.

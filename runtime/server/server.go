@@ -169,6 +169,7 @@ func (s *Server) assemble(first *tenant.Tenant) {
 	callbacks := callback.Options{
 		Tenant: s.tenant.Load, Store: s.store, Clock: s.clock, Logger: s.log,
 		Metrics: callback.NewMetrics(s.registry), Owner: store.Owner(s.instance.ID), Steps: s.options.Steps,
+		Fit: s.health.sound,
 	}
 	s.processor = callback.NewProcessor(callbacks, int(first.Config.Callback.Workers))
 	s.listener = callback.NewListener(callbacks, s.processor)

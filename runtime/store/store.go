@@ -35,6 +35,8 @@ var (
 	ErrPoolEmpty = errors.New("the key pool is empty")
 	// ErrForeignKEK says that the database was sealed with another key-encryption key than the one at hand.
 	ErrForeignKEK = errors.New("the database was sealed with another key-encryption key")
+	// ErrForeignWebhookKey says that Exchange holds URLs that were signed with another webhook key than the one at hand.
+	ErrForeignWebhookKey = errors.New("URLs were signed with another webhook key")
 )
 
 // The connections of one replica. What Exchange waits for is batched by a few flushers and has connections of its own,
@@ -163,23 +165,6 @@ func (s *Store) inTransaction(ctx context.Context, doing string, work func(pgx.T
 func (s *Store) exec(ctx context.Context, doing, sql string, args ...any) error {
 	if _, err := s.pool.Exec(ctx, sql, args...); err != nil {
 		return fmt.Errorf("%s: %w", doing, s.noting(err))
-	}
-	return nil
-}
-
-// CheckKEKs compares the KEKs at hand (check values by number) with those that something in the database may be sealed
-// under. It returns ErrForeignKEK if one differs or is missing.
-func (r Rotation) CheckKEKs(checks map[int]string) error {
-	for _, number := range r.Needed() {
-		check, found := checks[number]
-		if check == r.KEKs[number] {
-			continue
-		}
-		how := "differs"
-		if !found {
-			how = "is missing"
-		}
-		return fmt.Errorf("%w: KEK %d %s; restore the Secret that holds the tenant's keys", ErrForeignKEK, number, how)
 	}
 	return nil
 }

@@ -222,9 +222,14 @@ func (t *Tenant) Close() error {
 }
 
 // KEKChecks are the check values of the KEKs at hand, by number.
-func (t *Tenant) KEKChecks() map[int]string {
+func (t *Tenant) KEKChecks() map[int]string { return checks(t.Keys.KEKs) }
+
+// WebhookChecks are the check values of the webhook keys at hand, by number.
+func (t *Tenant) WebhookChecks() map[int]string { return checks(t.Keys.Webhooks) }
+
+func checks(keys map[int]secret.Value) map[int]string {
 	checks := map[int]string{}
-	for number, key := range t.Keys.KEKs {
+	for number, key := range keys {
 		checks[number] = config.CheckValue(key)
 	}
 	return checks

@@ -27,13 +27,15 @@ const ReportsVersion = 5
 // later only added columns, so that the pods of a rollout serve side by side.
 const compatibleSince = 1
 
-// What the table meta keeps of the tenant's key-encryption keys, each with the key's number behind it. Rows are only added,
-// so that a number never changes its meaning.
+// What the table meta keeps of the tenant's keys, each with the key's number behind it. Rows are only added, so that a
+// number never changes its meaning.
 const (
 	// KEKPrefix: the check value of a key that was ever sealed with (config.CheckValue).
 	KEKPrefix = "kek/"
 	// RetiredKEKPrefix: when it was found that nothing is sealed under a key any more, so that it may be taken away.
 	RetiredKEKPrefix = "kek-retired/"
+	// WebhookPrefix: the check value of a webhook key that URLs were ever signed with.
+	WebhookPrefix = "webhook/"
 )
 
 // InstanceTTL is after how long without a word a replica in the table instances counts as gone.
