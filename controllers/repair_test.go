@@ -109,7 +109,8 @@ func TestKeysAreNeverMadeAnew(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	_, err = s.connect(s.postgres.SuperuserURL).Exec(t.Context(), "INSERT INTO "+s.names().Schema+".meta VALUES ('kek/1', $1)", config.CheckValue(parsed.KEKs[1]))
+	_, err = s.connect(s.postgres.SuperuserURL).Exec(t.Context(), "INSERT INTO "+s.names().Schema+".meta VALUES ('kek/1', $1), ('webhook/1', $2)",
+		config.CheckValue(parsed.KEKs[1]), config.CheckValue(parsed.Webhooks[1]))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -117,6 +118,17 @@ func TestKeysAreNeverMadeAnew(t *testing.T) {
 	found = s.waitCondition(tenant, api.ConditionSecretsReady, metav1.ConditionFalse, api.ReasonKeysLost)
 	s.eventually("waiting for word of the wrong keys", func() error {
 		if found = s.waitCondition(tenant, api.ConditionSecretsReady, metav1.ConditionFalse, api.ReasonKeysLost); !strings.Contains(found.Message, "holds other keys") {
+			return fmt.Errorf("it says %q", found.Message)
+		}
+		return nil
+	})
+	// The right KEK alone is not enough.
+	s.remove(&corev1.Secret{}, "acme-keys")
+	half := config.NewKeyFiles()
+	half["kek-1"] = keys.Data["kek-1"]
+	restore(half)
+	s.eventually("waiting for word of the wrong webhook key", func() error {
+		if found = s.waitCondition(tenant, api.ConditionSecretsReady, metav1.ConditionFalse, api.ReasonKeysLost); !strings.Contains(found.Message, "another key as webhook-1") {
 			return fmt.Errorf("it says %q", found.Message)
 		}
 		return nil

@@ -18,6 +18,7 @@ import (
 	"k8s.io/apimachinery/pkg/runtime"
 	"k8s.io/apimachinery/pkg/runtime/schema"
 	"k8s.io/apimachinery/pkg/types"
+	"k8s.io/apimachinery/pkg/util/resourceversion"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 )
 
@@ -82,10 +83,12 @@ func (a *Applier) Apply(ctx context.Context, desired Configuration, current clie
 	if err != nil {
 		return err
 	}
-	if known, found := a.applied.Load(id); found && version != "" && known.(record).digest == wanted.digest && known.(record).version == version {
+	known, found := a.applied.Load(id)
+	if found && version != "" && known.(record).digest == wanted.digest && known.(record).version == version {
 		return nil
 	}
-	if version != "" {
+	// What the cache has may be what was before our last apply.
+	if version != "" && (!found || !older(version, known.(record).version)) {
 		met, err := wanted.metBy(current)
 		if err != nil {
 			return fmt.Errorf("comparing %s %s: %w", id.kind.Kind, id.name, err)
@@ -100,6 +103,12 @@ func (a *Applier) Apply(ctx context.Context, desired Configuration, current clie
 	}
 	a.applied.Store(id, record{digest: wanted.digest, version: wanted.object.GetResourceVersion(), generation: wanted.object.GetGeneration()})
 	return nil
+}
+
+// older reports whether a version of an object came before another.
+func older(version, than string) bool {
+	order, err := resourceversion.CompareResourceVersion(version, than)
+	return err == nil && order < 0
 }
 
 // Generation is the object's generation after it was applied last, 0 if that is not known. A cached object of a lower one

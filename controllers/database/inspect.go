@@ -28,6 +28,8 @@ type State struct {
 	Version int
 	// KEKChecks are check values of the keys that the data may be sealed with, by number (config.CheckValue).
 	KEKChecks map[int]string
+	// WebhookChecks are those of the webhook keys that URLs were signed with.
+	WebhookChecks map[int]string
 	// Minimum is the oldest version that a runtime must know, 0 if the schema does not say.
 	Minimum int
 	// known is the version that Provision would bring it to.
@@ -130,7 +132,7 @@ func readMeta(ctx context.Context, conn *pgx.Conn, schema string, state *State) 
 	if err != nil {
 		return err
 	}
-	state.KEKChecks = map[int]string{}
+	state.KEKChecks, state.WebhookChecks = map[int]string{}, map[int]string{}
 	var key, value string
 	var retired []string
 	_, err = pgx.ForEachRow(rows, []any{&key, &value}, func() error {
@@ -154,6 +156,13 @@ func readMeta(ctx context.Context, conn *pgx.Conn, schema string, state *State) 
 				return fmt.Errorf("the number of KEK %q: %w", digits, err)
 			}
 			state.KEKChecks[number] = value
+		}
+		if digits, found := strings.CutPrefix(key, migrations.WebhookPrefix); found {
+			number, err := strconv.Atoi(digits)
+			if err != nil {
+				return fmt.Errorf("the number of webhook key %q: %w", digits, err)
+			}
+			state.WebhookChecks[number] = value
 		}
 		if digits, found := strings.CutPrefix(key, migrations.RetiredKEKPrefix); found {
 			retired = append(retired, digits)

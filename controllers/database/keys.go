@@ -11,8 +11,8 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
-// replacedGrace is how long Exchange may go on posting to a subscription that was replaced: until its next sign of life,
-// which comes every 15 minutes unless the tenant asks for another interval, is answered Unsubscribe.
+// replacedGrace is how long Exchange may at least go on posting to a subscription that was replaced: until its next sign of
+// life is answered Unsubscribe, and some time more for posts that it repeats.
 const replacedGrace = time.Hour
 
 // KeyUse is what uses the tenant's keys.
@@ -32,8 +32,8 @@ type Replica struct {
 	SealingKEK, SealingWebhook int
 }
 
-// KeyUse looks up what uses the tenant's keys, all of it at one moment.
-func (s *Server) KeyUse(ctx context.Context, names Names, now time.Time) (KeyUse, error) {
+// KeyUse looks up what uses the tenant's keys, all of it at one moment. Exchange gives a sign of life at such intervals.
+func (s *Server) KeyUse(ctx context.Context, names Names, interval time.Duration, now time.Time) (KeyUse, error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	var use KeyUse
@@ -51,7 +51,7 @@ func (s *Server) KeyUse(ctx context.Context, names Names, now time.Time) (KeyUse
 		if use.Sealed, err = sealed(ctx, tx); err != nil {
 			return err
 		}
-		use.Signed, use.Replaced, err = signed(ctx, tx, now)
+		use.Signed, use.Replaced, err = signed(ctx, tx, now.Add(-replacedGrace-interval))
 		return err
 	})
 	return use, classify("looking what uses the keys of schema "+names.Schema, err)
@@ -100,13 +100,14 @@ UNION ALL SELECT substr(key_sealed, 1, 4) FROM subscriptions) AS s(number) GROUP
 	return found, nil
 }
 
-func signed(ctx context.Context, tx pgx.Tx, now time.Time) (inUse, replaced map[int]int, err error) {
+// signed counts subscriptions; those that were replaced since a time count as replaced lately.
+func signed(ctx context.Context, tx pgx.Tx, since time.Time) (inUse, replaced map[int]int, err error) {
 	// The first as in the runtime's WebhookKeysInUse.
 	const count = `SELECT webhook_key, count(*) FILTER (WHERE state <> 'retired'),
 count(*) FILTER (WHERE state = 'retired' AND (SELECT min(n.promoted_at) FROM subscriptions n
     WHERE n.user_id = s.user_id AND n.generation > s.generation) >= $1)
 FROM subscriptions s GROUP BY webhook_key`
-	rows, err := tx.Query(ctx, count, now.Add(-replacedGrace))
+	rows, err := tx.Query(ctx, count, since)
 	if err != nil {
 		return nil, nil, fmt.Errorf("counting what is signed: %w", err)
 	}

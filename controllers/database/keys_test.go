@@ -27,7 +27,7 @@ func TestWhatUsesKeysIsFoundInWhatARuntimeLeaves(t *testing.T) {
 	t.Cleanup(server.Close)
 	look := func(now time.Time) database.KeyUse {
 		t.Helper()
-		use, err := server.KeyUse(t.Context(), database.Names{Schema: x.Schema.Name}, now)
+		use, err := server.KeyUse(t.Context(), database.Names{Schema: x.Schema.Name}, 0, now)
 		if err != nil {
 			t.Fatal(err)
 		}

@@ -52,11 +52,14 @@ func (p *pass) observeKeys(ctx context.Context) error {
 		}
 		return nil
 	}
+	if keys.own == "" && keys.kept.Annotations[annotationRequest] == "" {
+		return nil // keys that were added by hand are taken away by hand
+	}
 	if p.findings.database == nil || !p.findings.database.Good() || p.state == nil {
 		p.findings.keysRotated = new(condition.Waiting("The database does not tell which keys are in use"))
 		return p.keepMounted(ctx)
 	}
-	use, err := p.Database.KeyUse(ctx, p.names, p.Clock.Now())
+	use, err := p.Database.KeyUse(ctx, p.names, p.signOfLife(), p.Clock.Now())
 	if err != nil {
 		p.keyUseFailed(ctx, err)
 		return p.keepMounted(ctx)
@@ -73,6 +76,11 @@ func (p *pass) observeKeys(ctx context.Context) error {
 		p.lookAgain(webhookKeyCheck)
 	}
 	return nil
+}
+
+// signOfLife is how often Exchange posts to a subscription of which there is nothing to tell.
+func (p *pass) signOfLife() time.Duration {
+	return time.Duration(p.settings.Notifications.StatusFrequencyMinutes) * time.Minute
 }
 
 // keyUseFailed says that the database does not tell what uses the keys. Nothing else depends on it.
@@ -198,7 +206,7 @@ func (p *pass) stillSpare(ctx context.Context) ([]string, error) {
 	if err != nil || !state.SchemaExists || !state.BelongsTo(p.identity) {
 		return nil, err
 	}
-	use, err := p.Database.KeyUse(ctx, p.names, p.Clock.Now())
+	use, err := p.Database.KeyUse(ctx, p.names, p.signOfLife(), p.Clock.Now())
 	if err != nil {
 		return nil, err
 	}

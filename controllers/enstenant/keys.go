@@ -182,6 +182,14 @@ func (p *pass) opens(kept string, keys *tenantKeys) condition.Finding {
 				where, p.names.Schema, config.KEKPrefix, number))
 		}
 	}
+	for _, number := range config.Numbers(keys.all.Webhooks) {
+		check, known := p.state.WebhookChecks[number]
+		if known && config.CheckValue(keys.all.Webhooks[number]) != check {
+			return condition.Stuck(v1alpha1.ReasonKeysLost, fmt.Sprintf(
+				"Secret %s holds another key as %s%d than the one that URLs at Exchange are signed with: restore the right one from the backup that was made with the data",
+				kept, config.WebhookPrefix, number))
+		}
+	}
 	return condition.OK(v1alpha1.ReasonReady, "")
 }
 
@@ -202,7 +210,7 @@ func (p *pass) rotateKeys(ctx context.Context, keys *tenantKeys) error {
 		return nil
 	}
 	now := p.Clock.Now()
-	use, err := p.Database.KeyUse(ctx, p.names, now)
+	use, err := p.Database.KeyUse(ctx, p.names, p.signOfLife(), now)
 	if err != nil {
 		p.keyUseFailed(ctx, err)
 		return nil

@@ -83,6 +83,11 @@ func (s *Server) reportUnfit(ctx context.Context, err error) {
 	if !errors.Is(err, migrations.ErrNewerSchema) && !errors.Is(err, migrations.ErrOlderSchema) {
 		return
 	}
+	now := s.clock.Now()
+	if now.Sub(s.saidUnfit) < maintenanceInterval {
+		return
+	}
+	s.saidUnfit = now
 	if err := s.report(ctx); err != nil {
 		s.log.DebugContext(ctx, "The versions that this replica can work with cannot be reported", "error", err)
 	}

@@ -102,6 +102,8 @@ type Server struct {
 	keyMetrics     *keyMetrics
 	journalMetrics *journalMetrics
 	agreed         agreement
+	// saidUnfit is when a replica that does not fit the schema last said so. Maintenance alone looks at it.
+	saidUnfit time.Time
 	// reloaded wakes maintenance when there is another configuration.
 	reloaded chan struct{}
 
