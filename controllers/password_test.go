@@ -268,3 +268,52 @@ func TestAChangeOfPasswordsGoesOnAfterACrash(t *testing.T) {
 		t.Error("yet another login was made")
 	}
 }
+
+// The operator of before gave no role an expiry, so what it left behind does not say which one is in use.
+func TestALoginOfTheOperatorBeforeWorksUntilPodsUseTheNextOne(t *testing.T) {
+	t.Parallel()
+	for name, connected := range map[string]bool{"while pods are connected": true, "while no pod is connected": false} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			c := newChanging(t)
+			c.withoutExpiry()
+			c.restart()
+			first := c.databaseURL()
+			report, use := func() {}, func(string) {}
+			var session *pgx.Conn
+			if connected {
+				report, use = c.replica(1, first)
+				session = c.connect(first)
+			}
+			c.ask("monday")
+			second := c.changed(first)
+			c.waits("time to take up")
+			c.letsIn("as soon as the new one is told", second, true)
+			c.letsIn("while pods have the one before", first, true)
+			c.passes(4 * time.Minute)
+			report()
+			if connected {
+				c.waits("use the new database password: 1.")
+				c.letsIn("while a pod uses it", first, true)
+				if err := session.Ping(t.Context()); err != nil {
+					t.Errorf("a session of the first login was ended: %v", err)
+				}
+			}
+			use(second)
+			report()
+			c.closed()
+			c.letsIn("at the end", first, false)
+			c.letsIn("at the end", second, true)
+			if connected && session.Ping(t.Context()) == nil {
+				t.Error("a session of the first login goes on")
+			}
+		})
+	}
+}
+
+// withoutExpiry makes the login roles what the operator of before made them.
+func (s *stage) withoutExpiry() {
+	s.t.Helper()
+	names := s.names()
+	execute(s, s.postgres.SuperuserURL, fmt.Sprintf("UPDATE pg_authid SET rolvaliduntil = NULL WHERE rolname IN ('%s', '%s')", names.Logins[0], names.Logins[1]))
+}

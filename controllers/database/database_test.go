@@ -188,33 +188,6 @@ func TestRuntimeSeesItsOwnSchemaOnly(t *testing.T) {
 	}
 }
 
-func TestPassword(t *testing.T) {
-	t.Parallel()
-	server, own := newServer(t)
-	tenant := tenantOf(own, "acme")
-	names, password := database.NamesFor(tenant), database.NewPassword()
-	if _, err := server.Provision(t.Context(), tenant); err != nil {
-		t.Fatal(err)
-	}
-	if !server.PasswordRefused(t.Context(), names.Logins[0], password) {
-		t.Error("a role that has no password yet lets somebody in")
-	}
-	if err := server.SetPassword(t.Context(), names.Logins[0], password); err != nil {
-		t.Fatal(err)
-	}
-	if server.PasswordRefused(t.Context(), names.Logins[0], password) {
-		t.Error("the password that was set is refused")
-	}
-	if !server.PasswordRefused(t.Context(), names.Logins[0], secret.FromString("wrong")) {
-		t.Error("a wrong password is accepted")
-	}
-	url := server.RuntimeURL(names.Logins[0], password)
-	role, read, ok := database.Login(url.Reveal(), names)
-	if !ok || role != names.Logins[0] || !read.Equal(password) {
-		t.Errorf("role %q, password the same: %t, found: %t", role, read.Equal(password), ok)
-	}
-}
-
 func TestForeignSchemaIsLeftAlone(t *testing.T) {
 	t.Parallel()
 	for name, prepare := range map[string]func(schema string) []string{
@@ -276,27 +249,6 @@ func TestSchemaOfAnotherRoleNamesTheRemedy(t *testing.T) {
 	if _, err := server.Provision(t.Context(), tenant); err != nil {
 		t.Errorf("after the remedy: %v", err)
 	}
-}
-
-func TestFreeLoginIsTheOneWithoutSessions(t *testing.T) {
-	t.Parallel()
-	server, own := newServer(t)
-	want := func(when, want string, names database.Names, first bool) {
-		t.Helper()
-		if got, isFirst, err := server.FreeLogin(t.Context(), names); err != nil || got != want || isFirst != first {
-			t.Errorf("%s: got %s, the first %t, %v; want %s, %t", when, got, isFirst, err, want, first)
-		}
-	}
-	unknown := database.NamesFor(tenantOf(own, "unknown"))
-	want("before there are roles", unknown.Logins[0], unknown, true)
-	_, names := login(t, server, tenantOf(own, "acme"))
-	want("while the first has a session", names.Logins[1], names, false)
-	password := database.NewPassword()
-	if err := server.SetPassword(t.Context(), names.Logins[1], password); err != nil {
-		t.Fatal(err)
-	}
-	connect(t, server.RuntimeURL(names.Logins[1], password).RevealString())
-	want("while both have one", names.Logins[0], names, false)
 }
 
 func TestLockOfAnotherSessionIsNotWaitedForLong(t *testing.T) {

@@ -12,6 +12,7 @@ import (
 
 // A login role that is out of use has no password and is marked by an expiry that has always been over: unlike a password,
 // that can be looked up by whoever is no superuser. So it is Postgres that tells how far a change of passwords has come.
+// A role without any expiry is of an operator of before there was the mark, and may be in use.
 const closedUntil = "-infinity"
 
 // instanceTTL is after how long without a word a replica counts as gone, as the runtime counts it.
@@ -54,13 +55,13 @@ func (s *Server) CloseLogin(ctx context.Context, role string) error {
 }
 
 // FreeLogin is the login role to give a new password to when nobody knows the one in use any more: the second one if
-// only the first one has sessions, else the first one. First says that neither was ever in use.
+// only the first one has sessions, else the first one. First says that neither is in use, as far as can be told.
 func (s *Server) FreeLogin(ctx context.Context, names Names) (login string, first bool, err error) {
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	const look = `
 SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $1), EXISTS (SELECT FROM pg_stat_activity WHERE usename = $2),
-       EXISTS (SELECT FROM pg_roles WHERE rolname IN ($1, $2) AND rolvaliduntil IS NOT NULL)`
+       EXISTS (SELECT FROM pg_roles WHERE rolname IN ($1, $2) AND rolvaliduntil IS DISTINCT FROM '` + closedUntil + `')`
 	var one, other, opened bool
 	if err := s.pool.QueryRow(ctx, look, names.Logins[0], names.Logins[1]).Scan(&one, &other, &opened); err != nil {
 		return "", false, s.classify("looking for the sessions of schema "+names.Schema, err)
@@ -74,7 +75,7 @@ SELECT EXISTS (SELECT FROM pg_stat_activity WHERE usename = $1), EXISTS (SELECT 
 
 // LoginUse is what is known of the users of a login role.
 type LoginUse struct {
-	// Closed says that it has no password; Sessions is how many there are all the same.
+	// Closed says that it has no password, or is not there; Sessions is how many there are all the same.
 	Closed   bool
 	Sessions int
 	// Replicas is how many of the tenant's replicas may log in as it: those that say so, and those of an older version that
@@ -89,7 +90,7 @@ func (s *Server) LoginUse(ctx context.Context, names Names, role string, replace
 	var use LoginUse
 	err := s.pool.AcquireFunc(ctx, func(c *poolConn) error {
 		look := `
-SELECT coalesce((SELECT rolvaliduntil = '` + closedUntil + `' FROM pg_roles WHERE rolname = $1), true),
+SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND rolvaliduntil IS DISTINCT FROM '` + closedUntil + `'),
        (SELECT count(*) FROM pg_stat_activity WHERE usename = $1),
        (SELECT count(*) FROM ` + quote(names.Schema) + `.instances
         WHERE seen_at >= $2 AND (login = $1 OR login IS NULL AND started_at < $3))`

@@ -51,7 +51,7 @@ func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int
 // ensureRoles makes the roles and grants them what they need, all in one transaction.
 func ensureRoles(ctx context.Context, conn *pgx.Conn, names Names) error {
 	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
-		if err := ensureRole(ctx, tx, names.Schema, "NOLOGIN"); err != nil {
+		if err := ensureRole(ctx, tx, names.Schema, "NOLOGIN", ""); err != nil {
 			return err
 		}
 		if err := migrations.Grant(ctx, conn, names.Schema, names.Schema); err != nil {
@@ -66,24 +66,24 @@ func ensureRoles(ctx context.Context, conn *pgx.Conn, names Names) error {
 	})
 }
 
-func ensureRole(ctx context.Context, tx pgx.Tx, role, attribute string) error {
+// ensureRole gives a role an attribute, and one that has to be made first further ones.
+func ensureRole(ctx context.Context, tx pgx.Tx, role, attribute, atFirst string) error {
 	var exists bool
 	if err := tx.QueryRow(ctx, "SELECT EXISTS (SELECT FROM pg_roles WHERE rolname = $1)", role).Scan(&exists); err != nil {
 		return fmt.Errorf("looking for role %s: %w", role, err)
 	}
-	verb := "CREATE"
+	statement := "CREATE ROLE " + quote(role) + " " + attribute + " " + atFirst
 	if exists {
-		verb = "ALTER"
+		statement = "ALTER ROLE " + quote(role) + " " + attribute
 	}
-	if _, err := tx.Exec(ctx, verb+" ROLE "+quote(role)+" "+attribute); err != nil {
+	if _, err := tx.Exec(ctx, statement); err != nil {
 		return fmt.Errorf("making role %s: %w", role, err)
 	}
 	return nil
 }
 
 func ensureLogin(ctx context.Context, tx pgx.Tx, names Names, login string) error {
-	// A role without a password cannot log in over the network, so the one that is not in use is closed.
-	if err := ensureRole(ctx, tx, login, "LOGIN INHERIT"); err != nil {
+	if err := ensureRole(ctx, tx, login, "LOGIN INHERIT", "VALID UNTIL '"+closedUntil+"'"); err != nil {
 		return err
 	}
 	statements := []string{"GRANT " + quote(names.Schema) + " TO " + quote(login)}
