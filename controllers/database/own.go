@@ -13,10 +13,15 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/egress"
 	"github.com/ens-operator/ens-operator/runtime/secret"
 	"github.com/ens-operator/ens-operator/runtime/store/databaseurl"
+	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
 // A tenant's own database has one role, which somebody else keeps: it owns the schema, and the pods log in as it. What a
 // pod's session begins with is set for the role in this database only, so it has to be the only tenant there.
+
+// roleLocks is the first half of the advisory locks on roles, so that they meet no others: "ensr" in ASCII. The migrations'
+// is "ens".
+const roleLocks = 0x656e7372
 
 // OwnOptions are how to reach a tenant's own database.
 type OwnOptions struct {
@@ -97,7 +102,7 @@ func (e *SharedRoleError) Error() string {
 }
 
 // ownSettings are what the role's sessions in this database begin with.
-func ownSettings(ctx context.Context, conn *pgx.Conn) ([]string, error) {
+func ownSettings(ctx context.Context, conn migrations.Querier) ([]string, error) {
 	const look = `
 SELECT coalesce((SELECT s.setconfig FROM pg_db_role_setting s
                  JOIN pg_database d ON d.oid = s.setdatabase JOIN pg_roles r ON r.oid = s.setrole
@@ -115,22 +120,41 @@ func inspectOwn(ctx context.Context, conn *pgx.Conn, names Names, state *State) 
 	if err != nil {
 		return err
 	}
-	for _, setting := range found {
-		if path, isPath := strings.CutPrefix(setting, "search_path="); isPath && path != names.Schema {
-			state.shared = &SharedRoleError{Role: state.Role, Path: path}
-		}
-	}
+	state.shared = sharedRole(state.Role, found, names)
 	state.rolesReady = !slices.ContainsFunc(expectedSettings(names), func(setting string) bool { return !slices.Contains(found, setting) })
 	return nil
 }
 
-// ensureOwn sets what the role's sessions in this database begin with.
+// sharedRole is not nil if a role's sessions, which begin with these settings, begin in another schema than the tenant's.
+func sharedRole(role string, found []string, names Names) *SharedRoleError {
+	for _, setting := range found {
+		if path, isPath := strings.CutPrefix(setting, "search_path="); isPath && path != names.Schema {
+			return &SharedRoleError{Role: role, Path: path}
+		}
+	}
+	return nil
+}
+
+// ensureOwn sets what the role's sessions in this database begin with. Thereby the role is the tenant's; it is a
+// *SharedRoleError if it is another's.
 func ensureOwn(ctx context.Context, conn *pgx.Conn, names Names) error {
 	return alterOwn(ctx, conn, names, func(s setting) string { return "SET " + s.name + " = " + quote(s.value) })
 }
 
+// alterOwn sets or resets the role's settings, unless they are another tenant's. Whoever else does so for the role waits.
 func alterOwn(ctx context.Context, conn *pgx.Conn, names Names, how func(setting) string) error {
-	return pgx.BeginFunc(ctx, conn, func(tx pgx.Tx) error {
+	// Whatever the role's default is: what others have committed before the lock was free has to be seen.
+	return pgx.BeginTxFunc(ctx, conn, pgx.TxOptions{IsoLevel: pgx.ReadCommitted}, func(tx pgx.Tx) error {
+		if _, err := tx.Exec(ctx, "SELECT pg_advisory_xact_lock($1, hashtext(current_user))", roleLocks); err != nil {
+			return fmt.Errorf("waiting for whoever else sets up the role: %w", err)
+		}
+		found, err := ownSettings(ctx, tx)
+		if err != nil {
+			return err
+		}
+		if shared := sharedRole(conn.Config().User, found, names); shared != nil {
+			return shared
+		}
 		for _, s := range settings(names) {
 			statement := "ALTER ROLE CURRENT_USER IN DATABASE " + quote(conn.Config().Database) + " " + how(s)
 			if _, err := tx.Exec(ctx, statement); err != nil {

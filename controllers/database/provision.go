@@ -17,7 +17,8 @@ type poolConn = pgxpool.Conn
 
 // Provision makes the tenant's roles and schema, brings the schema to the newest version and grants its rows. It
 // returns the schema's version. It refuses a schema of another tenant (migrations.ErrForeignSchema) and one that a
-// newer operator made (migrations.ErrNewerSchema), and changes nothing in them.
+// newer operator made (migrations.ErrNewerSchema), and changes nothing in them. In a tenant's own database it sets the role up
+// and makes none, and refuses one that is another tenant's (*SharedRoleError).
 func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int, error) {
 	ctx, cancel := context.WithTimeout(ctx, provisionTimeout)
 	defer cancel()
@@ -32,6 +33,11 @@ func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int
 		if err := state.Refusal(tenant); err != nil {
 			return err
 		}
+		if s.own != nil { // first of all, so that nothing is made with a role that is another tenant's
+			if err := ensureOwn(ctx, conn, names); err != nil {
+				return err
+			}
+		}
 		if !state.SchemaExists {
 			if _, err := conn.Exec(ctx, "CREATE SCHEMA "+quote(names.Schema)); err != nil {
 				return fmt.Errorf("creating schema %s: %w", names.Schema, err)
@@ -41,7 +47,7 @@ func (s *Server) Provision(ctx context.Context, tenant migrations.Identity) (int
 			return err
 		}
 		if s.own != nil {
-			return ensureOwn(ctx, conn, names)
+			return nil
 		}
 		return ensureRoles(ctx, conn, names)
 	})
