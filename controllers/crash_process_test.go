@@ -182,19 +182,22 @@ func listIndexed(namespace string) func(context.Context, client.WithWatch, clien
 // maxPasses is more than any story takes: each fault may cost some.
 const maxPasses = 30
 
-// work reconciles the tenant until that changes nothing any more, or until the process is dead.
-func (m *mind) work(t *testing.T, tenant *api.EnsTenant) {
+// work reconciles the tenant until that changes nothing any more, or until the process is dead. It returns what the last look
+// asks for.
+func (m *mind) work(t *testing.T, tenant *api.EnsTenant) reconcile.Result {
 	t.Helper()
 	request := reconcile.Request{NamespacedName: client.ObjectKeyFromObject(tenant)}
 	var err error
 	for range maxPasses {
 		before := len(m.made())
-		_, err = m.reconciler.Reconcile(t.Context(), request)
+		var result reconcile.Result
+		result, err = m.reconciler.Reconcile(t.Context(), request)
 		if !m.alive() || err == nil && len(m.made()) == before {
-			return
+			return result
 		}
 	}
 	t.Fatalf("it comes to no end (%v): %s", err, strings.Join(m.made(), "\n"))
+	return reconcile.Result{}
 }
 
 // openThroughProxy opens the database by way of the fuse. The tenant's runtime is told the database's own address.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"context"
 	"maps"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -24,6 +25,14 @@ type crashStage struct {
 	*stage
 	config *rest.Config
 	clock  *clocktesting.FakePassiveClock
+}
+
+func newCrashStage(t *testing.T, o *operator, config *rest.Config) *crashStage {
+	t.Helper()
+	return &crashStage{
+		stage: &stage{operator: o, t: t, namespace: o.kube.NewNamespace(t)}, config: config,
+		clock: clocktesting.NewFakePassiveClock(crashTime),
+	}
 }
 
 // crashTime is when all stories begin, so that they end with the same times.
@@ -52,15 +61,19 @@ func crashStories() map[string]crashStory {
 			change(c.stage, c.acme(), "acme", func(o *api.EnsTenant) { o.Annotations = map[string]string{key: value} })
 		}
 	}
+	rotateKeys, rotatePassword := annotate(api.AnnotationRotateKeys, "ticket 17"), annotate(api.AnnotationRotateDatabasePassword, "ticket 17")
 	return map[string]crashStory{
-		"a tenant is made":                           {change: create, check: stillItsOwn},
-		"a tenant is made anew upon what was kept":   {before: []func(*crashStage){create, remove, (*crashStage).sweep}, change: create, check: stillItsOwn},
-		"everything optional is asked for":           {before: []func(*crashStage){create}, change: extend, check: stillItsOwn},
-		"nothing optional is asked for any more":     {before: []func(*crashStage){create, extend}, change: reduce, check: stillItsOwn},
-		"another API token is asked for":             {before: []func(*crashStage){create}, change: annotate(api.AnnotationRotateAPIToken, "ticket 17"), check: oneTokenMore},
-		"the API token before comes to its end":      {before: []func(*crashStage){create, annotate(api.AnnotationRotateAPIToken, "ticket 17")}, change: pass(40 * 24 * time.Hour), check: previousTokenEnded},
-		"a tenant is deleted, and its data are kept": {before: []func(*crashStage){create}, change: remove, check: everythingKept},
-		"a tenant is deleted with its data":          {before: []func(*crashStage){create, destroy}, change: remove, check: nothingLeft},
+		"a tenant is made":                              {change: create, check: stillItsOwn},
+		"a tenant is made anew upon what was kept":      {before: []func(*crashStage){create, remove, (*crashStage).sweep}, change: create, check: stillItsOwn},
+		"everything optional is asked for":              {before: []func(*crashStage){create}, change: extend, check: stillItsOwn},
+		"nothing optional is asked for any more":        {before: []func(*crashStage){create, extend}, change: reduce, check: stillItsOwn},
+		"another API token is asked for":                {before: []func(*crashStage){create}, change: annotate(api.AnnotationRotateAPIToken, "ticket 17"), check: oneTokenMore},
+		"the API token before comes to its end":         {before: []func(*crashStage){create, annotate(api.AnnotationRotateAPIToken, "ticket 17")}, change: pass(40 * 24 * time.Hour), check: previousTokenEnded},
+		"other keys are asked for":                      {before: []func(*crashStage){create}, change: rotateKeys, check: oneKeyMore},
+		"another database password is asked for":        {before: []func(*crashStage){create}, change: rotatePassword, check: otherLoginTold},
+		"the database password before comes to its end": {before: []func(*crashStage){create, rotatePassword}, change: pass(4 * time.Minute), check: otherLoginOnly},
+		"a tenant is deleted, and its data are kept":    {before: []func(*crashStage){create}, change: remove, check: everythingKept},
+		"a tenant is deleted with its data":             {before: []func(*crashStage){create, destroy}, change: remove, check: nothingLeft},
 	}
 }
 
@@ -89,6 +102,21 @@ func pass(d time.Duration) func(*crashStage) {
 // answer to the change is lost, and the same process does.
 func TestAnEndAtAnyChangeLeadsToTheSame(t *testing.T) {
 	t.Parallel()
+	o, config := withoutOperator(t)
+	// The stories run at once, within a group, so that the servers outlive them.
+	t.Run("at once", func(t *testing.T) {
+		for name, story := range crashStories() {
+			t.Run(name, func(t *testing.T) {
+				t.Parallel()
+				story.tell(t, o, config)
+			})
+		}
+	})
+}
+
+// withoutOperator starts servers that no operator looks at, and returns how one gets to them.
+func withoutOperator(t *testing.T) (*operator, *rest.Config) {
+	t.Helper()
 	kube, err := testenv.StartKube(t.Context())
 	if err != nil {
 		t.Fatal(err)
@@ -110,16 +138,7 @@ func TestAnEndAtAnyChangeLeadsToTheSame(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	o := &operator{kube: kube, postgres: testenv.Postgres(t).NewDatabase(t), clients: clients}
-	// The stories run at once, within a group, so that the servers outlive them.
-	t.Run("at once", func(t *testing.T) {
-		for name, story := range crashStories() {
-			t.Run(name, func(t *testing.T) {
-				t.Parallel()
-				story.tell(t, o, config)
-			})
-		}
-	})
+	return &operator{kube: kube, postgres: testenv.Postgres(t).NewDatabase(t), clients: clients}, config
 }
 
 // tell tells the story undisturbed, then once with each end and each lost answer.
@@ -158,10 +177,7 @@ func (m manner) String() string {
 // the end.
 func (story crashStory) round(t *testing.T, o *operator, config *rest.Config, f *fuse) ([]string, string) {
 	t.Helper()
-	c := &crashStage{
-		stage: &stage{operator: o, t: t, namespace: o.kube.NewNamespace(t)}, config: config,
-		clock: clocktesting.NewFakePassiveClock(crashTime),
-	}
+	c := newCrashStage(t, o, config)
 	defer c.dropRest()
 	run := func(f *fuse) []string {
 		m := c.begin(f)
@@ -271,6 +287,45 @@ func oneTokenMore(c *crashStage, before, crashed, after keptValues) {
 	c.works()
 }
 
+// oneKeyMore is for one request for other keys: those of before are there, and one more of each kind.
+func oneKeyMore(c *crashStage, before, crashed, after keptValues) {
+	c.t.Helper()
+	stillItsOwn(c, before, crashed, after)
+	if got := c.keyFiles("acme-keys"); !slices.Equal(got, []string{"kek-1", "kek-2", "webhook-1", "webhook-2"}) {
+		c.t.Errorf("the keys are %v", got)
+	}
+}
+
+// otherLoginTold is for one request for another database password: pods are told the other role, and both work.
+func otherLoginTold(c *crashStage, before, crashed, after keptValues) {
+	c.t.Helper()
+	c.sameKeys(before, crashed, after)
+	c.sameToken(before, crashed, after)
+	c.told()
+	c.lets(2)
+	c.otherLogin()
+}
+
+// otherLoginOnly is for its end, when only the new one works.
+func otherLoginOnly(c *crashStage, before, crashed, after keptValues) {
+	c.t.Helper()
+	stillItsOwn(c, before, crashed, after)
+	c.otherLogin()
+	if c.passwords()[c.names().Logins[0]] != "" {
+		c.t.Error("the password before is still valid")
+	}
+}
+
+// otherLogin sees to it that pods are told the second role: with the first, the request would have been carried out twice.
+func (c *crashStage) otherLogin() {
+	c.t.Helper()
+	tenant := c.acme()
+	c.get(tenant)
+	if role := roleOf(c.t, c.databaseURL()); role != c.names().Logins[1] || tenant.Status.Database.PasswordRequest != "ticket 17" {
+		c.t.Errorf("pods log in as %s, the status says %+v", role, tenant.Status.Database)
+	}
+}
+
 func previousTokenEnded(c *crashStage, before, crashed, after keptValues) {
 	c.t.Helper()
 	stillItsOwn(c, before, crashed, after)
@@ -279,8 +334,15 @@ func previousTokenEnded(c *crashStage, before, crashed, after keptValues) {
 	}
 }
 
-// works looks whether what the pods are told holds: a login that the database takes, the token, a schema of the tenant's.
+// works looks whether what the pods are told holds, and that there is no other login.
 func (c *crashStage) works() {
+	c.t.Helper()
+	c.told()
+	c.lets(1)
+}
+
+// told looks whether what the pods are told holds: a login that the database takes, the token, a schema of the tenant's.
+func (c *crashStage) told() {
 	c.t.Helper()
 	files := c.mounted()
 	conn := c.connect(string(files["secrets/database-url"]))
@@ -298,14 +360,19 @@ func (c *crashStage) works() {
 	if c.token() != accepted[0] {
 		c.t.Error("the console is told another token")
 	}
+}
+
+// lets looks at how many roles have a password.
+func (c *crashStage) lets(wanted int) {
+	c.t.Helper()
 	usable := 0
 	for _, password := range c.passwords() {
 		if password != "" {
 			usable++
 		}
 	}
-	if usable != 1 {
-		c.t.Errorf("%d roles have a password, want the one that is in use", usable)
+	if usable != wanted {
+		c.t.Errorf("%d roles have a password, want %d", usable, wanted)
 	}
 }
 

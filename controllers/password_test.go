@@ -10,7 +10,9 @@ import (
 
 	"github.com/jackc/pgx/v5"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime"
 	clocktesting "k8s.io/utils/clock/testing"
 
 	api "github.com/ens-operator/ens-operator/api/v1alpha1"
@@ -316,4 +318,56 @@ func (s *stage) withoutExpiry() {
 	s.t.Helper()
 	names := s.names()
 	execute(s, s.postgres.SuperuserURL, fmt.Sprintf("UPDATE pg_authid SET rolvaliduntil = NULL WHERE rolname IN ('%s', '%s')", names.Logins[0], names.Logins[1]))
+}
+
+// A spec that cannot be carried out keeps the new password from the pods: that is not asked after every second, and the
+// pods have their time once they are told.
+func TestAPasswordThatCannotBeToldIsWaitedForPatiently(t *testing.T) {
+	t.Parallel()
+	o, config := withoutOperator(t)
+	s := newCrashStage(t, o, config)
+	m := s.begin(&fuse{})
+	defer m.end()
+	c := &changing{s.stage, s.clock, s.acme()}
+	says := func(reason, text string) {
+		t.Helper()
+		c.get(c.tenant)
+		found := meta.FindStatusCondition(c.tenant.Status.Conditions, api.ConditionDatabasePasswordReplaced)
+		if found == nil || found.Reason != reason || !strings.Contains(found.Message, text) {
+			t.Errorf("the condition says %+v, want %s: %s", found, reason, text)
+		}
+	}
+	s.applySamples(nil)
+	s.standIn()
+	m.work(t, c.tenant)
+	first := c.databaseURL()
+
+	change(c.stage, c.tenant, "acme", func(o *api.EnsTenant) {
+		o.Annotations = map[string]string{api.AnnotationRotateDatabasePassword: "monday"}
+		o.Spec.Runtime.PodTemplate = &api.PodTemplate{Affinity: &runtime.RawExtension{Raw: []byte(`{"misspelt":{}}`)}}
+	})
+	m.work(t, c.tenant)
+	says(api.ReasonPreviousPasswordInUse, "time to take up")
+	c.passes(4 * time.Minute)
+	const patient = 30 * time.Second
+	if again := m.work(t, c.tenant).RequeueAfter; again < patient {
+		t.Errorf("it looks again after %s, want %s at least", again, patient)
+	}
+	says(api.ReasonPreviousPasswordInUse, "not in the pods' Secret yet")
+	if c.databaseURL() != first {
+		t.Fatal("the new password was told")
+	}
+	c.letsIn("while nobody is told another", first, true)
+
+	change(c.stage, c.tenant, "acme", func(o *api.EnsTenant) { o.Spec.Runtime.PodTemplate = nil })
+	m.work(t, c.tenant)
+	second := c.databaseURL()
+	says(api.ReasonPreviousPasswordInUse, "time to take up")
+	c.letsIn("as soon as the new one is told", first, true)
+	c.letsIn("as soon as it is told", second, true)
+	c.passes(4 * time.Minute)
+	m.work(t, c.tenant)
+	says(api.ReasonReplaced, "Only the password of role "+roleOf(t, second))
+	c.letsIn("at the end", first, false)
+	c.letsIn("at the end", second, true)
 }

@@ -182,6 +182,16 @@ func (p *pass) otherLogin(ctx context.Context, held madeLogin) (string, error) {
 	return other, nil
 }
 
+// passwordOrigin is what the Secret of the pods is to say of the login. One that could not be written there for long has yet
+// to give the pods their time.
+func (p *pass) passwordOrigin() desired.Origin {
+	origin := desired.Origin{Request: p.login.request, At: p.login.replacedAt}
+	if now := p.Clock.Now(); !p.login.written && !origin.At.IsZero() && now.Sub(origin.At) >= passwordOverlap {
+		origin.At = now
+	}
+	return origin
+}
+
 // observePassword closes the role that was in use before, once no pod needs it any more, and says what is waited for.
 func (p *pass) observePassword(ctx context.Context) error {
 	if request := p.tenant.Annotations[v1alpha1.AnnotationRotateDatabasePassword]; len(request) > maxRequest {
@@ -208,7 +218,10 @@ func (p *pass) observePassword(ctx context.Context) error {
 	case use.Closed && use.Sessions == 0:
 	case use.Closed: // its sessions have yet to be ended
 		err = p.Database.CloseLogin(ctx, before)
-	case !p.login.written, now.Before(settled):
+	case !p.login.written && !now.Before(settled):
+		p.passwordInUse("The new database password is not in the pods' Secret yet: the other conditions say what that waits for", passwordPoll)
+		return nil
+	case now.Before(settled):
 		p.passwordInUse("Pods have time to take up the new database password until "+settled.UTC().Format(time.RFC3339), settled.Sub(now))
 		return nil
 	case use.Replicas > 0:
@@ -222,7 +235,7 @@ func (p *pass) observePassword(ctx context.Context) error {
 		p.databaseFailed(err)
 		return nil
 	}
-	if p.passwordAsked(p.login.madeLogin) {
+	if p.login.written && p.passwordAsked(p.login.madeLogin) {
 		p.lookAgain(time.Second) // a request has waited for this
 	}
 	p.findings.password = new(condition.OK(v1alpha1.ReasonReplaced, fmt.Sprintf("Only the password of role %s is valid", p.login.role)))

@@ -104,7 +104,7 @@ func (p *pass) objects(first *int32) ([]object, error) {
 		PreviousToken:  desired.PreviousToken{Value: p.kept.token.previous, Expires: p.kept.token.expires},
 		DatabaseURL:    p.login.url,
 		DatabasePorts:  database.Ports(p.login.url.Reveal()),
-		PasswordOrigin: desired.Origin{Request: p.login.request, At: p.login.replacedAt},
+		PasswordOrigin: p.passwordOrigin(),
 		FirstReplicas:  first,
 		ReplacedImage:  p.replacedImage,
 		KeyFiles:       keyFiles,
