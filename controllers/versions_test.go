@@ -44,7 +44,7 @@ func TestOperatorsOfThreeVersionsAndARuntimeInBetween(t *testing.T) {
 	t.Cleanup(pod.Close)
 	fits := func(when string, want error, says string) {
 		t.Helper()
-		if err := pod.Check(t.Context()); !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), says) {
+		if err := pod.Check(t.Context(), s.names().Schema); !errors.Is(err, want) || want != nil && !strings.Contains(err.Error(), says) {
 			t.Errorf("%s: the runtime says %v, want %v that says %q", when, err, want, says)
 		}
 	}

@@ -109,7 +109,7 @@ func New(t testing.TB, o Options) *Tenant {
 	t.Cleanup(tenant.FCM.Close)
 	key := tenant.APNs.NewKey()
 	tenant.Config = config.Config{
-		Tenant: config.Tenant{ID: "ens_test", Namespace: "test", Name: "acme"},
+		Tenant: config.Tenant{ID: tenant.Schema.Name, Namespace: "test", Name: "acme"},
 		Server: config.Server{
 			Listen: "127.0.0.1:0", Metrics: "127.0.0.1:0", Admin: "127.0.0.1:0",
 			CallbackURL: tenant.Front.URL + BasePath, DrainDelaySeconds: new(int32(0)),

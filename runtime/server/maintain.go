@@ -53,7 +53,7 @@ func (s *Server) maintain(ctx context.Context) {
 func (s *Server) checkDatabase(ctx context.Context, ready bool) (fit bool) {
 	ctx, cancel := context.WithTimeout(ctx, maintenanceTimeout)
 	defer cancel()
-	err := s.store.Check(ctx)
+	err := s.store.Check(ctx, s.source.Current().Config.Tenant.ID)
 	if err == nil {
 		err = s.checkKeys(ctx)
 	}
@@ -108,7 +108,7 @@ func (s *Server) checkKeys(ctx context.Context) error {
 
 func unfit(err error) bool {
 	return errors.Is(err, store.ErrForeignKEK) || errors.Is(err, store.ErrForeignWebhookKey) || errors.Is(err, migrations.ErrNoSchema) ||
-		errors.Is(err, migrations.ErrNewerSchema) || errors.Is(err, migrations.ErrOlderSchema)
+		errors.Is(err, migrations.ErrForeignSchema) || errors.Is(err, migrations.ErrNewerSchema) || errors.Is(err, migrations.ErrOlderSchema)
 }
 
 // all repeats a step that removes at most maxSwept rows until there are no more.

@@ -87,3 +87,27 @@ func TestARuntimeServesWhileANewerOperatorMigrates(t *testing.T) {
 		return ""
 	})
 }
+
+// The role of a tenant's own database may have been given to another tenant, too.
+func TestARuntimeIsNotReadyInTheSchemaOfAnotherTenant(t *testing.T) {
+	t.Parallel()
+	x := runtimetest.New(t, runtimetest.Options{})
+	other := storetest.On(t, x.Schema.Database, "other")
+	for _, statement := range []string{
+		"GRANT USAGE ON SCHEMA other TO " + x.Schema.Role, "GRANT ALL ON ALL TABLES IN SCHEMA other TO " + x.Schema.Role,
+		"ALTER ROLE " + x.Schema.Role + " SET search_path = other",
+	} {
+		other.Exec(t, statement)
+	}
+	late := x.Launch(t)
+	runtimetest.Eventually(t, func() string {
+		if got := get(t, "http://"+late.Metrics+"/readyz"); !strings.Contains(got, "belongs to another tenant") {
+			return "readiness says " + got
+		}
+		return ""
+	})
+	if replicas := storetest.Value[int](t, other, `SELECT count(*) FROM instances`); replicas != 0 {
+		t.Errorf("%d replicas are on the other tenant's record", replicas)
+	}
+	x.Schema.Exec(t, "ALTER ROLE "+x.Schema.Role+" SET search_path = "+x.Schema.Name)
+}

@@ -77,12 +77,28 @@ func TestOpenTakesUsableURLsOnly(t *testing.T) {
 func TestCheckLooksAtTheSchema(t *testing.T) {
 	t.Parallel()
 	schema := storetest.New(t)
-	if err := schema.Store.Check(t.Context()); err != nil {
+	if err := schema.Store.Check(t.Context(), schema.Name); err != nil {
 		t.Fatal(err)
 	}
 	schema.Exec(t, `DELETE FROM meta WHERE key = 'schema_version'`)
-	if err := schema.Store.Check(t.Context()); !errors.Is(err, migrations.ErrOlderSchema) {
+	if err := schema.Store.Check(t.Context(), schema.Name); !errors.Is(err, migrations.ErrOlderSchema) {
 		t.Errorf("got error %v, want %v", err, migrations.ErrOlderSchema)
+	}
+}
+
+func TestCheckTellsTheSchemaOfAnotherTenant(t *testing.T) {
+	t.Parallel()
+	schema := storetest.New(t)
+	other := storetest.On(t, schema.Database, "other")
+	// As if the role were the other tenant's, too.
+	other.Exec(t, "GRANT ALL ON SCHEMA other TO "+schema.Role)
+	other.Exec(t, "GRANT SELECT ON ALL TABLES IN SCHEMA other TO "+schema.Role)
+	other.Exec(t, "ALTER ROLE "+schema.Role+" SET search_path = other")
+	if err := schema.Open(t).Check(t.Context(), schema.Name); !errors.Is(err, migrations.ErrForeignSchema) {
+		t.Errorf("got error %v, want %v", err, migrations.ErrForeignSchema)
+	}
+	if err := other.Store.Check(t.Context(), other.Name); err != nil {
+		t.Errorf("the other tenant: %v", err)
 	}
 }
 
@@ -195,7 +211,7 @@ func TestUseURLChangesThePasswordWithoutARestart(t *testing.T) {
 	}
 	works := func() {
 		t.Helper()
-		if err := replica.Check(t.Context()); err != nil {
+		if err := replica.Check(t.Context(), schema.Name); err != nil {
 			t.Error(err)
 		}
 		if err := replica.MarkAlive(t.Context(), 1, start); err != nil {
@@ -318,7 +334,7 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 	user, attempt := subscribed(t, s, "alice")
 
 	calls := map[string]func(context.Context) error{
-		"Check":     s.Check,
+		"Check":     func(ctx context.Context) error { return s.Check(ctx, schema.Name) },
 		"Rotation":  func(ctx context.Context) error { _, err := s.Rotation(ctx, start); return err },
 		"RecordKEK": func(ctx context.Context) error { return s.RecordKEK(ctx, 1, "a") },
 		"Report": func(ctx context.Context) error {

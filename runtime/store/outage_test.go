@@ -63,7 +63,7 @@ func TestAHostThatIsGoneIsPassedBy(t *testing.T) {
 	t.Cleanup(s.Close)
 	ctx, cancel := context.WithTimeout(t.Context(), time.Minute)
 	defer cancel()
-	if err := s.Check(ctx); err != nil {
+	if err := s.Check(ctx, schema.Name); err != nil {
 		t.Errorf("a database whose first host does not answer: %v", err)
 	}
 }

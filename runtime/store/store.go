@@ -140,8 +140,12 @@ func (s *Store) Close() {
 	})
 }
 
-// Check reports whether the database answers and its schema is one this runtime can work with (migrations.Check).
-func (s *Store) Check(ctx context.Context) error {
+// Check reports whether the database answers, sessions begin in the tenant's schema (migrations.CheckTenant), and that is one
+// this runtime can work with (migrations.Check).
+func (s *Store) Check(ctx context.Context, schema string) error {
+	if err := migrations.CheckTenant(ctx, s.pool, schema); err != nil {
+		return s.noting(err)
+	}
 	return s.noting(migrations.Check(ctx, s.pool))
 }
 

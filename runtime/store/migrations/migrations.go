@@ -199,6 +199,25 @@ func Check(ctx context.Context, q Querier) error {
 	return nil
 }
 
+// CheckTenant reports ErrForeignSchema if the tables in the connection's search path are in another schema than that one. It
+// is nil if there are none, which Check tells.
+func CheckTenant(ctx context.Context, q Querier, schema string) error {
+	const look = `SELECT n.nspname FROM pg_class c JOIN pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = to_regclass('meta')`
+	var found string
+	err := q.QueryRow(ctx, look).Scan(&found)
+	if errors.Is(err, pgx.ErrNoRows) {
+		return nil
+	}
+	if err != nil {
+		return fmt.Errorf("looking whose schema it is: %w", err)
+	}
+	if found != schema {
+		return fmt.Errorf("%w: sessions begin in schema %s, and this tenant's is %s; the database URL has to name a role that is this tenant's only",
+			ErrForeignSchema, found, schema)
+	}
+	return nil
+}
+
 // Grant lets role read and write the rows of schema and change nothing else; of the table meta it may read and add rows.
 func Grant(ctx context.Context, conn *pgx.Conn, schema, role string) error {
 	s, r := pgx.Identifier{schema}.Sanitize(), pgx.Identifier{role}.Sanitize()
