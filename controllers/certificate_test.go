@@ -148,12 +148,13 @@ func TestCertificateFromCertManager(t *testing.T) {
 	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
 
 	// A renewal that fails is told of with cert-manager's words, and an end is an end whatever cert-manager says.
-	for left, c := range map[time.Duration]struct {
+	for _, c := range []struct {
+		left   time.Duration
 		status metav1.ConditionStatus
 		reason string
-	}{2 * time.Hour: {metav1.ConditionTrue, api.ReasonExpiresSoon}, -time.Minute: {metav1.ConditionFalse, api.ReasonExpired}} {
+	}{{2 * time.Hour, metav1.ConditionTrue, api.ReasonExpiresSoon}, {-time.Minute, metav1.ConditionFalse, api.ReasonExpired}} {
 		change(s, &corev1.Secret{}, "acme-tls", func(o *corev1.Secret) {
-			o.Data = issue(t, time.Now().Add(left), s.hostname(), "internal."+s.hostname())
+			o.Data = issue(t, time.Now().Add(c.left), s.hostname(), "internal."+s.hostname())
 		})
 		found := s.waitCondition(tenant, api.ConditionTLSReady, c.status, c.reason)
 		if !strings.Contains(found.Message, "; cert-manager says: waiting for approval") {
