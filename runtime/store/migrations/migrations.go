@@ -132,6 +132,9 @@ func (s Set) upgrade(ctx context.Context, tx pgx.Tx) (int, error) {
 	if version == s.Version() {
 		return version, nil
 	}
+	if err := lockTables(ctx, tx); err != nil {
+		return version, err
+	}
 	for number := version + 1; number <= s.Version(); number++ {
 		if _, err := tx.Exec(ctx, s.scripts[number-1]); err != nil {
 			return version, fmt.Errorf("running script %d: %w", number, err)
