@@ -18,6 +18,7 @@ import (
 	api "github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers"
 	"github.com/ens-operator/ens-operator/controllers/desired"
+	"github.com/ens-operator/ens-operator/controllers/shard"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 )
 
@@ -31,6 +32,7 @@ const (
 type fleet struct {
 	*stage
 	limit int
+	shard shard.Shard
 	stop  func()
 }
 
@@ -75,7 +77,7 @@ func (f *fleet) operate(image string) {
 	}
 	ctx, cancel := context.WithCancel(context.WithoutCancel(f.t.Context()))
 	o, done, err := newOperator(ctx, f.kube, f.postgres, []string{f.namespace},
-		controllers.Options{RuntimeImage: image, ClusterID: clusterID, MaxRollouts: f.limit, AllowLoopback: true})
+		controllers.Options{RuntimeImage: image, ClusterID: clusterID, MaxRollouts: f.limit, Shard: f.shard, AllowLoopback: true})
 	if err != nil {
 		cancel()
 		f.t.Fatal(err)
@@ -390,4 +392,23 @@ func TestATenantThatIsBeingDeletedTakesNobodysTurn(t *testing.T) {
 	if got := f.waitCount(secondImage, 2); !slices.Contains(got, waiting[1]) {
 		t.Errorf("%v have the image, and %s waits", got, waiting[1])
 	}
+}
+
+func TestATenantOfAnotherOperatorTakesNobodysTurn(t *testing.T) {
+	t.Parallel()
+	all := []string{"a", "b"}
+	f := newFleet(t, 1, all...)
+	f.operate(secondImage)
+	begun := f.waitCount(secondImage, 1)
+	waiting := theRest(all, begun)[0]
+	f.wantWaiting([]string{waiting}, api.ReasonWaitingForTurn)
+
+	// The one that is under way becomes another operator's.
+	change(f.stage, f.tenant(begun[0]), begun[0], func(o *api.EnsTenant) { o.Labels = map[string]string{"shard": "north"} })
+	var err error
+	if f.shard, err = shard.Parse("shard!=north"); err != nil {
+		t.Fatal(err)
+	}
+	f.operate(secondImage)
+	f.waitCondition(f.tenant(waiting), api.ConditionRuntimeUpToDate, metav1.ConditionUnknown, api.ReasonRollingOut)
 }
