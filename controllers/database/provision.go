@@ -111,6 +111,7 @@ func (s *Server) PasswordRefused(ctx context.Context, role string, password secr
 	defer cancel()
 	config := s.pool.Config().ConnConfig
 	config.User, config.Password = role, password.RevealString()
+	config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0 // nothing is asked
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err == nil {
 		_ = conn.Close(ctx)

@@ -82,6 +82,8 @@ type Reconciler struct {
 	certificates, routes optionalWatch
 	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
 	verified sync.Map
+	// untried holds, by tenant, when the password is to be tried that is not known to be right.
+	untried sync.Map
 	// made holds, by tenant, the madeLogin that is not known to be in a Secret yet.
 	made sync.Map
 	// released holds the tenants whose Deployment's number of pods is known to be nobody's or an autoscaler's.
@@ -228,6 +230,7 @@ func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
 	unmeasure(client.ObjectKeyFromObject(tenant))
 	r.hostnames.forget(tenant.UID)
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))
+	r.untried.Delete(client.ObjectKeyFromObject(tenant))
 	r.made.Delete(client.ObjectKeyFromObject(tenant))
 	r.released.Delete(client.ObjectKeyFromObject(tenant))
 	names := []string{

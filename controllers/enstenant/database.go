@@ -111,7 +111,9 @@ func (p *pass) provisionDatabase(ctx context.Context) error {
 		return err
 	}
 	p.login.version = version
-	p.verified.Delete(client.ObjectKeyFromObject(p.tenant)) // a role that was made anew has no password
+	// A role that was made anew has no password.
+	p.verified.Delete(client.ObjectKeyFromObject(p.tenant))
+	p.untried.Store(client.ObjectKeyFromObject(p.tenant), p.Clock.Now())
 	log.FromContext(ctx).Info("Prepared the schema", "schema", p.names.Schema, "version", version)
 	return nil
 }
