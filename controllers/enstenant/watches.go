@@ -59,7 +59,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		Watches(&v1alpha1.PushProvider{}, wake(indexProviders).On(byName)).
 		WatchesRawSource(foreign.Secrets(others, wake(indexFiles).On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake(indexFiles).On(foreign.ConfigMapIndex))).
-		WatchesRawSource(source.Channel(r.rollouts().woken, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(r.Woken(), &handler.EnqueueRequestForObject{})).
 		WithOptions(options)
 	for _, child := range []client.Object{
 		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},
