@@ -159,6 +159,8 @@ type pass struct {
 	// replacedImage is the image of the pods that are being replaced because the operator's is another one, set by
 	// chooseImage.
 	replacedImage string
+	// authorities are what the database is verified against, in PEM, nil for the system's; set by inspectDatabase.
+	authorities []byte
 	// authority is what issued the certificate, in PEM, nil if that is not known; set by judgeCertificate.
 	authority []byte
 	// login is the connection string of the runtime, set by ensureDatabase.
