@@ -74,7 +74,8 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	}
 	r.certificates.prepare(certmanager.SchemeGroupVersion.WithKind(certmanager.CertificateKind), c, mgr.GetCache())
 	r.routes.prepare(routeKind, c, mgr.GetCache())
-	for _, kind := range []*optionalWatch{&r.certificates, &r.routes} {
+	r.listenerSets.prepare(listenerSetKind, c, mgr.GetCache())
+	for _, kind := range []*optionalWatch{&r.certificates, &r.routes, &r.listenerSets} {
 		if _, err := kind.ensure(mgr.GetRESTMapper(), mgr.GetScheme()); err != nil {
 			return err
 		}
