@@ -71,7 +71,7 @@ bench-operator: ## Measure the operator with 1,000 tenants (20 minutes).
 ##@ Check
 
 .PHONY: env
-env: ## Get what tests and the demo run against: Postgres, kube-apiserver, etcd, openssl, helm.
+env: ## Get what tests and the demo run against: Postgres, PgBouncer, kube-apiserver, etcd, openssl, helm.
 	go run ./hack/testenv/prepare
 
 .PHONY: test

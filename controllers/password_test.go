@@ -104,7 +104,7 @@ func (c *changing) closed() {
 // replica is a pod's way to the database.
 func (c *changing) replica(id byte, login string) (report func(), use func(login string)) {
 	c.t.Helper()
-	opened, err := store.Open(c.t.Context(), secret.FromString(login))
+	opened, err := store.Open(c.t.Context(), secret.FromString(login), nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func (c *changing) replica(id byte, login string) (report func(), use func(login
 	}
 	use = func(login string) {
 		c.t.Helper()
-		if err := opened.UseURL(secret.FromString(login)); err != nil {
+		if err := opened.UseURL(secret.FromString(login), nil); err != nil {
 			c.t.Fatal(err)
 		}
 	}

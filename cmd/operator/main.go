@@ -60,6 +60,7 @@ const exitUsage = 2
 func run(ctx context.Context, options options) error {
 	db, err := database.Open(ctx, database.Options{
 		URL:            options.databaseURL,
+		Authorities:    options.databaseAuthorities,
 		RuntimeHost:    options.runtimeDatabaseHost,
 		RuntimePort:    options.runtimeDatabasePort,
 		RuntimeSSLMode: options.runtimeDatabaseSSLMode,

@@ -62,7 +62,7 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		WatchesRawSource(foreign.ConfigMaps(others, wake(indexFiles).On(foreign.ConfigMapIndex))).
 		Watches(&corev1.Secret{}, wake(indexFiles).On(foreign.SecretIndex)).
 		Watches(&corev1.ConfigMap{}, wake(indexFiles).On(foreign.ConfigMapIndex)).
-		WatchesRawSource(source.Channel(r.rollouts().woken, &handler.EnqueueRequestForObject{})).
+		WatchesRawSource(source.Channel(r.Woken(), &handler.EnqueueRequestForObject{})).
 		WithOptions(options)
 	for _, child := range []client.Object{
 		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},
@@ -77,7 +77,8 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	}
 	r.certificates.prepare(certmanager.SchemeGroupVersion.WithKind(certmanager.CertificateKind), c, mgr.GetCache())
 	r.routes.prepare(routeKind, c, mgr.GetCache())
-	for _, kind := range []*optionalWatch{&r.certificates, &r.routes} {
+	r.listenerSets.prepare(listenerSetKind, c, mgr.GetCache())
+	for _, kind := range []*optionalWatch{&r.certificates, &r.routes, &r.listenerSets} {
 		if _, err := kind.ensure(mgr.GetRESTMapper(), mgr.GetScheme()); err != nil {
 			return err
 		}

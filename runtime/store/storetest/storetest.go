@@ -97,7 +97,7 @@ func On(t testing.TB, database *testenv.Database, name string) *Schema {
 // Open opens the schema once more, as another replica does.
 func (s *Schema) Open(t testing.TB) *store.Store {
 	t.Helper()
-	opened, err := store.Open(t.Context(), s.URL)
+	opened, err := store.Open(t.Context(), s.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
