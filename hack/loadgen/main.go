@@ -30,6 +30,7 @@ func main() {
 	flag.StringVar(&s.only, "only", "", "the stages to run, separated by commas; all unless set")
 	flag.StringVar(&s.baseline, "baseline", "", "a file of -json to compare with")
 	flag.StringVar(&s.profiles, "profiles", "", "a folder for CPU and allocation profiles of the runtime, two of each stage")
+	flag.BoolVar(&s.statements, "statements", false, "print which statements each stage has sent")
 	flag.StringVar(&output, "json", "", "a file to write what was measured to, for machines")
 	flag.Parse()
 	report, err := bench(ctx, s, os.Stderr)
@@ -49,6 +50,7 @@ type settings struct {
 	stage                        time.Duration
 	exchangeDelay, providerDelay time.Duration
 	only, baseline, profiles     string
+	statements                   bool
 }
 
 func say(w io.Writer, format string, args ...any) {

@@ -82,6 +82,9 @@ func (x *scene) counter(ctx context.Context, name string) (float64, error) {
 func (b *run) measured(ctx context.Context, stage string, g goals, do func(*driver) error) (*driver, time.Duration, error) {
 	b.scene.ledger.turn()
 	d := newDriver(b.scene)
+	if err := b.scene.database.Forget(ctx); err != nil {
+		return d, 0, err
+	}
 	before, err := b.read(ctx)
 	if err != nil {
 		return d, 0, err
@@ -99,7 +102,29 @@ func (b *run) measured(ctx context.Context, stage string, g goals, do func(*driv
 	if err != nil {
 		return d, 0, err
 	}
-	return d, took, b.reportEvent(ctx, stage, g, float64(d.posted.Load()), before, after)
+	if err := b.reportEvent(ctx, stage, g, float64(d.posted.Load()), before, after); err != nil {
+		return d, 0, err
+	}
+	return d, took, b.listStatements(ctx, before, after)
+}
+
+// listStatements prints what the stage has asked the database, if that is asked for.
+func (b *run) listStatements(ctx context.Context, before, after reading) error {
+	if !b.settings.statements {
+		return nil
+	}
+	statements, err := b.scene.database.Statements(ctx, b.scene.schema.Role)
+	for _, s := range statements {
+		say(b.progress, "%8d calls %8.0f ms  %.70q", s.Calls, s.Milliseconds, strings.TrimSpace(s.Text))
+	}
+	if err != nil {
+		return err
+	}
+	records, err := b.scene.database.Records(ctx, before.position, after.position)
+	for _, r := range records {
+		say(b.progress, "%8d records %10d bytes  %s", r.Count, r.Bytes, r.Kind)
+	}
+	return err
 }
 
 // profile tells the runtime to begin a profile or to end it, if there are to be any.

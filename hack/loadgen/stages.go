@@ -30,7 +30,7 @@ func bench(ctx context.Context, s settings, progress io.Writer) (*report, error)
 	if err != nil {
 		return r, err
 	}
-	b := &run{scene: x, settings: s, report: r}
+	b := &run{scene: x, settings: s, report: r, progress: progress}
 	for _, stage := range []struct {
 		name string
 		run  func(context.Context) error
@@ -60,6 +60,7 @@ type run struct {
 	scene    *scene
 	settings settings
 	report   *report
+	progress io.Writer
 	// capacity is how many events of a day's mixture were done in a second.
 	capacity float64
 	// perEvent is the runtime's CPU time for an event by stage.

@@ -53,6 +53,7 @@ type Listener struct {
 	steps     step.Hook
 	fit       func() bool
 	inFlight  chan struct{}
+	signs     *signs
 }
 
 // Options are the parts of Listener and Processor. Tenant is asked for each post, because it may be reloaded.
@@ -75,7 +76,7 @@ type Options struct {
 func NewListener(o Options, processor *Processor) *Listener {
 	return &Listener{
 		tenant: o.Tenant, store: o.Store, processor: processor, clock: o.Clock, log: o.Logger, metrics: o.Metrics,
-		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight),
+		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight), signs: newSigns(o),
 	}
 }
 
@@ -108,20 +109,12 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if alive != 0 {
 		_ = http.NewResponseController(w).Flush() // Exchange does not wait for what follows
 		l.steps.Reached(step.PostAnswered)
-		l.markAlive(ctx, alive)
-		l.steps.Reached(step.MarkedAlive)
+		l.signs.note(alive)
 	}
 }
 
-// markAlive records that Exchange has posted for a user. It is not left to the workers: however much they have to do, a
-// subscription that lives must not count as lost.
-func (l *Listener) markAlive(ctx context.Context, userID int64) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
-	defer cancel()
-	if err := l.store.MarkAlive(ctx, userID, l.clock.Now()); err != nil {
-		l.log.WarnContext(ctx, "A subscription could not be marked alive", "error", err)
-	}
-}
+// Close records the signs of life that are not on record yet. Nothing may be served any more.
+func (l *Listener) Close() { l.signs.close() }
 
 func (l *Listener) answered(ctx context.Context, answer string) {
 	l.metrics.answered(answer)
@@ -318,7 +311,15 @@ func (l *Listener) take(ctx context.Context, in intents, lost bool, w *work) (er
 		w.credential.Wipe()
 		return err
 	}
-	l.metrics.intend(len(in.keys), len(w.claims))
+	intents := len(in.keys)
+	if in.counted && len(w.claims) < intents {
+		intents++
+		if err := l.writeBadge(ctx, w); err != nil {
+			w.credential.Wipe()
+			return err
+		}
+	}
+	l.metrics.intend(intents, len(w.claims))
 	l.metrics.claim(w.claims, fromPost)
 	w.changed, w.unread, w.lost, w.activity = in.changed, in.unread, lost, requestid.From(ctx)
 	w.span = trace.SpanFromContext(ctx)
@@ -352,10 +353,21 @@ func (l *Listener) write(ctx context.Context, in intents, w *work, lease time.Du
 	return claims, err
 }
 
+// writeBadge adds the badge to what is owed, for a post whose mail is in the journal already: whoever tells that one may have
+// another count.
+func (l *Listener) writeBadge(ctx context.Context, w *work) error {
+	claims, err := l.write(ctx, intents{keys: map[store.Key]bool{{Kind: store.Badge}: true}}, w, w.tenant.Config.Callback.Lease())
+	w.claims = append(w.claims, claims...)
+	return err
+}
+
 // intents are what a post means for the phones.
 type intents struct {
 	// keys lack the user.
 	keys map[store.Key]bool
+	// counted says that the badge changes with a mail that is among the keys. It has no row of its own, since the mail's
+	// notification carries the count; see delivery.oweBadge.
+	counted bool
 	// changed says that something happened in the mailbox, unread is the count after it, nil if the post does not tell.
 	changed bool
 	unread  *int
@@ -387,5 +399,19 @@ func read(n ews.Notification) (in intents, lost bool) {
 			}
 		}
 	}
+	if badge := (store.Key{Kind: store.Badge}); !lost && in.keys[badge] && in.mails() {
+		delete(in.keys, badge)
+		in.counted = true
+	}
 	return in, lost
+}
+
+// mails reports whether there is a new mail among them.
+func (in intents) mails() bool {
+	for key := range in.keys {
+		if key.Kind == store.NewMail {
+			return true
+		}
+	}
+	return false
 }

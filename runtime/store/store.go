@@ -51,9 +51,11 @@ type Store struct {
 	// hot serves callbacks, pool everything else.
 	hot, pool *pgxpool.Pool
 	// login is how new connections are made.
-	login   atomic.Pointer[login]
-	batches batches
-	closing sync.Once
+	login atomic.Pointer[login]
+	// unprepared says that what stands between us and Postgres does not keep prepared statements.
+	unprepared atomic.Bool
+	batches    batches
+	closing    sync.Once
 }
 
 // login is a database URL and what it says.
@@ -67,10 +69,10 @@ type login struct {
 func Open(ctx context.Context, databaseURL secret.Value) (*Store, error) {
 	s := &Store{}
 	var err error
-	if s.hot, err = s.newPool(ctx, databaseURL, hotConnections); err != nil {
+	if s.hot, err = s.newPool(ctx, databaseURL, hotConnections, s.hotMode); err != nil {
 		return nil, err
 	}
-	if s.pool, err = s.newPool(ctx, databaseURL, callConnections); err != nil {
+	if s.pool, err = s.newPool(ctx, databaseURL, callConnections, describing); err != nil {
 		s.hot.Close()
 		return nil, err
 	}
@@ -78,7 +80,20 @@ func Open(ctx context.Context, databaseURL secret.Value) (*Store, error) {
 	return s, nil
 }
 
-func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connections int32) (*pgxpool.Pool, error) {
+// hotMode has the few statements that every callback needs prepared: to parse and to plan one takes Postgres longer than to
+// execute it. A pooler that gives every transaction another session, and knows nothing of prepared statements (PgBouncer
+// before 1.21, or with max_prepared_statements = 0), is found out by its first error.
+func (s *Store) hotMode() pgx.QueryExecMode {
+	if s.unprepared.Load() {
+		return describing()
+	}
+	return pgx.QueryExecModeCacheStatement
+}
+
+// describing keeps what is known of a statement's types, but no statement: this works behind every pooler.
+func describing() pgx.QueryExecMode { return pgx.QueryExecModeCacheDescribe }
+
+func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connections int32, mode func() pgx.QueryExecMode) (*pgxpool.Pool, error) {
 	config, err := poolConfig(databaseURL)
 	if err != nil {
 		return nil, err
@@ -86,7 +101,7 @@ func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connectio
 	config.MaxConns = connections
 	s.login.Store(&login{databaseURL, config.ConnConfig.Config})
 	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-		c.Config = *s.login.Load().config.Copy()
+		c.Config, c.DefaultQueryExecMode = *s.login.Load().config.Copy(), mode()
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -126,8 +141,6 @@ func poolConfig(databaseURL secret.Value) (*pgxpool.Config, error) {
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = hostPatience
 	}
-	// Statement descriptions are cached, statements are not: this works behind PgBouncer too.
-	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	return config, nil
 }
 

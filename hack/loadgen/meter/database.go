@@ -52,6 +52,31 @@ func (d *Database) Position(ctx context.Context, role, schema string) (Position,
 	return p, nil
 }
 
+// Statement is one that was sent.
+type Statement struct {
+	Text  string
+	Calls int64
+	// Milliseconds is how long all calls together took on the server.
+	Milliseconds float64
+}
+
+// Statements are those of a role since Forget, the longest first.
+func (d *Database) Statements(ctx context.Context, role string) ([]Statement, error) {
+	const query = `SELECT s.query, s.calls, s.total_exec_time FROM pg_stat_statements s JOIN pg_roles r ON r.oid = s.userid
+WHERE r.rolname = $1 ORDER BY s.total_exec_time DESC`
+	rows, err := d.pool.Query(ctx, query, role)
+	if err != nil {
+		return nil, fmt.Errorf("reading the statements: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Statement])
+}
+
+// Forget begins to count statements anew.
+func (d *Database) Forget(ctx context.Context) error {
+	_, err := d.pool.Exec(ctx, `SELECT pg_stat_statements_reset()`)
+	return err
+}
+
 // WAL is what was written to the log between two positions, in bytes: the records, and the images of whole pages among
 // them, which depend on how often there is a checkpoint.
 func (d *Database) WAL(ctx context.Context, from, to Position) (records, images int64, err error) {
@@ -65,6 +90,25 @@ FROM pg_get_wal_stats($1::pg_lsn, least($2::pg_lsn, pg_current_wal_flush_lsn()))
 		return 0, 0, fmt.Errorf("reading the write-ahead log: %w", err)
 	}
 	return records, images, nil
+}
+
+// Record is one kind of record in the write-ahead log.
+type Record struct {
+	Kind  string
+	Count int64
+	// Bytes is the size of all without images of pages.
+	Bytes int64
+}
+
+// Records are the kinds of records between two positions, the largest first.
+func (d *Database) Records(ctx context.Context, from, to Position) ([]Record, error) {
+	const query = `SELECT "resource_manager/record_type", count::bigint, record_size::bigint
+FROM pg_get_wal_stats($1::pg_lsn, least($2::pg_lsn, pg_current_wal_flush_lsn()), true) WHERE count > 0 ORDER BY record_size DESC`
+	rows, err := d.pool.Query(ctx, query, from.LSN, to.LSN)
+	if err != nil {
+		return nil, fmt.Errorf("reading the write-ahead log: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Record])
 }
 
 // Size is how much a schema's tables take with their indexes, in bytes.
