@@ -50,9 +50,15 @@ func (l *lane) full() bool { return l.users >= queuePerWorker*cap(l.slots) }
 // before one is free.
 func (l *lanes) acquire(endpoint string, deadline time.Time) (release func(), ok bool) {
 	found := l.of(endpoint)
+	release = func() { <-found.slots }
 	select {
 	case found.slots <- struct{}{}:
-		return func() { <-found.slots }, true
+		return release, true
+	default: // only who has to wait needs a timer
+	}
+	select {
+	case found.slots <- struct{}{}:
+		return release, true
 	case <-l.clock.After(deadline.Sub(l.clock.Now())):
 		return nil, false
 	case <-l.closing.Done():

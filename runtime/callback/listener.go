@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -391,7 +392,7 @@ func read(n ews.Notification) (in intents, lost bool) {
 			case ews.NewMail, ews.Created:
 				// A new folder is no mail. The same item comes in both kinds, maybe in several posts.
 				if event.ItemID != "" {
-					in.keys[store.Key{Kind: store.NewMail, Item: event.ItemID}] = true
+					in.keys[store.Key{Kind: store.NewMail, Item: strings.Clone(event.ItemID)}] = true // the post need not stay as long
 				}
 			case ews.Modified, ews.Moved, ews.Copied, ews.Deleted:
 				in.keys[store.Key{Kind: store.Badge}] = true

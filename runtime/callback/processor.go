@@ -127,6 +127,8 @@ func (p *Processor) enqueue(w *work) (joined string) {
 	case p.closed:
 		w.credential.Wipe() // the claims are taken up when their lease ends
 		p.metrics.release(outcomes(w.claims, returned), errClosed)
+	case !busy && !w.due(): // a heartbeat, most often
+		w.credential.Wipe()
 	case !busy && lane.full():
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:

@@ -131,6 +131,15 @@ func TestAMailIsOneTraceWithoutASecret(t *testing.T) {
 	if _, err := x.FCM.Wait(runtimetest.Context(t), android.DeviceToken, 1); err != nil {
 		t.Fatal(err)
 	}
+	const heartbeats = 5
+	for range heartbeats {
+		before := len(x.Exchange.Callbacks())
+		x.Exchange.Heartbeat(alice)
+		_, err := x.Exchange.WaitCallback(runtimetest.Context(t), func(c ewstest.Callback) bool { return c.Number > before && c.Reply == "OK" })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
 	webhook := x.Exchange.Subscriptions()[0].URL
 	if err := replica.Stop(); err != nil { // which sends what is still to be sent
 		t.Fatal(err)
@@ -153,6 +162,10 @@ func TestAMailIsOneTraceWithoutASecret(t *testing.T) {
 		if !slices.Contains(trees, want) {
 			t.Errorf("there is no trace\n%s\namong\n%s", want, strings.Join(trees, "\n"))
 		}
+	}
+	// Nothing is to be done after the answer to a heartbeat, unless it finds the user being worked on.
+	if n := len(slices.DeleteFunc(trees, func(t string) bool { return t != "pushnotificationlistener OK(work)" })); n >= heartbeats {
+		t.Errorf("%d heartbeats made work", n)
 	}
 	var activities int
 	for _, span := range spans {

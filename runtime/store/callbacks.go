@@ -110,22 +110,30 @@ func (s *Store) selectSubscriptions(ctx context.Context, lookups []lookup) ([]Su
 	return found, nil
 }
 
+// subscriptionRow is what a row holds. It is one variable, because each that is scanned into is an allocation.
+type subscriptionRow struct {
+	ord                    int
+	found                  Subscription
+	hash, filler           []byte
+	subscriptionID, update *string
+	updateSequence         *int64
+	unauthorized, refused  *time.Time
+}
+
 func scanSubscription(row pgx.CollectableRow) (ord int, found Subscription, err error) {
-	var hash, filler []byte
-	var subscriptionID, update *string
-	var updateSequence *int64
-	var unauthorized, refused *time.Time
-	found.Found = true
-	err = row.Scan(&ord, &hash, &found.MailboxID, &found.State, &filler, &found.Key, &subscriptionID, &found.Endpoint,
-		&found.AuthType, &found.CreatedAt, &found.Blob, &found.DeviceID, &found.Sequence, &update, &updateSequence,
-		&unauthorized, &refused, &found.Owed)
+	var r subscriptionRow
+	err = row.Scan(&r.ord, &r.hash, &r.found.MailboxID, &r.found.State, &r.filler, &r.found.Key, &r.subscriptionID, &r.found.Endpoint,
+		&r.found.AuthType, &r.found.CreatedAt, &r.found.Blob, &r.found.DeviceID, &r.found.Sequence, &r.update, &r.updateSequence,
+		&r.unauthorized, &r.refused, &r.found.Owed)
 	if err != nil {
 		return 0, Subscription{}, err
 	}
-	found.UserHash, found.FillerHash = [sha256.Size]byte(hash), [sha256.Size]byte(filler)
-	found.SubscriptionID, found.Update, found.UpdateSequence = orZero(subscriptionID), orZero(update), orZero(updateSequence)
-	found.UnauthorizedAt, found.RefusedAt = orZero(unauthorized), orZero(refused)
-	return ord, found, nil
+	found = r.found
+	found.Found = true
+	found.UserHash, found.FillerHash = [sha256.Size]byte(r.hash), [sha256.Size]byte(r.filler)
+	found.SubscriptionID, found.Update, found.UpdateSequence = orZero(r.subscriptionID), orZero(r.update), orZero(r.updateSequence)
+	found.UnauthorizedAt, found.RefusedAt = orZero(r.unauthorized), orZero(r.refused)
+	return r.ord, found, nil
 }
 
 // Sign is a sign of life: when Exchange has posted for a user.
