@@ -107,8 +107,17 @@ func (b *run) day(ctx context.Context) error {
 	return b.flood(ctx, "day", day, goals{})
 }
 
+// warmUp is how much of a stage is spent before anything counts, so that connections are open and plans are made.
+const warmUp = 10 // one part of so many
+
 // flood measures what is possible of one kind.
 func (b *run) flood(ctx context.Context, stage string, choose func(*rand.Rand) event, g goals) error {
+	if err := newDriver(b.scene).flood(ctx, b.settings.inFlight, b.settings.stage/warmUp, choose); err != nil {
+		return err
+	}
+	if err := b.settle(ctx); err != nil {
+		return err
+	}
 	d, took, err := b.measured(ctx, stage, g, func(d *driver) error {
 		return d.flood(ctx, b.settings.inFlight, b.settings.stage, choose)
 	})

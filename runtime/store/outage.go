@@ -41,8 +41,9 @@ func cut(err error) bool {
 	return ok && !broken.Timeout()
 }
 
-// unpreparedCodes are the SQLSTATEs by which a prepared statement turns out to be another session's.
+// unpreparedCodes are the SQLSTATEs by which it turns out that sessions are not ours alone.
 var unpreparedCodes = []string{
+	"08P01", // protocol_violation: a pooler does not take a parameter that only Postgres knows
 	"26000", // invalid_sql_statement_name: this session does not have it
 	"42P05", // duplicate_prepared_statement: it has it of somebody else
 }

@@ -69,10 +69,10 @@ type login struct {
 func Open(ctx context.Context, databaseURL secret.Value) (*Store, error) {
 	s := &Store{}
 	var err error
-	if s.hot, err = s.newPool(ctx, databaseURL, hotConnections, s.hotMode); err != nil {
+	if s.hot, err = s.newPool(ctx, databaseURL, hotConnections, s.prepareHot); err != nil {
 		return nil, err
 	}
-	if s.pool, err = s.newPool(ctx, databaseURL, callConnections, describing); err != nil {
+	if s.pool, err = s.newPool(ctx, databaseURL, callConnections, func(*pgx.ConnConfig) {}); err != nil {
 		s.hot.Close()
 		return nil, err
 	}
@@ -80,20 +80,21 @@ func Open(ctx context.Context, databaseURL secret.Value) (*Store, error) {
 	return s, nil
 }
 
-// hotMode has the few statements that every callback needs prepared: to parse and to plan one takes Postgres longer than to
-// execute it. A pooler that gives every transaction another session, and knows nothing of prepared statements (PgBouncer
-// before 1.21, or with max_prepared_statements = 0), is found out by its first error.
-func (s *Store) hotMode() pgx.QueryExecMode {
+// prepareHot makes a connection ready for the few statements that every callback needs. They stay prepared, since to parse and to plan
+// one takes Postgres longer than to execute it. A plan that is kept must suit tables that were empty when it was made and are
+// not any more: it goes by the indexes, always.
+//
+// A pooler that gives every transaction another session (PgBouncer) does not take the parameter, or does not know the
+// prepared statement; that is found out by its first error, and done without.
+func (s *Store) prepareHot(c *pgx.ConnConfig) {
 	if s.unprepared.Load() {
-		return describing()
+		return
 	}
-	return pgx.QueryExecModeCacheStatement
+	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	c.RuntimeParams["enable_seqscan"] = "off"
 }
 
-// describing keeps what is known of a statement's types, but no statement: this works behind every pooler.
-func describing() pgx.QueryExecMode { return pgx.QueryExecModeCacheDescribe }
-
-func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connections int32, mode func() pgx.QueryExecMode) (*pgxpool.Pool, error) {
+func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connections int32, prepare func(*pgx.ConnConfig)) (*pgxpool.Pool, error) {
 	config, err := poolConfig(databaseURL)
 	if err != nil {
 		return nil, err
@@ -101,7 +102,10 @@ func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connectio
 	config.MaxConns = connections
 	s.login.Store(&login{databaseURL, config.ConnConfig.Config})
 	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
-		c.Config, c.DefaultQueryExecMode = *s.login.Load().config.Copy(), mode()
+		c.Config = *s.login.Load().config.Copy()
+		// What is known of a statement's types is kept, but no statement: this works behind every pooler.
+		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		prepare(c)
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)

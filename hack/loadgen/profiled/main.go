@@ -12,6 +12,7 @@ import (
 	"os"
 	"os/signal"
 	"path/filepath"
+	"runtime/debug"
 	"runtime/pprof"
 	"syscall"
 
@@ -20,7 +21,11 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/server"
 )
 
+// gcPercent is that of cmd/runtime.
+const gcPercent = 400
+
 func main() {
+	debug.SetGCPercent(gcPercent)
 	options := server.Options{Version: "profiled"}
 	flag.StringVar(&options.ConfigPath, "config", "", "the configuration file")
 	folder := flag.String("profiles", ".", "where the profiles are written to")
