@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"runtime"
+	"slices"
 	"text/tabwriter"
 	"time"
 )
@@ -38,9 +39,9 @@ type report struct {
 	Taken time.Time `json:"taken"`
 	CPUs  int       `json:"cpus"`
 	Users int       `json:"users"`
-	// ReferenceMicroseconds is R.
-	ReferenceMicroseconds float64  `json:"referenceMicroseconds"`
-	Figures               []figure `json:"figures"`
+	// Reference is R in microseconds, as it was before each stage.
+	Reference []float64 `json:"referenceMicroseconds"`
+	Figures   []figure  `json:"figures"`
 
 	before map[string]float64
 }
@@ -77,9 +78,9 @@ func (r *report) addGoal(stage, name string, value float64, unit string, goal fl
 	r.Figures = append(r.Figures, figure{Stage: stage, Name: name, Value: value, Unit: unit, Goal: goal})
 }
 
-// inReference is a time as a multiple of R.
+// inReference is a time as a multiple of R as it was just before.
 func (r *report) inReference(d time.Duration) float64 {
-	return float64(d) / float64(time.Microsecond) / r.ReferenceMicroseconds
+	return microseconds(d) / r.Reference[len(r.Reference)-1]
 }
 
 func (r *report) save(path string) error {
@@ -98,7 +99,7 @@ func (r *report) print(w io.Writer) {
 	if r == nil || len(r.Figures) == 0 {
 		return
 	}
-	_, _ = fmt.Fprintf(w, "%d users, %d CPUs, R = %.0f µs\n", r.Users, r.CPUs, r.ReferenceMicroseconds)
+	_, _ = fmt.Fprintf(w, "%d users, %d CPUs, R = %.0f to %.0f µs\n", r.Users, r.CPUs, slices.Min(r.Reference), slices.Max(r.Reference))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) //nolint:mnd // the gap between columns
 	header := "STAGE\tWHAT\tMEASURED\t\tGOAL\t\t"
 	if r.before != nil {

@@ -22,13 +22,16 @@ type batches struct {
 	targets     *batcher[int64, Target]
 }
 
+// afterwards is how long what nobody waits for any more, since the phones have been told, waits for company.
+const afterwards = 20 * time.Millisecond
+
 func (s *Store) startBatches() batches {
 	return batches{
-		lookups:     newBatcher("looking up the subscription", twice(s, s.selectSubscriptions)),
-		journal:     newBatcher("writing the journal", twice(s, s.insertEntries)),
-		completions: newBatcher("completing the journal", twice(s, s.updateEntries)),
-		told:        newBatcher("recording what was told", twice(s, s.updateTold)),
-		targets:     newBatcher("looking up the devices", twice(s, s.selectTargets)),
+		lookups:     newBatcher("looking up the subscription", 0, twice(s, s.selectSubscriptions)),
+		journal:     newBatcher("writing the journal", 0, twice(s, s.insertEntries)),
+		completions: newBatcher("completing the journal", afterwards, twice(s, s.updateEntries)),
+		told:        newBatcher("recording what was told", afterwards, twice(s, s.updateTold)),
+		targets:     newBatcher("looking up the devices", 0, twice(s, s.selectTargets)),
 	}
 }
 
