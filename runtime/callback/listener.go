@@ -142,6 +142,7 @@ var (
 	errTooLarge = errors.New("the post is too large")
 	errOurFault = errors.New("the subscription cannot be opened")
 	errUnfit    = errors.New("this replica does not work with the database yet")
+	errBusy     = errors.New("more mail has come than can be worked on; Exchange will post again soon")
 )
 
 // answer turns the outcome of a post into what Exchange is told. Only what is forged or outdated ends a subscription;
@@ -167,6 +168,10 @@ func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error)
 		l.fail(ctx, w, http.StatusBadRequest)
 	case errors.Is(err, errTooLarge):
 		l.fail(ctx, w, http.StatusRequestEntityTooLarge)
+	case errors.Is(err, errBusy):
+		l.log.DebugContext(ctx, "A post is left to Exchange", "reason", err)
+		w.Header().Set("Retry-After", shedRetryAfter)
+		l.fail(ctx, w, http.StatusServiceUnavailable)
 	default:
 		if errors.Is(err, errOurFault) || errors.Is(err, credential.ErrUnknownKey) {
 			l.metrics.faults.Inc()
@@ -233,11 +238,36 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		}
 		return 0, outdatedPost(notification)
 	}
+	if in.mails() && recent(notification, now) {
+		release, ok := l.processor.reserve(brought.userID, brought.endpoint)
+		if !ok {
+			brought.credential.Wipe()
+			return brought.userID, errBusy
+		}
+		defer release()
+	}
 	l.logEvents(ctx, notification)
 	if err := l.take(ctx, in, lost, brought); err != nil || lost {
 		return 0, err
 	}
 	return brought.userID, nil
+}
+
+// shedFor is how long after a mail its post is left to Exchange where there is no room for the work. Exchange posts it again
+// after 30 and 90 seconds, much sooner than the next heartbeat would have the journal told. What comes back later is taken in
+// any case: a subscription whose posts are never taken ends after some eight minutes.
+const shedFor = 2 * time.Minute
+
+// recent reports whether all that a post tells of has happened within the last shedFor, as far as it says so.
+func recent(n ews.Notification, now time.Time) bool {
+	for _, message := range n.Messages {
+		for _, event := range message.Events {
+			if age := now.Sub(event.Timestamp); age > shedFor || age < -shedFor {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // takeLast takes the mails that an outdated subscription still tells of. They may have come before the current one was
