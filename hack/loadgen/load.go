@@ -18,11 +18,13 @@ const tellLimit = time.Minute
 
 var errUntold = errors.New("a notification did not reach the provider within " + tellLimit.String())
 
-// driver does what Exchange does for many mailboxes. Whose turn it is goes round through all of them, in no order.
+// driver does what Exchange does for many mailboxes. Whose turn it is goes round through all of them, in no order, but for
+// those to whom something is happening already.
 type driver struct {
 	scene *scene
 	turns []exchange.Mailbox
 	turn  atomic.Int64
+	busy  []atomic.Bool
 	// answered are the times from a post to its answer.
 	answered *meter.Samples
 	// posted are the posts that were answered OK, shed those that Exchange would have to make again.
@@ -30,15 +32,26 @@ type driver struct {
 }
 
 func newDriver(x *scene) *driver {
-	d := &driver{scene: x, turns: make([]exchange.Mailbox, x.users.size), answered: &meter.Samples{}}
+	d := &driver{
+		scene: x, turns: make([]exchange.Mailbox, x.users.size), busy: make([]atomic.Bool, x.users.size+1), answered: &meter.Samples{},
+	}
 	for i, at := range rand.Perm(x.users.size) {
 		d.turns[i] = exchange.Mailbox(at + 1)
 	}
 	return d
 }
 
-func (d *driver) next() exchange.Mailbox {
-	return d.turns[int(d.turn.Add(1)-1)%len(d.turns)]
+// next is whose turn it is. Nobody else gets the same until done is called.
+func (d *driver) next() (mailbox exchange.Mailbox, done func()) {
+	for tries := 1; ; tries++ {
+		mailbox = d.turns[int(d.turn.Add(1)-1)%len(d.turns)]
+		if d.busy[mailbox].CompareAndSwap(false, true) {
+			return mailbox, func() { d.busy[mailbox].Store(false) }
+		}
+		if tries%len(d.turns) == 0 {
+			time.Sleep(time.Millisecond) // something is happening to all of them
+		}
+	}
 }
 
 // event is one thing that happens to a mailbox, as of a time, with its consequences. It returns when the phone has been told.
@@ -46,12 +59,15 @@ type event func(ctx context.Context, d *driver, c *exchange.Connection, at time.
 
 // heartbeat is Exchange's word that the subscription lives.
 func heartbeat(_ context.Context, d *driver, c *exchange.Connection, at time.Time) error {
-	return d.post(c, exchange.Post{Mailbox: d.next(), Kind: exchange.Heartbeat, At: at}, at)
+	mailbox, done := d.next()
+	defer done()
+	return d.post(c, exchange.Post{Mailbox: mailbox, Kind: exchange.Heartbeat, At: at}, at)
 }
 
 // newMail is a mail that comes.
 func newMail(ctx context.Context, d *driver, c *exchange.Connection, at time.Time) error {
-	mailbox := d.next()
+	mailbox, done := d.next()
+	defer done()
 	number, told := d.scene.ledger.send(at)
 	unread := d.scene.ledger.counts[mailbox].Add(1)
 	if err := d.post(c, exchange.Post{Mailbox: mailbox, Mail: number, Kind: exchange.NewMail, Unread: int(unread), At: at}, at); err != nil {
@@ -62,7 +78,8 @@ func newMail(ctx context.Context, d *driver, c *exchange.Connection, at time.Tim
 
 // read is a mail that is read elsewhere, which changes the badge.
 func read(ctx context.Context, d *driver, c *exchange.Connection, at time.Time) error {
-	mailbox := d.next()
+	mailbox, done := d.next()
+	defer done()
 	count := &d.scene.ledger.counts[mailbox]
 	unread := int32(0)
 	if count.Load() == 0 { // there is none: it was marked as unread

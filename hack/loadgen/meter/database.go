@@ -83,9 +83,11 @@ func (d *Database) WAL(ctx context.Context, from, to Position) (records, images 
 	if from.LSN == to.LSN {
 		return 0, 0, nil
 	}
-	// What is told is what has reached the disk.
-	const query = `SELECT coalesce(sum(record_size), 0)::bigint, coalesce(sum(fpi_size), 0)::bigint
-FROM pg_get_wal_stats($1::pg_lsn, least($2::pg_lsn, pg_current_wal_flush_lsn()))`
+	// What is told is what has reached the disk: a commit that waits for it takes all before it along.
+	if _, err := d.pool.Exec(ctx, `SELECT pg_logical_emit_message(true, 'loadgen', '')`); err != nil {
+		return 0, 0, fmt.Errorf("flushing the write-ahead log: %w", err)
+	}
+	const query = `SELECT coalesce(sum(record_size), 0)::bigint, coalesce(sum(fpi_size), 0)::bigint FROM pg_get_wal_stats($1::pg_lsn, $2::pg_lsn)`
 	if err := d.pool.QueryRow(ctx, query, from.LSN, to.LSN).Scan(&records, &images); err != nil {
 		return 0, 0, fmt.Errorf("reading the write-ahead log: %w", err)
 	}
@@ -100,10 +102,10 @@ type Record struct {
 	Bytes int64
 }
 
-// Records are the kinds of records between two positions, the largest first.
+// Records are the kinds of records between two positions of which WAL was asked, the largest first.
 func (d *Database) Records(ctx context.Context, from, to Position) ([]Record, error) {
 	const query = `SELECT "resource_manager/record_type", count::bigint, record_size::bigint
-FROM pg_get_wal_stats($1::pg_lsn, least($2::pg_lsn, pg_current_wal_flush_lsn()), true) WHERE count > 0 ORDER BY record_size DESC`
+FROM pg_get_wal_stats($1::pg_lsn, $2::pg_lsn, true) WHERE count > 0 ORDER BY record_size DESC`
 	rows, err := d.pool.Query(ctx, query, from.LSN, to.LSN)
 	if err != nil {
 		return nil, fmt.Errorf("reading the write-ahead log: %w", err)
