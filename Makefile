@@ -78,7 +78,7 @@ bench: env ## Measure the runtime with 100,000 users, and compare with BASELINE,
 ##@ Check
 
 .PHONY: env
-env: ## Get what tests and the demo run against: Postgres, kube-apiserver, etcd, openssl, helm.
+env: ## Get what tests and the demo run against: Postgres, PgBouncer, kube-apiserver, etcd, openssl, helm.
 	go run ./hack/testenv/prepare
 
 .PHONY: test

@@ -17,11 +17,11 @@ import (
 // something. It understands as much of the protocol as that takes: connections without TLS.
 type databaseProxy struct {
 	address  string
-	fuse     *fuse
 	server   string
 	listener net.Listener
 
 	mutex       sync.Mutex
+	fuse        *fuse
 	connections []net.Conn
 	closed      bool
 	running     sync.WaitGroup
@@ -36,6 +36,19 @@ func startDatabaseProxy(t *testing.T, f *fuse, server string) *databaseProxy {
 	p := &databaseProxy{address: listener.Addr().String(), fuse: f, server: server, listener: listener}
 	p.running.Go(p.accept)
 	return p
+}
+
+// use has the connections that come ask another fuse: another process makes them.
+func (p *databaseProxy) use(f *fuse) {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	p.fuse = f
+}
+
+func (p *databaseProxy) current() *fuse {
+	p.mutex.Lock()
+	defer p.mutex.Unlock()
+	return p.fuse
 }
 
 func (p *databaseProxy) close() {
@@ -57,7 +70,8 @@ func (p *databaseProxy) accept() {
 		}
 		p.running.Go(func() {
 			defer func() { _ = client.Close() }()
-			if !p.fuse.alive() || !p.keep(client) {
+			f := p.current()
+			if !f.alive() || !p.keep(client) {
 				return
 			}
 			server, err := net.Dial("tcp", p.server)
@@ -66,7 +80,7 @@ func (p *databaseProxy) accept() {
 			}
 			defer func() { _ = server.Close() }()
 			if p.keep(server) {
-				(&proxied{fuse: p.fuse, client: client, server: server, statements: map[string]string{}}).pass()
+				(&proxied{fuse: f, client: client, server: server, statements: map[string]string{}}).pass()
 			}
 		})
 	}

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 
+	certmanager "github.com/cert-manager/cert-manager/pkg/apis/certmanager/v1"
 	appsv1 "k8s.io/api/apps/v1"
 	autoscalingv2 "k8s.io/api/autoscaling/v2"
 	corev1 "k8s.io/api/core/v1"
@@ -29,6 +30,7 @@ func (c *crashStage) made() []client.Object {
 	for _, list := range []client.ObjectList{
 		&corev1.SecretList{}, &corev1.ConfigMapList{}, &corev1.ServiceAccountList{}, &corev1.ServiceList{}, &appsv1.DeploymentList{},
 		&policyv1.PodDisruptionBudgetList{}, &autoscalingv2.HorizontalPodAutoscalerList{}, &networkingv1.IngressList{}, &networkingv1.NetworkPolicyList{},
+		&certmanager.CertificateList{},
 	} {
 		err := c.clients.List(c.t.Context(), list, client.InNamespace(c.namespace), client.MatchingLabels{desired.LabelManagedBy: desired.ManagedBy})
 		if err != nil {
@@ -46,16 +48,22 @@ func (c *crashStage) made() []client.Object {
 func (c *crashStage) everything() string {
 	c.t.Helper()
 	objects := c.made()
-	tenant := c.acme()
-	if c.there(tenant, "acme") {
-		objects = append(objects, tenant)
+	replaced := []string{c.namespace, "NAMESPACE", c.image, "IMAGE"}
+	for _, name := range c.tenants {
+		if tenant := (&api.EnsTenant{}); c.there(tenant, name) {
+			objects = append(objects, tenant)
+		}
+		replaced = append([]string{c.namesOf(name).Schema, "SCHEMA"}, replaced...)
+	}
+	if c.own != nil {
+		replaced = append(replaced, c.own.Owner, "OWNER")
 	}
 	var text []string
 	for _, object := range objects {
 		text = append(text, c.normal(object))
 	}
 	slices.Sort(text)
-	return strings.NewReplacer(c.names().Schema, "SCHEMA", c.namespace, "NAMESPACE").Replace(strings.Join(text, "\n"))
+	return strings.NewReplacer(replaced...).Replace(strings.Join(text, "\n"))
 }
 
 func (c *crashStage) normal(object client.Object) string {
@@ -78,7 +86,7 @@ func (c *crashStage) normal(object client.Object) string {
 		tree["data"] = slices.Sorted(maps.Keys(secret.Data))
 	}
 	// The certificate of a stage is new each time, and what was applied is noted as a digest of what is random.
-	forget(tree, "lastTransitionTime", "uid", "observedGeneration", "certificate", desired.AuthorityKey, apply.AnnotationApplied)
+	forget(tree, "lastTransitionTime", "uid", "observedGeneration", "certificate", "nextCertificate", desired.AuthorityKey, apply.AnnotationApplied)
 	// A password that was set and not written down is replaced by another one, which is told as any replacement is.
 	forget(tree, "passwordReplacedAt", api.GroupName+"/password-replaced-at")
 	if conditions, found, _ := unstructured.NestedSlice(tree, "status", "conditions"); found {

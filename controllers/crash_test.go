@@ -2,8 +2,8 @@ package controllers_test
 
 import (
 	"bytes"
-	"context"
 	"maps"
+	"path/filepath"
 	"slices"
 	"strings"
 	"testing"
@@ -11,32 +11,14 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/types"
 	"k8s.io/client-go/rest"
-	clocktesting "k8s.io/utils/clock/testing"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	api "github.com/ens-operator/ens-operator/api/v1alpha1"
 	"github.com/ens-operator/ens-operator/controllers"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 )
-
-// crashStage is a namespace in which a process of the operator may die at any of its changes.
-type crashStage struct {
-	*stage
-	config *rest.Config
-	clock  *clocktesting.FakePassiveClock
-}
-
-func newCrashStage(t *testing.T, o *operator, config *rest.Config) *crashStage {
-	t.Helper()
-	return &crashStage{
-		stage: &stage{operator: o, t: t, namespace: o.kube.NewNamespace(t)}, config: config,
-		clock: clocktesting.NewFakePassiveClock(crashTime),
-	}
-}
-
-// crashTime is when all stories begin, so that they end with the same times.
-var crashTime = time.Now().Truncate(time.Second)
 
 // crashStory is something that a user asks for, at each change of which the operator dies once. A further rotation is a
 // further story.
@@ -45,6 +27,12 @@ type crashStory struct {
 	before []func(*crashStage)
 	// change is what the user asks for.
 	change func(*crashStage)
+	// again leads from the end of a round to the beginning of the next, as before does from nothing: making everything anew
+	// takes long. Nil has each round begin in a namespace of its own.
+	again []func(*crashStage)
+	// around is what others do in the cluster whenever the operator has nothing left to do, nil for nothing; it returns whom
+	// that wakes.
+	around func(*crashStage) []types.NamespacedName
 	// check looks at what must hold beyond having the same objects: kept are the Secrets that outlive a tenant, before the
 	// change, after the crash, and at the end.
 	check func(c *crashStage, before, crashed, after keptValues)
@@ -62,7 +50,7 @@ func crashStories() map[string]crashStory {
 		}
 	}
 	rotateKeys, rotatePassword := annotate(api.AnnotationRotateKeys, "ticket 17"), annotate(api.AnnotationRotateDatabasePassword, "ticket 17")
-	return map[string]crashStory{
+	stories := map[string]crashStory{
 		"a tenant is made":                              {change: create, check: stillItsOwn},
 		"a tenant is made anew upon what was kept":      {before: []func(*crashStage){create, remove, (*crashStage).sweep}, change: create, check: stillItsOwn},
 		"everything optional is asked for":              {before: []func(*crashStage){create}, change: extend, check: stillItsOwn},
@@ -75,6 +63,10 @@ func crashStories() map[string]crashStory {
 		"a tenant is deleted, and its data are kept":    {before: []func(*crashStage){create}, change: remove, check: everythingKept},
 		"a tenant is deleted with its data":             {before: []func(*crashStage){create, destroy}, change: remove, check: nothingLeft},
 	}
+	for _, more := range []map[string]crashStory{ownDatabaseStories(), rolloutStories(), certificateStories()} {
+		maps.Copy(stories, more)
+	}
+	return stories
 }
 
 func extend(c *crashStage) {
@@ -103,6 +95,7 @@ func pass(d time.Duration) func(*crashStage) {
 func TestAnEndAtAnyChangeLeadsToTheSame(t *testing.T) {
 	t.Parallel()
 	o, config := withoutOperator(t)
+	installCRDs(t, &stage{operator: o}, "github.com/cert-manager/cert-manager", filepath.Join("deploy", "crds", "cert-manager.io_certificates.yaml"))
 	// The stories run at once, within a group, so that the servers outlive them.
 	t.Run("at once", func(t *testing.T) {
 		for name, story := range crashStories() {
@@ -143,7 +136,22 @@ func withoutOperator(t *testing.T) (*operator, *rest.Config) {
 
 // tell tells the story undisturbed, then once with each end and each lost answer.
 func (story crashStory) tell(t *testing.T, o *operator, config *rest.Config) {
-	changes, want := story.round(t, o, config, &fuse{})
+	var c *crashStage
+	round := func(f *fuse) ([]string, string) {
+		switch {
+		case c != nil && story.again != nil:
+			story.lead(c, story.again)
+		case c != nil:
+			c.dropRest()
+			fallthrough
+		default:
+			c = newCrashStage(t, o, config)
+			story.lead(c, story.before)
+		}
+		return story.round(c, f)
+	}
+	changes, want := round(&fuse{})
+	defer func() { c.dropRest() }()
 	sql := 0
 	for _, change := range changes {
 		if strings.HasPrefix(change, "SQL ") {
@@ -157,7 +165,7 @@ func (story crashStory) tell(t *testing.T, o *operator, config *rest.Config) {
 	for _, how := range []manner{dies, stumbles} {
 		for k := range changes {
 			f := &fuse{how: how, after: k}
-			if _, got := story.round(t, o, config, f); got != want {
+			if _, got := round(f); got != want {
 				t.Errorf("%s at change %d (%s) leads to something else\n%s", how, k+1, changes[k], difference(want, got))
 			}
 			if !f.hit() {
@@ -173,53 +181,36 @@ func (m manner) String() string {
 	return map[manner]string{never: "no end", dies: "an end", stumbles: "a lost answer"}[m]
 }
 
-// round tells the story once, in a namespace of its own. It returns the changes of the first process, and all objects at
-// the end.
-func (story crashStory) round(t *testing.T, o *operator, config *rest.Config, f *fuse) ([]string, string) {
-	t.Helper()
-	c := newCrashStage(t, o, config)
-	defer c.dropRest()
-	run := func(f *fuse) []string {
-		m := c.begin(f)
-		defer m.end()
-		m.work(t, c.acme())
-		return m.made()
-	}
-	for _, step := range story.before {
+// lead leads to where the story begins; each step is followed by an undisturbed run.
+func (story crashStory) lead(c *crashStage, steps []func(*crashStage)) {
+	c.t.Helper()
+	for _, step := range steps {
 		step(c)
-		run(&fuse{})
+		story.run(c, &fuse{})
 	}
+}
+
+// run has a process work until nothing is left to do, or it is dead, and returns its changes.
+func (story crashStory) run(c *crashStage, f *fuse) []string {
+	c.t.Helper()
+	m := c.begin(f)
+	defer m.end()
+	m.workAmong(c.t, story.othersOf(c), c.keys()...)
+	return m.made()
+}
+
+// round tells the story once. It returns the changes of the first process, and all objects at the end.
+func (story crashStory) round(c *crashStage, f *fuse) ([]string, string) {
+	c.t.Helper()
 	before := c.kept()
 	story.change(c)
-	changes := run(f)
+	changes := story.run(c, f)
 	crashed := c.kept()
 	if f.how == dies {
-		run(&fuse{})
+		story.run(c, &fuse{})
 	}
 	story.check(c, before, crashed, c.kept())
 	return changes, c.everything()
-}
-
-// standIn says that endpoint and providers are ready, as their own reconcilers would.
-func (c *crashStage) standIn() {
-	c.t.Helper()
-	for _, object := range []client.Object{at(c.stage, &api.EwsEndpoint{}, "exchange"), at(c.stage, &api.PushProvider{}, "apple"), at(c.stage, &api.PushProvider{}, "google")} {
-		c.get(object)
-		var ready []metav1.Condition
-		for _, kind := range []string{api.ConditionReady, api.ConditionAccepted, api.ConditionReferencesResolved} {
-			ready = append(ready, metav1.Condition{Type: kind, Status: metav1.ConditionTrue, Reason: api.ReasonReady,
-				ObservedGeneration: object.GetGeneration(), LastTransitionTime: metav1.Now()})
-		}
-		switch object := object.(type) {
-		case *api.EwsEndpoint:
-			object.Status.Conditions, object.Status.ObservedGeneration = ready, object.Generation
-		case *api.PushProvider:
-			object.Status.Conditions, object.Status.ObservedGeneration = ready, object.Generation
-		}
-		if err := c.clients.Status().Update(c.t.Context(), object); err != nil {
-			c.t.Fatal(err)
-		}
-	}
 }
 
 // keptValues are the values of the Secrets that outlive the tenant, by Secret and key.
@@ -403,36 +394,6 @@ func (c *crashStage) onlyGarbage() {
 		kept := object.GetName() == "acme-keys" || object.GetName() == "acme-api-token"
 		if (metav1.GetControllerOf(object) == nil) != kept {
 			c.t.Errorf("%s %s is left over, owners %v", object.GetObjectKind().GroupVersionKind().Kind, object.GetName(), object.GetOwnerReferences())
-		}
-	}
-}
-
-// sweep does what the garbage collector would once the tenant is gone, and takes away what the tenant referred to.
-func (c *crashStage) sweep() {
-	c.t.Helper()
-	c.collectGarbage()
-	for _, object := range samples(c.t) {
-		if object.GetKind() != "EnsTenant" {
-			object.SetNamespace(c.namespace)
-			if err := c.clients.Delete(c.t.Context(), object); err != nil {
-				c.t.Fatal(err)
-			}
-		}
-	}
-}
-
-// dropRest leaves nothing in Postgres that the next round would have to pass by: roles are the whole server's.
-func (c *crashStage) dropRest() {
-	ctx := context.WithoutCancel(c.t.Context())
-	conn := c.connect(c.postgres.SuperuserURL)
-	defer func() { _ = conn.Close(ctx) }()
-	names := c.names()
-	for _, statement := range []string{
-		"DROP SCHEMA IF EXISTS " + names.Schema + " CASCADE", "DROP ROLE IF EXISTS " + names.Logins[0],
-		"DROP ROLE IF EXISTS " + names.Logins[1], "DROP ROLE IF EXISTS " + names.Schema,
-	} {
-		if _, err := conn.Exec(ctx, statement); err != nil {
-			c.t.Error(err)
 		}
 	}
 }

@@ -2,6 +2,7 @@ package controllers_test
 
 import (
 	"fmt"
+	"strings"
 	"testing"
 
 	appsv1 "k8s.io/api/apps/v1"
@@ -109,6 +110,45 @@ func TestDeleteRemovesEverythingInOrder(t *testing.T) {
 			t.Errorf("Secret %s is still there", name)
 		}
 	}
+}
+
+// Who deletes a tenant with its data and makes it anew at once is quicker than the garbage collector: what is left of the
+// first is no sign that phones hold a token that is lost.
+func TestATenantMadeAnewWaitsForTheGarbageOfTheOneBefore(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	deleting := func(o *unstructured.Unstructured) {
+		if o.GetKind() == "EnsTenant" {
+			_ = unstructured.SetNestedField(o.Object, "Delete", "spec", "deletionPolicy")
+		}
+	}
+	s.provisioned(deleting)
+	s.remove(&api.EnsTenant{}, "acme")
+	s.gone(&api.EnsTenant{}, "acme")
+	for _, object := range samples(t) {
+		deleting(object)
+		s.apply(object)
+	}
+	tenant := s.acme()
+	found := s.waitCondition(tenant, api.ConditionSecretsReady, metav1.ConditionUnknown, "")
+	if !strings.Contains(found.Message, "Secret acme-runtime") || !strings.Contains(found.Message, "garbage collector") {
+		t.Errorf("it says %s", found.Message)
+	}
+	s.quiet()
+	if s.there(&corev1.Secret{}, "acme-api-token") {
+		t.Error("a token was made while what is left of the one before is there")
+	}
+	s.collectGarbage()
+	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
+
+	// A Secret that somebody deletes and that is held is no sign either.
+	change(s, &corev1.Secret{}, "acme-runtime", func(o *corev1.Secret) { o.Finalizers = []string{"example.com/hold"} })
+	s.remove(&corev1.Secret{}, "acme-api-token")
+	s.waitCondition(tenant, api.ConditionSecretsReady, metav1.ConditionFalse, api.ReasonTokenLost)
+	s.remove(&corev1.Secret{}, "acme-runtime")
+	s.waitCondition(tenant, api.ConditionSecretsReady, metav1.ConditionUnknown, "")
+	change(s, &corev1.Secret{}, "acme-runtime", func(o *corev1.Secret) { o.Finalizers = nil })
+	s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionTrue, "")
 }
 
 func TestTenantThatWasNeverProvisionedCanBeDeleted(t *testing.T) {

@@ -202,7 +202,7 @@ func TestAConnectionStringThatCannotBeUsedChangesNothing(t *testing.T) {
 	s.remove(&api.EnsTenant{}, "acme")
 	s.eventually("telling the way out", func() error {
 		found := s.waitCondition(tenant, api.ConditionStalled, metav1.ConditionTrue, api.ReasonNotFound)
-		if !strings.Contains(found.Message, api.AnnotationAbandonDatabase) {
+		if !strings.Contains(found.Message, "Secret own does not exist: create it") || !strings.Contains(found.Message, api.AnnotationAbandonDatabase+"=true") {
 			return errNotYet(found.Message)
 		}
 		return nil

@@ -104,7 +104,7 @@ func (c *changing) closed() {
 // replica is a pod's way to the database.
 func (c *changing) replica(id byte, login string) (report func(), use func(login string)) {
 	c.t.Helper()
-	opened, err := store.Open(c.t.Context(), secret.FromString(login))
+	opened, err := store.Open(c.t.Context(), secret.FromString(login), nil)
 	if err != nil {
 		c.t.Fatal(err)
 	}
@@ -118,7 +118,7 @@ func (c *changing) replica(id byte, login string) (report func(), use func(login
 	}
 	use = func(login string) {
 		c.t.Helper()
-		if err := opened.UseURL(secret.FromString(login)); err != nil {
+		if err := opened.UseURL(secret.FromString(login), nil); err != nil {
 			c.t.Fatal(err)
 		}
 	}
@@ -371,4 +371,44 @@ func TestAPasswordThatCannotBeToldIsWaitedForPatiently(t *testing.T) {
 	says(api.ReasonReplaced, "Only the password of role "+roleOf(t, second))
 	c.letsIn("at the end", first, false)
 	c.letsIn("at the end", second, true)
+}
+
+// A restore from a backup may bring back a password that no pod has. Trying passwords is not what a start begins with.
+func TestAPasswordThatTheDatabaseRefusesIsSetAnewSoonAfterAStart(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		spoil  string
+		atOnce bool
+	}{
+		"another password, within two minutes": {spoil: "ALTER ROLE %s PASSWORD 'of a backup'"},
+		"a role that is gone, at once":         {spoil: "DROP ROLE %s", atOnce: true},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			o, config := withoutOperator(t)
+			s := newCrashStage(t, o, config)
+			changing := &changing{s.stage, s.clock, s.acme()}
+			s.applySamples(nil)
+			s.standIn()
+			before := s.begin(&fuse{})
+			before.work(t, changing.tenant)
+			before.end()
+			login := changing.databaseURL()
+			execute(s.stage, s.postgres.SuperuserURL, fmt.Sprintf(c.spoil, roleOf(t, login)))
+
+			m := s.begin(&fuse{})
+			defer m.end()
+			again := m.work(t, changing.tenant).RequeueAfter
+			changing.letsIn("after the first look", login, c.atOnce)
+			for left := 2 * time.Minute; 0 < again && again <= left; {
+				changing.passes(again)
+				left -= again
+				again = m.work(t, changing.tenant).RequeueAfter
+			}
+			changing.letsIn("after all looks of two minutes", login, true)
+			if changing.databaseURL() != login {
+				t.Error("the pods were given another login")
+			}
+		})
+	}
 }

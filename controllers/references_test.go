@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"strings"
 	"testing"
+	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
@@ -303,5 +304,34 @@ func TestSamplesGiveNoDifferenceWhenAppliedAgain(t *testing.T) {
 				t.Errorf("%s %s: %s differs", object.GetKind(), object.GetName(), key)
 			}
 		}
+	}
+}
+
+// The operator's caches divide Secrets and ConfigMaps by its label.
+func TestAChangeOfAReferenceIsNoticedWhoeverMadeIt(t *testing.T) {
+	t.Parallel()
+	s := newStage(t)
+	tenant := s.provisioned()
+	s.rolledOut() // pods that are waited for are looked at each minute
+	s.waitCondition(tenant, api.ConditionAvailable, metav1.ConditionTrue, "")
+	for _, step := range []struct {
+		when     string
+		labelled bool
+	}{{"as it gets the operator's label", true}, {"while it has the label", true}, {"as it loses the label", false}, {"without the label", false}} {
+		s.quiet() // no look is under way that would find it by chance
+		before := tenant.Status.Certificate.SHA256
+		change(s, &corev1.Secret{}, "acme-server-certificate", func(o *corev1.Secret) {
+			o.Labels = nil
+			if step.labelled {
+				o.Labels = map[string]string{"app.kubernetes.io/managed-by": "ens-operator"}
+			}
+			o.Data = issue(t, time.Now().AddDate(1, 0, 0), s.hostname())
+		})
+		s.eventually("renewing a certificate "+step.when, func() error {
+			if s.get(tenant); tenant.Status.Certificate.SHA256 == before {
+				return errNotYet("it is the one before")
+			}
+			return nil
+		})
 	}
 }

@@ -12,6 +12,7 @@ import (
 	corev1 "k8s.io/api/core/v1"
 	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/apimachinery/pkg/runtime"
+	"k8s.io/apimachinery/pkg/selection"
 	clientscheme "k8s.io/client-go/kubernetes/scheme"
 	"k8s.io/client-go/util/workqueue"
 	"k8s.io/utils/clock"
@@ -78,13 +79,25 @@ func NewScheme() (*runtime.Scheme, error) {
 	return scheme, err
 }
 
+// ours matches what the operator made, notOurs everything else.
+var ours, notOurs = selectors()
+
+func selectors() (ours, others labels.Selector) {
+	made := labels.Set{desired.LabelManagedBy: desired.ManagedBy}
+	not, err := labels.NewRequirement(desired.LabelManagedBy, selection.NotEquals, []string{desired.ManagedBy})
+	if err != nil {
+		panic(err) // the label is a constant
+	}
+	return labels.SelectorFromSet(made), labels.NewSelector().Add(*not)
+}
+
 // CacheOptions are what the manager's cache holds: the three kinds, and of everything else what the operator made.
 // Namespaces limits it to some; none is all.
 func CacheOptions(namespaces []string) cache.Options {
 	all := cache.ByObject{Label: labels.Everything()}
 	options := cache.Options{
 		DefaultTransform:     cache.TransformStripManagedFields(),
-		DefaultLabelSelector: labels.SelectorFromSet(labels.Set{desired.LabelManagedBy: desired.ManagedBy}),
+		DefaultLabelSelector: ours,
 		ByObject:             map[client.Object]cache.ByObject{&v1alpha1.EnsTenant{}: all, &v1alpha1.EwsEndpoint{}: all, &v1alpha1.PushProvider{}: all},
 	}
 	if len(namespaces) > 0 {
@@ -110,7 +123,7 @@ func Setup(ctx context.Context, mgr ctrl.Manager, namespaces []string, options O
 	}
 	cacheOptions := CacheOptions(namespaces)
 	cacheOptions.Scheme, cacheOptions.Mapper, cacheOptions.HTTPClient = mgr.GetScheme(), mgr.GetRESTMapper(), mgr.GetHTTPClient()
-	others, err := foreign.NewCache(mgr.GetConfig(), cacheOptions)
+	others, err := foreign.NewCache(mgr.GetConfig(), cacheOptions, notOurs)
 	if err != nil {
 		return err
 	}

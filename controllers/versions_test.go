@@ -37,7 +37,7 @@ func TestOperatorsOfThreeVersionsAndARuntimeInBetween(t *testing.T) {
 	known := migrations.Known()
 	s.restart(s.knowing(known.UpTo(migrations.MinimumVersion - 1)))
 	tenant := s.provisioned()
-	pod, err := store.Open(t.Context(), secret.FromString(s.databaseURL()))
+	pod, err := store.Open(t.Context(), secret.FromString(s.databaseURL()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

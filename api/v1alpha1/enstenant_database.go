@@ -9,8 +9,8 @@ import (
 // +kubebuilder:validation:XValidation:rule="!has(self.runtimePort) || has(self.runtimeHost)",message="runtimePort is the port of runtimeHost: set both, or neither"
 type TenantDatabase struct {
 	// secretName names a Secret with the connection string under the key url or uri, as in the app Secret of a
-	// CloudNativePG cluster. Its role must be allowed to make a schema, and must not be shared with other tenants. A
-	// changed Secret is taken up.
+	// CloudNativePG cluster. Its role must be allowed to make a schema, and must not be shared with other tenants.
+	// Under ca.crt may be the authorities that the server is verified against. A changed Secret is taken up.
 	// +required
 	SecretName ResourceName `json:"secretName"`
 
@@ -83,6 +83,8 @@ const (
 	// ReasonSharedRole: the role in the tenant's own connection string is another tenant's, too, or its search_path is set
 	// to something else; give the tenant a role and database of its own.
 	ReasonSharedRole = "SharedRole"
+	// ReasonUntrustedServer: the server's certificate is not accepted; put its authority beside the connection string.
+	ReasonUntrustedServer = "UntrustedServer"
 	// ReasonSchemaGone: the tenant's own database has no schema of it any more, or is another one. Restore the data.
 	ReasonSchemaGone = "SchemaGone"
 )

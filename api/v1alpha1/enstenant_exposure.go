@@ -27,6 +27,8 @@ type TenantExposure struct {
 type NoExposure struct{}
 
 // GatewayExposure asks Gateways for a route to the tenant.
+//
+// +kubebuilder:validation:XValidation:rule="!has(self.listenerSet) || self.parentRefs.size() == 1 && !has(self.parentRefs[0].sectionName)",message="with listenerSet, parentRefs names one Gateway and no listener of it (sectionName)"
 type GatewayExposure struct {
 	// parentRefs are the Gateways. A Gateway of another namespace must allow routes from the tenant's.
 	// +required
@@ -34,6 +36,11 @@ type GatewayExposure struct {
 	// +kubebuilder:validation:MinItems=1
 	// +kubebuilder:validation:MaxItems=8
 	ParentRefs []GatewayReference `json:"parentRefs"`
+
+	// listenerSet makes a ListenerSet (gateway.networking.k8s.io/v1) with an https listener for each name, which the route
+	// attaches to: for a new name or certificate the Gateway need not be changed. It must allow that (spec.allowedListeners).
+	// +optional
+	ListenerSet *GatewayListeners `json:"listenerSet,omitempty"`
 }
 
 // GatewayReference names a Gateway or one of its listeners.

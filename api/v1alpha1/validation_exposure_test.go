@@ -25,6 +25,12 @@ func throughGateway(refs ...api.GatewayReference) api.TenantExposure {
 	return api.TenantExposure{Gateway: &api.GatewayExposure{ParentRefs: refs}}
 }
 
+func withListeners(refs ...api.GatewayReference) api.TenantExposure {
+	exposure := throughGateway(refs...)
+	exposure.Gateway.ListenerSet = &api.GatewayListeners{TLSSecretName: "front"}
+	return exposure
+}
+
 func throughLoadBalancer(ranges ...api.NetworkRange) api.TenantExposure {
 	return api.TenantExposure{LoadBalancer: &api.LoadBalancerExposure{SourceRanges: ranges}}
 }
@@ -51,6 +57,9 @@ func TestExposureRules(t *testing.T) {
 		"a Gateway in a namespace with a dot":      {exposed(true, throughGateway(api.GatewayReference{Name: "edge", Namespace: "in.fra"})), "must be the name of a namespace"},
 		"a Gateway for sixteen names":              {withHostnames(15, exposed(true, edge)), ""},
 		"a Gateway for seventeen names":            {withHostnames(16, exposed(true, edge)), "at most 15 hostnames"},
+		"listeners of its own":                     {exposed(true, withListeners(api.GatewayReference{Name: "edge", Namespace: "infra"})), ""},
+		"listeners of its own on a listener":       {exposed(true, withListeners(api.GatewayReference{Name: "edge", SectionName: "https"})), "names one Gateway and no listener"},
+		"listeners of its own on two Gateways":     {exposed(true, withListeners(api.GatewayReference{Name: "edge"}, api.GatewayReference{Name: "inner"})), "names one Gateway"},
 		"an Ingress with the tenant's":             {exposed(false, api.TenantExposure{Ingress: &api.IngressExposure{}}), ""},
 		"an Ingress with a certificate":            {exposed(true, ingress), ""},
 		"an Ingress with two certificates":         {exposed(false, ingress), "exposure.ingress.tlsSecretName is for tls.terminatedElsewhere"},

@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"math"
 	"os"
+	"runtime/debug"
 
 	"github.com/go-logr/logr"
 	"k8s.io/klog/v2"
@@ -23,7 +24,14 @@ import (
 // leaderElectionID names the Lease by which the operator's pods agree on who works; a shard has one of its own.
 const leaderElectionID = "ens-operator.ens-operator.io"
 
+// gcPercent is GOGC unless the environment says otherwise. The operator holds much and makes little, so that collecting twice
+// as often as Go does by default costs next to nothing, and saves a quarter of its memory.
+const gcPercent = 50
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	if arguments := os.Args[1:]; len(arguments) == 2 && arguments[0] == probeCommand {
 		p := prober{token: tokenFile, patience: probePatience, interval: probeInterval}
 		if err := p.run(ctrl.SetupSignalHandler(), arguments[1], os.Stdout); err != nil {
@@ -52,6 +60,7 @@ const exitUsage = 2
 func run(ctx context.Context, options options) error {
 	db, err := database.Open(ctx, database.Options{
 		URL:            options.databaseURL,
+		Authorities:    options.databaseAuthorities,
 		RuntimeHost:    options.runtimeDatabaseHost,
 		RuntimePort:    options.runtimeDatabasePort,
 		RuntimeSSLMode: options.runtimeDatabaseSSLMode,

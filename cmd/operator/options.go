@@ -4,15 +4,18 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"io/fs"
 	"log/slog"
 	"math"
 	"net/http"
 	"os"
+	"path/filepath"
 	"strings"
 
 	"k8s.io/client-go/rest"
 	metrics "sigs.k8s.io/controller-runtime/pkg/metrics/server"
 
+	"github.com/ens-operator/ens-operator/controllers/database"
 	"github.com/ens-operator/ens-operator/controllers/metricsauth"
 	"github.com/ens-operator/ens-operator/controllers/shard"
 	"github.com/ens-operator/ens-operator/runtime/secret"
@@ -41,6 +44,7 @@ type options struct {
 	leaderElectionID       string
 	maxRollouts            uint
 	databaseURL            func() (secret.Value, error)
+	databaseAuthorities    func() ([]byte, error)
 	runtimeDatabaseHost    string
 	runtimeDatabasePort    uint16
 	runtimeDatabaseSSLMode string
@@ -66,7 +70,7 @@ func parseOptions(flags *flag.FlagSet, arguments []string, environment func(stri
 	flags.StringVar(&o.clusterID, "cluster-id", "", "tells this cluster from others that use the same database, and must never change; empty for the UID of namespace kube-system")
 	flags.IntVar(&o.workers, "workers", 0, "how many objects of a kind are worked on at once; 0 for 10")
 	flags.UintVar(&o.maxRollouts, "max-rollouts", 1, "how many tenants' pods are replaced at once because --runtime-image has become another one; 0 for any number")
-	flags.StringVar(&databaseFile, "database-url-file", "", "the file with the connection string of the operator's role in Postgres; without it the environment variable "+databaseURLVariable+" is read")
+	flags.StringVar(&databaseFile, "database-url-file", "", "the file with the connection string of the operator's role in Postgres, beside which "+database.AuthoritiesKey+" may hold the authorities that the server is verified against; without it the environment variable "+databaseURLVariable+" is read")
 	flags.StringVar(&o.runtimeDatabaseHost, "runtime-database-host", "", "where tenants reach the database, if not where the operator does (a pooler, say)")
 	flags.UintVar(&databasePort, "runtime-database-port", 0, "the port there; 0 for the operator's own")
 	flags.StringVar(&o.runtimeDatabaseSSLMode, "runtime-database-sslmode", "", "the tenants' sslmode; empty for the operator's own")
@@ -93,6 +97,9 @@ func parseOptions(flags *flag.FlagSet, arguments []string, environment func(stri
 	if o.leaderElectionID == "" {
 		o.leaderElectionID = o.shard.LeaderElectionID(leaderElectionID)
 	}
+	if databaseFile != "" {
+		o.databaseAuthorities = fileIfThere(filepath.Join(filepath.Dir(databaseFile), database.AuthoritiesKey))
+	}
 	o.databaseURL, err = databaseURLSource(databaseFile, environment(databaseURLVariable))
 	return o, err
 }
@@ -112,6 +119,17 @@ func databaseURLSource(file, variable string) (func() (secret.Value, error), err
 		return func() (secret.Value, error) { return secret.FromString(variable), nil }, nil
 	default:
 		return nil, errors.New("name the file with the database URL (--database-url-file), or set " + databaseURLVariable)
+	}
+}
+
+// fileIfThere reads a file each time it is asked; one that is not there is nil.
+func fileIfThere(file string) func() ([]byte, error) {
+	return func() ([]byte, error) {
+		content, err := os.ReadFile(file)
+		if errors.Is(err, fs.ErrNotExist) {
+			return nil, nil
+		}
+		return content, err
 	}
 }
 

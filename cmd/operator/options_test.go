@@ -51,6 +51,29 @@ func TestDatabaseURLFileIsReadAnew(t *testing.T) {
 	}
 }
 
+func TestAuthoritiesBesideTheDatabaseURLAreReadAnew(t *testing.T) {
+	t.Parallel()
+	folder := t.TempDir()
+	o, err := parse(t, nil, "--database-url-file", filepath.Join(folder, "url"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got, err := o.databaseAuthorities(); got != nil || err != nil {
+		t.Errorf("where there are none, got %q, %v", got, err)
+	}
+	for _, want := range []string{"first", "second"} {
+		if err := os.WriteFile(filepath.Join(folder, "ca.crt"), []byte(want), 0o600); err != nil {
+			t.Fatal(err)
+		}
+		if got, err := o.databaseAuthorities(); string(got) != want || err != nil {
+			t.Errorf("got %q, %v", got, err)
+		}
+	}
+	if o, err = parse(t, map[string]string{databaseURLVariable: "postgres://x"}); err != nil || o.databaseAuthorities != nil {
+		t.Errorf("a URL from the environment has a folder (%v)", err)
+	}
+}
+
 func TestNamespaces(t *testing.T) {
 	t.Parallel()
 	o, err := parse(t, nil, "--database-url-file=x", "--watch-namespaces=a, b,,")

@@ -9,6 +9,7 @@ package apply
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"sync"
@@ -75,7 +76,7 @@ type record struct {
 // refuses; the error is then a *NotOwnedError. Current is an empty object of the kind, through which the cache is read.
 func (a *Applier) Apply(ctx context.Context, desired Configuration, current client.Object, owns func(metav1.Object) bool) error {
 	id := identityOf(desired)
-	wanted, err := newIntent(desired)
+	body, err := json.Marshal(desired)
 	if err != nil {
 		return fmt.Errorf("encoding %s %s: %w", id.kind.Kind, id.name, err)
 	}
@@ -83,9 +84,14 @@ func (a *Applier) Apply(ctx context.Context, desired Configuration, current clie
 	if err != nil {
 		return err
 	}
+	digest := sha256.Sum256(body)
 	known, found := a.applied.Load(id)
-	if found && version != "" && known.(record).digest == wanted.digest && known.(record).version == version {
+	if found && version != "" && known.(record).digest == digest && known.(record).version == version {
 		return nil
+	}
+	wanted, err := newIntent(body, digest)
+	if err != nil {
+		return fmt.Errorf("encoding %s %s: %w", id.kind.Kind, id.name, err)
 	}
 	// What the cache has may be what was before our last apply.
 	if version != "" && (!found || !older(version, known.(record).version)) {

@@ -31,13 +31,11 @@ type intent struct {
 	shape string
 }
 
-func newIntent(desired Configuration) (*intent, error) {
-	body, err := json.Marshal(desired)
+// newIntent makes it of a configuration's JSON, of which digest is one.
+func newIntent(body []byte, digest [sha256.Size]byte) (*intent, error) {
+	i := &intent{object: &unstructured.Unstructured{}, digest: digest}
+	err := utiljson.Unmarshal(body, &i.object.Object) // with whole numbers, as the converter has them
 	if err != nil {
-		return nil, err
-	}
-	i := &intent{object: &unstructured.Unstructured{}, digest: sha256.Sum256(body)}
-	if err := utiljson.Unmarshal(body, &i.object.Object); err != nil { // with whole numbers, as the converter has them
 		return nil, err
 	}
 	if i.shape, err = shapeOf(i.object); err != nil {

@@ -6,6 +6,7 @@ import (
 	"sync"
 
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/equality"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -47,6 +48,9 @@ func (s *Statuses) Get(ctx context.Context, cache, live client.Reader, key clien
 // Patch writes what differs between the status of before and after, and nothing if they are alike. No field of the spec is
 // ever part of the patch.
 func (s *Statuses) Patch(ctx context.Context, c client.Client, before, after client.Object) error {
+	if equality.Semantic.DeepEqual(before, after) { // as nearly always, and far quicker than to make a patch
+		return nil
+	}
 	patch := client.MergeFrom(before)
 	data, err := patch.Data(after)
 	if err != nil {

@@ -3,6 +3,7 @@ package database_test
 import (
 	"context"
 	"errors"
+	"fmt"
 	"slices"
 	"strings"
 	"testing"
@@ -185,6 +186,41 @@ func TestRuntimeSeesItsOwnSchemaOnly(t *testing.T) {
 		if _, err := acme.Exec(t.Context(), statement); err == nil {
 			t.Errorf("a runtime %s", does)
 		}
+	}
+}
+
+func TestASchemaIsEmptyOnlyIfNothingIsInIt(t *testing.T) {
+	t.Parallel()
+	server, own := newServer(t)
+	for name, c := range map[string]struct {
+		content string
+		empty   bool
+	}{
+		"nothing":           {"", true},
+		"rights by default": {"ALTER DEFAULT PRIVILEGES IN SCHEMA %s GRANT SELECT ON TABLES TO PUBLIC", true},
+		"a table":           {"CREATE TABLE %s.content ()", false},
+		"a view":            {"CREATE VIEW %s.content AS SELECT 1 AS one", false},
+		"a sequence":        {"CREATE SEQUENCE %s.content", false},
+		"a type":            {"CREATE TYPE %s.content AS (one int)", false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			names, admin := database.NamesFor(tenantOf(own, name)), connect(t, own.URL)
+			statements := "CREATE SCHEMA " + names.Schema + ";"
+			if c.content != "" {
+				statements += fmt.Sprintf(c.content, names.Schema)
+			}
+			if _, err := admin.Exec(t.Context(), statements); err != nil {
+				t.Fatal(err)
+			}
+			state, err := server.Inspect(t.Context(), names)
+			if err != nil {
+				t.Fatal(err)
+			}
+			if !state.SchemaExists || state.Empty != c.empty {
+				t.Errorf("the schema is said to be there: %t, empty: %t", state.SchemaExists, state.Empty)
+			}
+		})
 	}
 }
 

@@ -100,10 +100,12 @@ func (s *Server) Inspect(ctx context.Context, names Names) (State, error) {
 func (s *Server) inspect(ctx context.Context, conn *pgx.Conn, names Names) (State, error) {
 	state := State{known: s.known().Version()}
 	var hasMeta bool
+	// What is in a schema is found by its dependencies: pg_class has no index for that, and grows with the tenants.
 	const find = `
 SELECT n.oid IS NOT NULL, coalesce(pg_get_userbyid(n.nspowner) = current_user, false),
        EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid AND c.relname = 'meta'),
-       NOT EXISTS (SELECT FROM pg_class c WHERE c.relnamespace = n.oid),
+       NOT EXISTS (SELECT FROM pg_depend d WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid
+                   AND d.classid IN ('pg_class'::regclass, 'pg_type'::regclass)),
        coalesce(pg_get_userbyid(n.nspowner), ''), current_user
 FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = $1`
 	found := conn.QueryRow(ctx, find, names.Schema)
@@ -127,8 +129,12 @@ FROM (SELECT) AS one LEFT JOIN pg_namespace n ON n.nspname = $1`
 	return state, err
 }
 
+// once is for statements that name a schema: prepared for each of a thousand, they would cost a round trip more, and memory
+// here and there.
+const once = pgx.QueryExecModeExec
+
 func readMeta(ctx context.Context, conn *pgx.Conn, schema string, state *State) error {
-	rows, err := conn.Query(ctx, "SELECT key, value FROM "+quote(schema)+".meta")
+	rows, err := conn.Query(ctx, "SELECT key, value FROM "+quote(schema)+".meta", once)
 	if err != nil {
 		return err
 	}
@@ -190,8 +196,9 @@ FROM pg_roles WHERE rolname = $1 OR rolname = ANY ($2)`
 	}
 	const granted = `
 SELECT has_schema_privilege($2::name, n.oid, 'USAGE')
-   AND coalesce((SELECT bool_and(has_table_privilege($2::name, c.oid, 'INSERT')) FROM pg_class c
-                 WHERE c.relnamespace = n.oid AND c.relkind IN ('r', 'p')), false)
+   AND coalesce((SELECT bool_and(has_table_privilege($2::name, c.oid, 'INSERT')) FROM pg_depend d JOIN pg_class c ON c.oid = d.objid
+                 WHERE d.refclassid = 'pg_namespace'::regclass AND d.refobjid = n.oid AND d.classid = 'pg_class'::regclass
+                   AND c.relkind IN ('r', 'p')), false)
 FROM pg_namespace n WHERE n.nspname = $1`
 	var ready bool
 	err := conn.QueryRow(ctx, granted, names.Schema, names.Schema).Scan(&ready)

@@ -94,7 +94,7 @@ SELECT NOT EXISTS (SELECT FROM pg_roles WHERE rolname = $1 AND rolvaliduntil IS 
        (SELECT count(*) FROM pg_stat_activity WHERE usename = $1),
        (SELECT count(*) FROM ` + quote(names.Schema) + `.instances
         WHERE seen_at >= $2 AND (login = $1 OR login IS NULL AND started_at < $3))`
-		return c.Conn().QueryRow(ctx, look, role, now.Add(-instanceTTL), replaced).Scan(&use.Closed, &use.Sessions, &use.Replicas)
+		return c.Conn().QueryRow(ctx, look, once, role, now.Add(-instanceTTL), replaced).Scan(&use.Closed, &use.Sessions, &use.Replicas)
 	})
 	return use, s.classify("looking who uses role "+role, err)
 }

@@ -27,6 +27,8 @@ const roleLocks = 0x656e7372
 type OwnOptions struct {
 	// URL is the connection string, with a password.
 	URL secret.Value
+	// Authorities are the certificate authorities, in PEM, that the server is verified against; nil are the system's.
+	Authorities []byte
 	// RuntimeHost and RuntimePort are where the pods reach it, as in Options.
 	RuntimeHost string
 	RuntimePort uint16
@@ -53,16 +55,28 @@ func OpenOwn(ctx context.Context, options OwnOptions) (*Server, error) {
 	if strings.Trim(parsed.Path, "/") == "" {
 		return nil, errors.New("the database URL does not name the database")
 	}
-	config, err := pgxpool.ParseConfig(options.URL.RevealString())
+	authorities := func() ([]byte, error) { return options.Authorities, nil }
+	_, trusted, err := readAuthorities(authorities)
+	if err != nil {
+		return nil, err
+	}
+	text, query := options.URL.RevealString(), parsed.Query()
+	if trusted != nil {
+		query.Set("sslmode", databaseurl.Verifying(query.Get("sslmode")))
+		parsed.RawQuery = query.Encode()
+		text = parsed.String()
+	}
+	config, err := pgxpool.ParseConfig(text)
 	if err != nil {
 		return nil, errors.New("the database URL cannot be read")
 	}
+	databaseurl.Trust(&config.ConnConfig.Config, trusted)
 	config.MaxConns = 1
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.DialFunc = options.Guard.DialContext
 	config.ConnConfig.RuntimeParams["application_name"] = "ens-operator"
 	config.AfterConnect = limitOwn
-	runtime := Options{RuntimeHost: options.RuntimeHost, RuntimePort: options.RuntimePort, RuntimeSSLMode: parsed.Query().Get("sslmode")}
+	runtime := Options{RuntimeHost: options.RuntimeHost, RuntimePort: options.RuntimePort, RuntimeSSLMode: query.Get("sslmode")}
 	address, err := runtimeAddress(config.ConnConfig, runtime, "")
 	if err != nil {
 		return nil, err
@@ -72,7 +86,7 @@ func OpenOwn(ctx context.Context, options OwnOptions) (*Server, error) {
 		return nil, errors.New("the database URL cannot be used")
 	}
 	login := &ownLogin{parsed.User.Username(), secret.FromString(password)}
-	return &Server{pool: pool, runtime: address, own: login}, nil
+	return &Server{pool: pool, runtime: address, authorities: authorities, own: login}, nil
 }
 
 // limitOwn is limitLocks for a role whose sessions begin with the runtime's time-outs: a migration may take longer.

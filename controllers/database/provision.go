@@ -110,7 +110,11 @@ func (s *Server) PasswordRefused(ctx context.Context, role string, password secr
 	ctx, cancel := context.WithTimeout(ctx, lookTimeout)
 	defer cancel()
 	config := s.pool.Config().ConnConfig
+	if s.own == nil && s.verify(config) != nil {
+		return false
+	}
 	config.User, config.Password = role, password.RevealString()
+	config.StatementCacheCapacity, config.DescriptionCacheCapacity = 0, 0 // nothing is asked
 	conn, err := pgx.ConnectConfig(ctx, config)
 	if err == nil {
 		_ = conn.Close(ctx)

@@ -1,6 +1,7 @@
 package database
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -17,6 +18,7 @@ import (
 	"github.com/jackc/pgx/v5/pgxpool"
 
 	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/store/databaseurl"
 	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
@@ -44,6 +46,9 @@ type Options struct {
 	// URL returns the operator's own connection string. It is asked again for every connection, so that a changed
 	// password is taken up.
 	URL func() (secret.Value, error)
+	// Authorities returns the certificate authorities, in PEM, that the server is verified against; nothing is the system's. It
+	// is asked again for every connection, too. Nil if there never are any.
+	Authorities func() ([]byte, error)
 	// RuntimeHost and RuntimePort are where the runtimes reach the database, if not where the operator does: a pooler,
 	// or another name of the server.
 	RuntimeHost string
@@ -58,6 +63,10 @@ type Options struct {
 type Server struct {
 	pool    *pgxpool.Pool
 	runtime address
+	// text is the connection string, of which the password may be another one by now.
+	text secret.Value
+	// authorities are as in Options.
+	authorities func() ([]byte, error)
 	// own is nil for the database that the tenants share.
 	own        *ownLogin
 	migrations migrations.Set
@@ -75,7 +84,9 @@ func (s *Server) known() migrations.Set {
 type address struct {
 	hosts    []string
 	database string
-	sslMode  string
+	// sslMode is empty if no mode is set; given says that it is the runtimes' own and not the operator's.
+	sslMode string
+	given   bool
 }
 
 // Open prepares connections to the database; it does not make one yet.
@@ -91,17 +102,19 @@ func Open(ctx context.Context, options Options) (*Server, error) {
 	config.MaxConns = maxConnections
 	config.ConnConfig.ConnectTimeout = connectTimeout
 	config.ConnConfig.RuntimeParams["application_name"] = "ens-operator"
-	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error { return renewPassword(c, options.URL) }
 	config.AfterConnect = limitLocks
 	runtime, err := runtimeAddress(config.ConnConfig, options, text.RevealString())
 	if err != nil {
 		return nil, err
 	}
-	pool, err := pgxpool.NewWithConfig(ctx, config)
-	if err != nil {
+	s := &Server{runtime: runtime, text: text, authorities: options.Authorities, migrations: options.Migrations}
+	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
+		return errors.Join(renewPassword(c, options.URL), s.verify(c))
+	}
+	if s.pool, err = pgxpool.NewWithConfig(ctx, config); err != nil {
 		return nil, fmt.Errorf("preparing the connections to the database: %w", err)
 	}
-	return &Server{pool: pool, runtime: runtime, migrations: options.Migrations}, nil
+	return s, nil
 }
 
 // Close ends all connections.
@@ -132,13 +145,33 @@ func limitLocks(ctx context.Context, conn *pgx.Conn) error {
 // sslModePattern finds the mode in both forms of connection string; the parsed configuration does not tell it.
 var sslModePattern = regexp.MustCompile(`\bsslmode=([a-z-]+)`)
 
-func runtimeAddress(config *pgx.ConnConfig, options Options, text string) (address, error) {
-	result := address{database: config.Database, sslMode: options.RuntimeSSLMode}
-	if match := sslModePattern.FindStringSubmatch(text); result.sslMode == "" && match != nil {
-		result.sslMode = match[1]
+// sslModeIn is the mode that a connection string sets, empty if none.
+func sslModeIn(text string) string {
+	if match := sslModePattern.FindStringSubmatch(text); match != nil {
+		return match[1]
 	}
-	if result.sslMode == "" {
-		result.sslMode = defaultSSLMode
+	return ""
+}
+
+// withSSLMode sets the mode in a connection string of either form.
+func withSSLMode(text, mode string) string {
+	setting := "sslmode=" + mode
+	switch {
+	case sslModeIn(text) != "":
+		return sslModePattern.ReplaceAllString(text, setting)
+	case !strings.HasPrefix(text, "postgres://") && !strings.HasPrefix(text, "postgresql://"):
+		return text + " " + setting
+	case strings.Contains(text, "?"):
+		return text + "&" + setting
+	default:
+		return text + "?" + setting
+	}
+}
+
+func runtimeAddress(config *pgx.ConnConfig, options Options, text string) (address, error) {
+	result := address{database: config.Database, sslMode: options.RuntimeSSLMode, given: options.RuntimeSSLMode != ""}
+	if !result.given {
+		result.sslMode = sslModeIn(text)
 	}
 	add := func(host string, port uint16) {
 		if options.RuntimePort != 0 {
@@ -166,9 +199,14 @@ func runtimeAddress(config *pgx.ConnConfig, options Options, text string) (addre
 }
 
 // RuntimeURL is the connection string of a tenant's runtime that logs in as role. It names no schema: that is the
-// role's own setting.
+// role's own setting. Where there are authorities, the runtime is to verify the server against them, unless it has an
+// sslmode of its own.
 func (s *Server) RuntimeURL(role string, password secret.Value) secret.Value {
-	query := url.Values{"sslmode": {s.runtime.sslMode}}
+	mode := s.runtime.sslMode
+	if bundle, err := s.Authorities(); !s.runtime.given && (bundle != nil || err != nil) {
+		mode = databaseurl.Verifying(mode)
+	}
+	query := url.Values{"sslmode": {cmp.Or(mode, defaultSSLMode)}}
 	if len(s.runtime.hosts) > 1 {
 		query.Set("target_session_attrs", "read-write")
 	}

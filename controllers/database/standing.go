@@ -27,7 +27,7 @@ func readStanding(ctx context.Context, conn *pgx.Conn, schema string, state *Sta
 	}
 	find := `SELECT push_providers FROM ` + quote(schema) + `.instances
 WHERE seen_at >= now() - interval '10 minutes' AND octet_length(push_providers::text) <= $1 ORDER BY seen_at DESC LIMIT $2`
-	rows, err := conn.Query(ctx, find, maxStanding, maxReplicas)
+	rows, err := conn.Query(ctx, find, once, maxStanding, maxReplicas)
 	if err != nil {
 		return err
 	}

@@ -30,7 +30,7 @@ func (s *Server) Misfits(ctx context.Context, names Names, state State, now time
 SELECT count(*) FILTER (WHERE knows_schema < $1), coalesce(min(knows_schema) FILTER (WHERE knows_schema < $1), 0),
        count(*) FILTER (WHERE needs_schema > $2), coalesce(max(needs_schema) FILTER (WHERE needs_schema > $2), 0)
 FROM ` + quote(names.Schema) + `.instances WHERE seen_at >= $3`
-		return c.Conn().QueryRow(ctx, look, state.Minimum, state.Version, now.Add(-instanceTTL)).
+		return c.Conn().QueryRow(ctx, look, once, state.Minimum, state.Version, now.Add(-instanceTTL)).
 			Scan(&found.TooOld, &found.KnowsAtMost, &found.TooNew, &found.NeedsAtLeast)
 	})
 	return found, s.classify("looking at the versions of the replicas of schema "+names.Schema, err)

@@ -38,6 +38,9 @@ func Config(t Tenant) config.Config {
 	result.PushProviders = t.References.Providers
 	result.Tracing = t.References.Tracing
 	result.AllowLoopback = t.AllowLoopback
+	if t.DatabaseCAs != "" {
+		result.Database = &config.Database{CABundle: t.DatabaseCAs}
+	}
 	return result.Effective()
 }
 

@@ -50,17 +50,7 @@ func HTTPRoute(tenant *v1alpha1.EnsTenant) *applygateway.HTTPRouteApplyConfigura
 	if tenant.Spec.Exposure.Kind() != v1alpha1.ExposureGateway {
 		return nil
 	}
-	spec := applygateway.HTTPRouteSpec()
-	for _, ref := range tenant.Spec.Exposure.Gateway.ParentRefs {
-		parent := applygateway.ParentReference().WithName(gatewayv1.ObjectName(ref.Name))
-		if ref.Namespace != "" {
-			parent.WithNamespace(gatewayv1.Namespace(ref.Namespace))
-		}
-		if ref.SectionName != "" {
-			parent.WithSectionName(gatewayv1.SectionName(ref.SectionName))
-		}
-		spec.WithParentRefs(parent)
-	}
+	spec := applygateway.HTTPRouteSpec().WithParentRefs(parents(tenant)...)
 	for _, hostname := range Hostnames(tenant) {
 		spec.WithHostnames(gatewayv1.Hostname(hostname))
 	}

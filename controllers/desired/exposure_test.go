@@ -32,11 +32,22 @@ func routed() *api.EnsTenant {
 	return tenant
 }
 
+// listening is routed with listeners of its own.
+func listening() *api.EnsTenant {
+	tenant := routed()
+	tenant.Spec.Exposure.Gateway = &api.GatewayExposure{
+		ParentRefs:  []api.GatewayReference{{Name: "edge", Namespace: "infra"}},
+		ListenerSet: &api.GatewayListeners{TLSSecretName: "front", Port: 8443, Annotations: map[string]string{"note": "x", "helm.sh/hook": "y"}},
+	}
+	return tenant
+}
+
 func TestObjectsThatTheSpecAsksForAreAsBefore(t *testing.T) {
 	t.Parallel()
 	for name, tenant := range map[string]*api.EnsTenant{
-		"scaled": scaled(),
-		"route":  routed(),
+		"scaled":    scaled(),
+		"route":     routed(),
+		"listeners": listening(),
 		"ingress": exposed(api.TenantExposure{Ingress: &api.IngressExposure{
 			ClassName: "traefik", Annotations: map[string]string{"note": "x", "argocd.argoproj.io/tracking-id": "y"}}}),
 		"balancer": exposed(api.TenantExposure{LoadBalancer: &api.LoadBalancerExposure{

@@ -32,7 +32,7 @@ func render(t *testing.T, tenant desired.Tenant) []byte {
 	}
 	for _, wanted := range []any{
 		desired.Certificate(tenant.Object), desired.Autoscaler(tenant), policy,
-		desired.HTTPRoute(tenant.Object), desired.Ingress(tenant.Object), desired.PublicService(tenant.Object),
+		desired.HTTPRoute(tenant.Object), desired.ListenerSet(tenant.Object), desired.Ingress(tenant.Object), desired.PublicService(tenant.Object),
 	} {
 		if !reflect.ValueOf(wanted).IsNil() {
 			objects = append(objects, wanted)

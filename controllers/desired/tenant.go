@@ -52,6 +52,8 @@ type Tenant struct {
 	AllowLoopback bool
 	// APIToken is the phones' token, DatabaseURL the runtime's connection string.
 	APIToken, DatabaseURL secret.Value
+	// DatabaseCAs are the authorities, in PEM, that the database is verified against; empty for the system's.
+	DatabaseCAs string
 	// PreviousToken is the token before, the zero value if it has ended.
 	PreviousToken PreviousToken
 	// PasswordOrigin tells where the password in DatabaseURL comes from.

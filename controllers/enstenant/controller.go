@@ -38,7 +38,7 @@ import (
 // +kubebuilder:rbac:groups=policy,resources=poddisruptionbudgets,verbs=get;list;watch;create;patch
 // +kubebuilder:rbac:groups=autoscaling,resources=horizontalpodautoscalers,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=networking.k8s.io,resources=ingresses;networkpolicies,verbs=get;list;watch;create;patch;delete
-// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes,verbs=get;list;watch;create;patch;delete
+// +kubebuilder:rbac:groups=gateway.networking.k8s.io,resources=httproutes;listenersets,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=cert-manager.io,resources=certificates,verbs=get;list;watch;create;patch;delete
 // +kubebuilder:rbac:groups=events.k8s.io,resources=events,verbs=create;patch
 
@@ -78,10 +78,12 @@ type Reconciler struct {
 	makeTurns sync.Once
 	// hostnames are the host names that tenants were given.
 	hostnames claims
-	// certificates and routes watch what cert-manager and the Gateway API define.
-	certificates, routes optionalWatch
+	// certificates, routes and listenerSets watch what cert-manager and the Gateway API define.
+	certificates, routes, listenerSets optionalWatch
 	// verified holds, by tenant, the digest of the database URL whose password is known to be right.
 	verified sync.Map
+	// untried holds, by tenant, when the password is to be tried that is not known to be right.
+	untried sync.Map
 	// made holds, by tenant, the madeLogin that is not known to be in a Secret yet.
 	made sync.Map
 	// released holds the tenants whose Deployment's number of pods is known to be nobody's or an autoscaler's.
@@ -159,6 +161,8 @@ type pass struct {
 	// replacedImage is the image of the pods that are being replaced because the operator's is another one, set by
 	// chooseImage.
 	replacedImage string
+	// authorities are what the database is verified against, in PEM, nil for the system's; set by inspectDatabase.
+	authorities []byte
 	// authority is what issued the certificate, in PEM, nil if that is not known; set by judgeCertificate.
 	authority []byte
 	// login is the connection string of the runtime, set by ensureDatabase.
@@ -228,6 +232,7 @@ func (r *Reconciler) forget(tenant *v1alpha1.EnsTenant) {
 	unmeasure(client.ObjectKeyFromObject(tenant))
 	r.hostnames.forget(tenant.UID)
 	r.verified.Delete(client.ObjectKeyFromObject(tenant))
+	r.untried.Delete(client.ObjectKeyFromObject(tenant))
 	r.made.Delete(client.ObjectKeyFromObject(tenant))
 	r.released.Delete(client.ObjectKeyFromObject(tenant))
 	names := []string{

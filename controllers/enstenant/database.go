@@ -47,6 +47,10 @@ func (p *pass) inspectDatabase(ctx context.Context) error {
 		return nil
 	}
 	p.Database, p.closeDatabase = opened, closed
+	if p.authorities, err = p.Database.Authorities(); err != nil {
+		p.databaseFailed(err)
+		return nil
+	}
 	state, err := p.Database.Inspect(ctx, p.names)
 	if err != nil {
 		p.databaseFailed(err)
@@ -111,7 +115,9 @@ func (p *pass) provisionDatabase(ctx context.Context) error {
 		return err
 	}
 	p.login.version = version
-	p.verified.Delete(client.ObjectKeyFromObject(p.tenant)) // a role that was made anew has no password
+	// A role that was made anew has no password.
+	p.verified.Delete(client.ObjectKeyFromObject(p.tenant))
+	p.untried.Store(client.ObjectKeyFromObject(p.tenant), p.Clock.Now())
 	log.FromContext(ctx).Info("Prepared the schema", "schema", p.names.Schema, "version", version)
 	return nil
 }
@@ -132,6 +138,14 @@ func databaseFinding(names database.Names, where string, err error) (finding con
 	}
 	if _, ok := errors.AsType[*database.SharedRoleError](err); ok {
 		return refusedSchema(names, err), false
+	}
+	if unusable, ok := errors.AsType[*database.AuthoritiesError](err); ok {
+		return condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("Beside %s, %v: put certificates in PEM there, or remove it", where, unusable)), false
+	}
+	if wrong := database.Untrusted(err); wrong != nil {
+		return condition.Failed(v1alpha1.ReasonUntrustedServer, fmt.Sprintf(
+			"The database's certificate is not accepted (%v): put the authority that issued it under %s beside %s, or correct the host or the certificate; it is tried again",
+			wrong, database.AuthoritiesKey, where)), true
 	}
 	switch {
 	case errors.Is(err, migrations.ErrForeignSchema):

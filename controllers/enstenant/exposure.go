@@ -3,13 +3,10 @@ package enstenant
 import (
 	"context"
 	"fmt"
-	"time"
 
 	corev1 "k8s.io/api/core/v1"
 	networkingv1 "k8s.io/api/networking/v1"
-	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 	gatewayv1 "sigs.k8s.io/gateway-api/apis/v1"
 
@@ -18,12 +15,6 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/condition"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 )
-
-// gatewayPoll is how often the operator looks whether the Gateway API has been installed: nothing tells it.
-const gatewayPoll = time.Minute
-
-// routeKind is the kind of a gatewayv1.HTTPRoute.
-var routeKind = schema.GroupVersionKind{Group: gatewayv1.GroupVersion.Group, Version: gatewayv1.GroupVersion.Version, Kind: "HTTPRoute"}
 
 func (p *pass) exposure() v1alpha1.ExposureKind { return p.tenant.Spec.Exposure.Kind() }
 
@@ -71,6 +62,9 @@ func (p *pass) dropExposures(ctx context.Context) error {
 			return err
 		}
 	}
+	if desired.Listeners(p.tenant) == nil && p.listenerSets.watching() {
+		return p.drop(ctx, &gatewayv1.ListenerSet{}, desired.WorkloadName(p.tenant))
+	}
 	return nil
 }
 
@@ -88,26 +82,6 @@ func (p *pass) drop(ctx context.Context, object client.Object, name string) erro
 	return nil
 }
 
-func (p *pass) exposeByGateway(ctx context.Context) (condition.Finding, error) {
-	known, err := p.routes.ensure(p.Client.RESTMapper(), p.Client.Scheme())
-	if err != nil {
-		return condition.Finding{}, err
-	}
-	route := &gatewayv1.HTTPRoute{}
-	if known {
-		refusal, err := p.applyOwn(ctx, desired.HTTPRoute(p.tenant), route)
-		if !kindGone(err) {
-			if err != nil || !refusal.Good() {
-				return refusal, err
-			}
-			return p.routeFinding(route), nil
-		}
-	}
-	p.lookAgain(gatewayPoll)
-	return condition.Failed(v1alpha1.ReasonGatewayAPIMissing,
-		"The cluster does not know HTTPRoutes of gateway.networking.k8s.io/v1: install the Gateway API with a controller, or choose another exposure"), nil
-}
-
 // applyOwn applies an object. What the finding tells, if it is not good, only a person can put right.
 func (p *pass) applyOwn(ctx context.Context, wanted apply.Configuration, current client.Object) (condition.Finding, error) {
 	err := p.Applier.Apply(ctx, wanted, current, desired.Owns(p.tenant))
@@ -115,56 +89,6 @@ func (p *pass) applyOwn(ctx context.Context, wanted apply.Configuration, current
 		return *refusal, nil
 	}
 	return condition.OK("", ""), err
-}
-
-// routeFinding sums up what the controllers of all Gateways say of a route.
-func (p *pass) routeFinding(route *gatewayv1.HTTPRoute) condition.Finding {
-	generation := max(route.Generation, p.Applier.Generation(routeKind, client.ObjectKeyFromObject(route)))
-	var found []condition.Finding
-	for _, ref := range p.tenant.Spec.Exposure.Gateway.ParentRefs {
-		found = append(found, p.parentFinding(route, ref, generation))
-	}
-	return condition.Summarize(v1alpha1.ReasonExposed, "All Gateways have taken the HTTPRoute", found...)
-}
-
-// parentFinding is what the controller of one Gateway says.
-func (p *pass) parentFinding(route *gatewayv1.HTTPRoute, ref v1alpha1.GatewayReference, generation int64) condition.Finding {
-	name := string(ref.Name)
-	if ref.Namespace != "" {
-		name = string(ref.Namespace) + "/" + name
-	}
-	for _, parent := range route.Status.Parents {
-		if !p.refersTo(parent.ParentRef, ref) {
-			continue
-		}
-		for _, kind := range []gatewayv1.RouteConditionType{gatewayv1.RouteConditionAccepted, gatewayv1.RouteConditionResolvedRefs} {
-			said := meta.FindStatusCondition(parent.Conditions, string(kind))
-			switch {
-			case said == nil || said.ObservedGeneration < generation || said.Status == metav1.ConditionUnknown:
-				return condition.Waiting(fmt.Sprintf("Gateway %s has yet to take the HTTPRoute (%s)", name, kind))
-			case said.Status != metav1.ConditionTrue:
-				return condition.Failed(v1alpha1.ReasonNotAccepted, fmt.Sprintf(
-					"Gateway %s does not take the HTTPRoute: %s (%s)", name, said.Message, said.Reason))
-			}
-		}
-		return condition.OK(v1alpha1.ReasonExposed, "")
-	}
-	return condition.Waiting(fmt.Sprintf("No controller has taken the HTTPRoute up for Gateway %s: see whether there is that Gateway, and its controller", name))
-}
-
-func (p *pass) refersTo(parent gatewayv1.ParentReference, ref v1alpha1.GatewayReference) bool {
-	namespace, section := p.tenant.Namespace, ""
-	if parent.Namespace != nil {
-		namespace = string(*parent.Namespace)
-	}
-	if parent.SectionName != nil {
-		section = string(*parent.SectionName)
-	}
-	wanted := p.tenant.Namespace
-	if ref.Namespace != "" {
-		wanted = string(ref.Namespace)
-	}
-	return string(parent.Name) == string(ref.Name) && namespace == wanted && section == string(ref.SectionName)
 }
 
 func (p *pass) exposeByIngress(ctx context.Context) (condition.Finding, error) {

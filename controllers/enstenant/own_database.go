@@ -24,7 +24,7 @@ func (r *Reconciler) openDatabase(ctx context.Context, tenant *v1alpha1.EnsTenan
 		return r.Database, func() {}, nil, nil
 	}
 	name := string(own.SecretName)
-	text, err := r.databaseURL(ctx, tenant.Namespace, name)
+	text, authorities, err := r.databaseURL(ctx, tenant.Namespace, name)
 	if missing, ok := errors.AsType[*foreign.MissingError](err); ok {
 		return nil, nil, new(condition.Stuck(missing.Reason(), "The tenant's own database cannot be reached: "+missing.Error())), nil
 	}
@@ -32,7 +32,7 @@ func (r *Reconciler) openDatabase(ctx context.Context, tenant *v1alpha1.EnsTenan
 		return nil, nil, nil, err
 	}
 	opened, err = database.OpenOwn(ctx, database.OwnOptions{
-		URL: text, RuntimeHost: string(own.RuntimeHost), RuntimePort: uint16(own.RuntimePort), Guard: egress.Guard{AllowLoopback: r.AllowLoopback},
+		URL: text, Authorities: authorities, RuntimeHost: string(own.RuntimeHost), RuntimePort: uint16(own.RuntimePort), Guard: egress.Guard{AllowLoopback: r.AllowLoopback},
 	})
 	if err != nil {
 		return nil, nil, new(condition.Stuck(v1alpha1.ReasonInvalid, fmt.Sprintf("Secret %s cannot be used for the tenant's own database: %v", name, err))), nil
@@ -40,18 +40,22 @@ func (r *Reconciler) openDatabase(ctx context.Context, tenant *v1alpha1.EnsTenan
 	return opened, opened.Close, nil, nil
 }
 
-// databaseURL reads a connection string from a Secret.
-func (r *Reconciler) databaseURL(ctx context.Context, namespace, name string) (secret.Value, error) {
+// databaseURL reads a connection string from a Secret, and the certificate authorities beside it, nil if there are none.
+func (r *Reconciler) databaseURL(ctx context.Context, namespace, name string) (text secret.Value, authorities []byte, err error) {
 	data, err := r.Foreign.Secret(ctx, namespace, name)
 	if err != nil {
-		return secret.Value{}, err
+		return secret.Value{}, nil, err
+	}
+	authorities, given := data[database.AuthoritiesKey]
+	if given && authorities == nil {
+		authorities = []byte{} // an empty value is none that can be used
 	}
 	for _, key := range urlKeys {
 		if text := data[key]; len(text) > 0 {
-			return secret.New(text), nil
+			return secret.New(text), authorities, nil
 		}
 	}
-	return secret.Value{}, &foreign.MissingError{Kind: "Secret", Name: name, Key: urlKeys[0]}
+	return secret.Value{}, nil, &foreign.MissingError{Kind: "Secret", Name: name, Key: urlKeys[0]}
 }
 
 // whereURL tells where the connection string of a tenant's database stands.

@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/sha256"
 	"fmt"
+	"hash/fnv"
 	"time"
 
 	corev1 "k8s.io/api/core/v1"
@@ -17,6 +18,7 @@ import (
 	"github.com/ens-operator/ens-operator/controllers/database"
 	"github.com/ens-operator/ens-operator/controllers/desired"
 	"github.com/ens-operator/ens-operator/runtime/secret"
+	"github.com/ens-operator/ens-operator/runtime/store/migrations"
 )
 
 // A password is changed by switching to the other login role, so that there is no moment in which a pod cannot connect: the
@@ -30,6 +32,11 @@ const (
 	passwordOverlap = 3 * time.Minute
 	// passwordPoll is how often those are asked for that use the password before; they tell every minute.
 	passwordPoll = 30 * time.Second
+	// After its start the operator tries each password that is in a Secret, whether the database still agrees: one that was
+	// restored may not. A login costs the database far more than a look, so that is not among what has to be done first, and
+	// is spread: by passwordTriedBy at the latest, when the next look at a tenant is due in any case.
+	passwordTriedFrom = 15 * time.Second
+	passwordTriedBy   = databaseCheck
 )
 
 // madeLogin is a login that this operator has made.
@@ -47,7 +54,8 @@ func (l madeLogin) is(other madeLogin) bool {
 }
 
 // ensureLogin finds the runtime's login in the Secret that holds it, or makes one if that Secret can be written and a
-// login is missing or is to be replaced. Once per process and password it tries whether the database agrees.
+// login is missing or is to be replaced. Once per process and password it tries whether the database agrees, some time after
+// the first look.
 func (p *pass) ensureLogin(ctx context.Context) error {
 	if role, url, own := p.Database.OwnLogin(); own {
 		p.login.role, p.login.url = role, url
@@ -81,6 +89,9 @@ func (p *pass) ensureLogin(ctx context.Context) error {
 	if verified, found := p.verified.Load(tenant); found && verified == digest {
 		return nil
 	}
+	if p.login.written && !p.passwordDue() {
+		return nil
+	}
 	if !p.login.written || p.Database.PasswordRefused(ctx, chosen.role, chosen.password) {
 		if err := p.Database.SetPassword(ctx, chosen.role, chosen.password); err != nil {
 			p.databaseFailed(err)
@@ -88,7 +99,24 @@ func (p *pass) ensureLogin(ctx context.Context) error {
 		}
 	}
 	p.verified.Store(tenant, digest)
+	p.untried.Delete(tenant)
 	return nil
+}
+
+// passwordDue reports whether it is time to try the password, and has the tenant looked at again when it is.
+func (p *pass) passwordDue() bool {
+	now := p.Clock.Now()
+	due, _ := p.untried.LoadOrStore(client.ObjectKeyFromObject(p.tenant), now.Add(passwordTurn(p.identity)))
+	left := due.(time.Time).Sub(now)
+	p.lookAgain(left)
+	return left <= 0
+}
+
+// passwordTurn is how long after the first look a tenant's password is tried. Tenants differ in it.
+func passwordTurn(tenant migrations.Identity) time.Duration {
+	digest := fnv.New32a()
+	_, _ = digest.Write([]byte(tenant.Namespace + "/" + tenant.Name))
+	return passwordTriedFrom + time.Duration(digest.Sum32())*time.Microsecond%(passwordTriedBy-passwordTriedFrom)
 }
 
 // loginIn reads the login in the Secret of the pods, nil if there is none.

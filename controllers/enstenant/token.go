@@ -122,6 +122,11 @@ func (p *pass) keptToken(ctx context.Context, name string) (*corev1.Secret, cond
 		if err != nil {
 			return nil, condition.Finding{}, err
 		}
+		if inUse != nil && desired.Owns(p.tenant)(inUse) && p.garbage(inUse) {
+			return nil, condition.Waiting(fmt.Sprintf(
+				"An API token is made once Secret %s, of an EnsTenant of this name that is gone, is gone, too: the garbage collector removes it; where that does not run, delete it",
+				inUse.Name)), nil
+		}
 		if inUse != nil && desired.Owns(p.tenant)(inUse) {
 			return nil, condition.Stuck(v1alpha1.ReasonTokenLost, fmt.Sprintf(
 				"Secret %s is gone, and phones use the API token in it: restore it from a backup, or delete Secret %s too to have a new token made, with which every phone must be set up anew",
@@ -142,6 +147,12 @@ func (p *pass) keptToken(ctx context.Context, name string) (*corev1.Secret, cond
 		return nil, p.notKept(name), nil
 	}
 	return kept, condition.Finding{}, nil
+}
+
+// garbage reports whether an object of the tenant's name is on its way out: an earlier tenant had it.
+func (p *pass) garbage(object *corev1.Secret) bool {
+	owner := metav1.GetControllerOf(object)
+	return !object.DeletionTimestamp.IsZero() || owner != nil && owner.UID != p.tenant.UID
 }
 
 // tokenWanted says whether a first token may be made: not where phones hold one, as after a restore to another cluster.

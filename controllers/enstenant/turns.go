@@ -55,6 +55,10 @@ func (r *Reconciler) rollouts() *turns {
 	return r.turns
 }
 
+// Woken are the tenants that are to be looked at because it may be their turn to have their pods replaced. Somebody must
+// receive them, as what Register sets up does: else Reconcile waits.
+func (r *Reconciler) Woken() <-chan event.GenericEvent { return r.rollouts().woken }
+
 // ask admits a tenant if it is its turn, else has it wait. Failed is who holds everybody back, empty if nobody does.
 func (t *turns) ask(ctx context.Context, tenant types.NamespacedName) (admitted bool, failed string, err error) {
 	t.mu.Lock()

@@ -41,7 +41,8 @@ const (
 	indexHostnames = "spec.hostnames"
 )
 
-// Register adds the reconciler to the manager. Changes of users' Secrets and ConfigMaps are watched through others.
+// Register adds the reconciler to the manager. Changes of users' Secrets and ConfigMaps are watched through others, those of
+// what the operator made, to which somebody may refer, through the manager's cache.
 func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cache.Cache, options controller.Options) error {
 	if err := indexReferences(ctx, mgr.GetFieldIndexer()); err != nil {
 		return err
@@ -59,7 +60,9 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		Watches(&v1alpha1.PushProvider{}, wake(indexProviders).On(byName)).
 		WatchesRawSource(foreign.Secrets(others, wake(indexFiles).On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake(indexFiles).On(foreign.ConfigMapIndex))).
-		WatchesRawSource(source.Channel(r.rollouts().woken, &handler.EnqueueRequestForObject{})).
+		Watches(&corev1.Secret{}, wake(indexFiles).On(foreign.SecretIndex)).
+		Watches(&corev1.ConfigMap{}, wake(indexFiles).On(foreign.ConfigMapIndex)).
+		WatchesRawSource(source.Channel(r.Woken(), &handler.EnqueueRequestForObject{})).
 		WithOptions(options)
 	for _, child := range []client.Object{
 		&appsv1.Deployment{}, &policyv1.PodDisruptionBudget{},
@@ -74,7 +77,8 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 	}
 	r.certificates.prepare(certmanager.SchemeGroupVersion.WithKind(certmanager.CertificateKind), c, mgr.GetCache())
 	r.routes.prepare(routeKind, c, mgr.GetCache())
-	for _, kind := range []*optionalWatch{&r.certificates, &r.routes} {
+	r.listenerSets.prepare(listenerSetKind, c, mgr.GetCache())
+	for _, kind := range []*optionalWatch{&r.certificates, &r.routes, &r.listenerSets} {
 		if _, err := kind.ensure(mgr.GetRESTMapper(), mgr.GetScheme()); err != nil {
 			return err
 		}

@@ -103,6 +103,7 @@ func (p *pass) objects(first *int32) ([]object, error) {
 		APIToken:       p.kept.token.current,
 		PreviousToken:  desired.PreviousToken{Value: p.kept.token.previous, Expires: p.kept.token.expires},
 		DatabaseURL:    p.login.url,
+		DatabaseCAs:    string(p.authorities),
 		DatabasePorts:  database.Ports(p.login.url.Reveal()),
 		PasswordOrigin: p.passwordOrigin(),
 		FirstReplicas:  first,

@@ -7,6 +7,7 @@ import (
 	"slices"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -81,6 +82,8 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		WatchesRawSource(source.Channel(r.looks.woken, &handler.EnqueueRequestForObject{})).
 		WatchesRawSource(foreign.Secrets(others, wake.On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake.On(foreign.ConfigMapIndex))).
+		Watches(&corev1.Secret{}, wake.On(foreign.SecretIndex)).
+		Watches(&corev1.ConfigMap{}, wake.On(foreign.ConfigMapIndex)).
 		WithOptions(options).
 		Complete(r)
 }

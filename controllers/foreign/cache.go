@@ -5,6 +5,7 @@ import (
 
 	corev1 "k8s.io/api/core/v1"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/labels"
 	"k8s.io/client-go/rest"
 	"sigs.k8s.io/controller-runtime/pkg/cache"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -14,12 +15,12 @@ import (
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
 )
 
-// NewCache makes a cache for the metadata of all Secrets and ConfigMaps, of which it keeps the names and versions only.
-// It is apart from the manager's cache, because that holds those with the operator's label, and a cache has one
+// NewCache makes a cache for the metadata of the Secrets and ConfigMaps that selector matches, of which it keeps the names and
+// versions only. It is apart from the manager's cache, because that holds those with the operator's label, and a cache has one
 // selector per kind. The manager must run it (Add).
-func NewCache(config *rest.Config, options cache.Options) (cache.Cache, error) {
+func NewCache(config *rest.Config, options cache.Options, selector labels.Selector) (cache.Cache, error) {
 	options.DefaultTransform = identityOnly
-	options.ByObject, options.DefaultLabelSelector = nil, nil
+	options.ByObject, options.DefaultLabelSelector = nil, selector
 	c, err := cache.New(config, options)
 	if err != nil {
 		return nil, fmt.Errorf("making the cache for users' Secrets and ConfigMaps: %w", err)

@@ -6,6 +6,7 @@ import (
 	"context"
 	"time"
 
+	corev1 "k8s.io/api/core/v1"
 	apierrors "k8s.io/apimachinery/pkg/api/errors"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/client-go/tools/events"
@@ -67,6 +68,8 @@ func (r *Reconciler) Register(ctx context.Context, mgr ctrl.Manager, others cach
 		Watches(&v1alpha1.EnsTenant{}, handler.EnqueueRequestsFromMapFunc(toldOf), builder.WithPredicates(standingChanged)).
 		WatchesRawSource(foreign.Secrets(others, wake.On(foreign.SecretIndex))).
 		WatchesRawSource(foreign.ConfigMaps(others, wake.On(foreign.ConfigMapIndex))).
+		Watches(&corev1.Secret{}, wake.On(foreign.SecretIndex)).
+		Watches(&corev1.ConfigMap{}, wake.On(foreign.ConfigMapIndex)).
 		WithOptions(options).
 		Complete(r)
 }

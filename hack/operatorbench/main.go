@@ -29,6 +29,8 @@ func main() {
 	flag.DurationVar(&s.quiet, "quiet", 10*time.Minute, "how long to look whether anything is written while nothing happens")
 	flag.DurationVar(&s.settled, "settled", 10*time.Second, "for how long nothing must be written until an operator counts as quiet")
 	flag.IntVar(&s.foreign, "foreign", 300, "how many foreign Secrets of 1 MB are added")
+	flag.IntVar(&s.restarts, "restarts", 1, "how often the start of an operator is measured")
+	flag.StringVar(&s.profiles, "profiles", "", "a folder for profiles of the operators (processor, memory): of each start until it has looked at everything; they make it slower")
 	flag.Parse()
 	figures, err := bench(ctx, s, os.Stderr)
 	report(os.Stdout, figures)
@@ -42,6 +44,8 @@ func main() {
 type settings struct {
 	tenants, foreign int
 	quiet, settled   time.Duration
+	restarts         int
+	profiles         string
 }
 
 // figure is something that was measured.

@@ -2,6 +2,7 @@ package main
 
 import (
 	"bytes"
+	"path/filepath"
 	"strings"
 	"testing"
 	"time"
@@ -13,7 +14,10 @@ import (
 // TestAFewTenantsAreMeasured runs the benchmark small. How fast things are is not judged here; what must not happen is.
 func TestAFewTenantsAreMeasured(t *testing.T) {
 	log.SetLogger(logr.Discard())
-	figures, err := bench(t.Context(), settings{tenants: 3, foreign: 2, quiet: 2 * time.Second, settled: 2 * time.Second}, t.Output())
+	profiles := t.TempDir()
+	figures, err := bench(t.Context(), settings{
+		tenants: 3, foreign: 2, quiet: 2 * time.Second, settled: 2 * time.Second, restarts: 2, profiles: profiles,
+	}, t.Output())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -26,8 +30,11 @@ func TestAFewTenantsAreMeasured(t *testing.T) {
 			}
 		}
 	}
-	if writes != 2 {
+	if writes != 3 {
 		t.Errorf("%d figures are of writes that must not be", writes)
+	}
+	if found, err := filepath.Glob(filepath.Join(profiles, "*.heap.pprof")); err != nil || len(found) != 2 {
+		t.Errorf("there are %d profiles of memory (%v)", len(found), err)
 	}
 	var table bytes.Buffer
 	report(&table, figures)

@@ -13,13 +13,16 @@ const (
 	statusWritesGoal  = 1.2
 	restartGoal       = 10 * time.Second
 	failoverGoal      = 5 * time.Second
-	memoryGoal        = 120 << 20
-	foreignMemoryGoal = 10 << 20
+	memoryGoal        = 120 * megabyte
+	foreignMemoryGoal = 10 * megabyte
 )
+
+// megabyte is 10^6 bytes.
+const megabyte = 1_000_000
 
 const (
 	// foreignSize is that of a foreign Secret.
-	foreignSize = 1_000_000 // what the API server takes, in decimal megabytes
+	foreignSize = megabyte // what the API server takes
 	// limit bounds each wait.
 	limit = 15 * time.Minute
 	// statusKind is how the counter names writes of a tenant's status.
@@ -41,7 +44,7 @@ func bench(ctx context.Context, s settings, progress io.Writer) (_ []figure, err
 	r := &run{settings: s, say: func(format string, arguments ...any) {
 		_, _ = fmt.Fprintf(progress, "%6.1f s  "+format+"\n", append([]any{time.Since(began).Seconds()}, arguments...)...)
 	}}
-	if r.stage, err = setStage(ctx); err != nil {
+	if r.stage, err = setStage(ctx, s.profiles); err != nil {
 		r.close()
 		return nil, err
 	}
@@ -121,15 +124,11 @@ func (r *run) keepQuiet(ctx context.Context, leader **operator) error {
 		measured += fmt.Sprintf(" %v", written)
 	}
 	r.found(fmt.Sprintf("writes in %v of quiet, without the Lease", r.quiet), measured, "none", written.sum("") == 0)
-	held, err := (*leader).anonymousMemory()
-	if err != nil {
-		return err
-	}
-	r.found("memory of the operator (RssAnon)", megabytes(held), "at most "+megabytes(memoryGoal), held <= memoryGoal)
-	return nil
+	return r.foundMemory("memory of the operator", *leader)
 }
 
-func megabytes(n int64) string { return fmt.Sprintf("%.1f MiB", float64(n)/(1<<20)) }
+// megabytes says bytes in decimal megabytes, as the goals do.
+func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/megabyte) }
 
 // meetForeignSecrets measures what large Secrets of others cost the operator.
 func (r *run) meetForeignSecrets(ctx context.Context, leader **operator) error {
@@ -155,8 +154,17 @@ func (r *run) meetForeignSecrets(ctx context.Context, leader **operator) error {
 	return nil
 }
 
-// restart measures from the start of a new operator until it has looked at everything.
+// restart measures from the start of a new operator until it has looked at everything, as often as that is asked for.
 func (r *run) restart(ctx context.Context, leader **operator) error {
+	for range r.restarts {
+		if err := r.restartOnce(ctx, leader); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (r *run) restartOnce(ctx context.Context, leader **operator) error {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	if err := (*leader).end(); err != nil {
@@ -172,11 +180,26 @@ func (r *run) restart(ctx context.Context, leader **operator) error {
 		return err
 	}
 	r.took("from start to quiet", time.Since(began), restartGoal)
-	if err := r.settle(ctx); err != nil {
+	if err := next.tellProfiles(); err != nil {
 		return err
+	}
+	select { // whatever it still does, and gives back
+	case <-time.After(r.settled):
+	case <-ctx.Done():
+		return ctx.Err()
 	}
 	written := r.counter.written().since(before)
 	r.found("writes after the start, without the Lease", fmt.Sprintf("%d %v", written.sum(""), written), "none", written.sum("") == 0)
+	return r.foundMemory("memory of the operator after the start", next)
+}
+
+// foundMemory says how much memory an operator has.
+func (r *run) foundMemory(what string, of *operator) error {
+	held, err := of.anonymousMemory()
+	if err != nil {
+		return err
+	}
+	r.found(what+" (RssAnon)", megabytes(held), "at most "+megabytes(memoryGoal), held <= memoryGoal)
 	return nil
 }
 

@@ -2,11 +2,14 @@ package main
 
 import (
 	"context"
+	"encoding/json"
+	"errors"
 	"fmt"
 	"net"
 	"os"
 	"os/exec"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	"k8s.io/apimachinery/pkg/runtime"
@@ -17,6 +20,7 @@ import (
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
 	"github.com/ens-operator/ens-operator/api/v1alpha1"
+	"github.com/ens-operator/ens-operator/hack/operatorbench/profile"
 	"github.com/ens-operator/ens-operator/hack/process"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 )
@@ -29,6 +33,8 @@ type stage struct {
 	client   client.WithWatch
 	counter  *counter
 	program  string
+	// profiles is the folder for profiles of the operators, empty for none.
+	profiles string
 }
 
 // stopTimeout bounds how long an operator may take to end when it is asked to.
@@ -36,8 +42,8 @@ const stopTimeout = 30 * time.Second
 
 // setStage starts an API server and a Postgres and builds the operator. The stage is returned with an error too, to be
 // closed.
-func setStage(ctx context.Context) (*stage, error) {
-	s := &stage{}
+func setStage(ctx context.Context, profiles string) (*stage, error) {
+	s := &stage{profiles: profiles}
 	var err error
 	if s.folder, err = os.MkdirTemp("", "ens-operatorbench-"); err != nil {
 		return s, err
@@ -64,13 +70,43 @@ func setStage(ctx context.Context) (*stage, error) {
 	if s.counter, err = startCounter(ctx, s.kube.Config()); err != nil {
 		return s, err
 	}
-	if s.program, err = process.Build(ctx, s.folder, "operator"); err != nil {
+	if err := s.build(ctx); err != nil {
 		return s, err
 	}
 	if err := os.WriteFile(s.file("database-url"), []byte(database.URL), 0o600); err != nil {
 		return s, err
 	}
 	return s, s.writeKubeconfig()
+}
+
+// profiled is what is added to the program to have profiles of it.
+const profiled = `package main
+
+import _ "github.com/ens-operator/ens-operator/hack/operatorbench/profile"
+`
+
+func (s *stage) build(ctx context.Context) error {
+	const program = "cmd/operator"
+	var flags []string
+	if s.profiles != "" {
+		root, err := testenv.RepositoryRoot()
+		if err != nil {
+			return err
+		}
+		addition := filepath.Join(root, program, "profiled.go") // which is not there but for the compiler
+		overlay, err := json.Marshal(map[string]any{"Replace": map[string]string{addition: s.file("profiled.go")}})
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(os.MkdirAll(s.profiles, 0o755), os.WriteFile(s.file("profiled.go"), []byte(profiled), 0o600),
+			os.WriteFile(s.file("overlay.json"), overlay, 0o600)); err != nil {
+			return err
+		}
+		flags = []string{"-overlay", s.file("overlay.json")}
+	}
+	var err error
+	s.program, err = process.BuildFrom(ctx, s.folder, program, flags...)
+	return err
 }
 
 func (s *stage) file(name string) string { return filepath.Join(s.folder, name) }
@@ -97,6 +133,8 @@ type operator struct {
 	*process.Process
 	// metrics is where it serves them.
 	metrics string
+	// profiled says whether it makes profiles.
+	profiled bool
 }
 
 // startOperator starts one of the operators that elect a leader among themselves.
@@ -105,18 +143,31 @@ func (s *stage) startOperator(ctx context.Context) (*operator, error) {
 	if err != nil {
 		return nil, err
 	}
-	started, err := process.Start(exec.Command(s.program, //nolint:noctx // it ends by close
+	command := exec.Command(s.program, //nolint:noctx // it ends by close
 		"--kubeconfig", s.file("kubeconfig"),
 		"--database-url-file", s.file("database-url"),
 		"--leader-election-namespace", namespace,
 		"--metrics-bind-address", address,
 		"--metrics-secure=false",
 		"--health-probe-bind-address=0",
-		"--allow-loopback")) // the endpoints are on this machine, where nobody answers
+		"--allow-loopback") // the endpoints are on this machine, where nobody answers
+	command.Env = append(os.Environ(), profile.FolderVariable+"="+s.profiles)
+	started, err := process.Start(command)
 	if err != nil {
 		return nil, err
 	}
-	return &operator{Process: started, metrics: "http://" + address + "/metrics"}, nil
+	return &operator{Process: started, metrics: "http://" + address + "/metrics", profiled: s.profiles != ""}, nil
+}
+
+// tellProfiles has an operator write its profiles, if it makes any.
+func (o *operator) tellProfiles() error {
+	if !o.profiled {
+		return nil
+	}
+	if err := syscall.Kill(o.PID(), profile.Signal); err != nil {
+		return fmt.Errorf("asking the operator for its profiles: %w", err)
+	}
+	return nil
 }
 
 func freeAddress(ctx context.Context) (string, error) {

@@ -20,14 +20,16 @@ func Build(ctx context.Context, folder, name string) (string, error) {
 	return BuildFrom(ctx, folder, "cmd/"+name)
 }
 
-// BuildFrom builds the program whose source is in a folder of the repository, and returns its path.
-func BuildFrom(ctx context.Context, folder, source string) (string, error) {
+// BuildFrom builds the program whose source is in a folder of the repository, with further flags of go build, and returns
+// its path.
+func BuildFrom(ctx context.Context, folder, source string, flags ...string) (string, error) {
 	root, err := testenv.RepositoryRoot()
 	if err != nil {
 		return "", err
 	}
 	path := filepath.Join(folder, "ens-"+filepath.Base(source))
-	build := exec.CommandContext(ctx, "go", "build", "-o", path, "./"+source)
+	arguments := append([]string{"build", "-o", path}, flags...)
+	build := exec.CommandContext(ctx, "go", append(arguments, "./"+source)...)
 	build.Dir = root
 	if output, err := build.CombinedOutput(); err != nil {
 		return "", fmt.Errorf("building %s: %w\n%s", source, err, output)

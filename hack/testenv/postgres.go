@@ -67,6 +67,8 @@ type postgresSettings struct {
 	fenced bool
 	// more are further parameters.
 	more map[string]string
+	// certificate and key are the server's, in PEM; empty without TLS.
+	certificate, key string
 }
 
 // WithFsync makes commits durable. It is in effect for StartPostgres and not for the server shared by tests.
@@ -147,7 +149,7 @@ func (s *PostgresServer) initialize(ctx context.Context) error {
 	if err := os.Remove(passwords); err != nil {
 		return fmt.Errorf("removing the password file of initdb: %w", err)
 	}
-	return nil
+	return s.writeCertificate()
 }
 
 // runAnywhere starts the server on a port that is free now and waits until it answers.
@@ -211,6 +213,9 @@ func (settings postgresSettings) parameters(port int) map[string]string {
 		"log_min_error_statement":           "panic",
 		"log_parameter_max_length":          "0",
 		"log_parameter_max_length_on_error": "0",
+	}
+	if settings.certificate != "" {
+		parameters["ssl"], parameters["ssl_cert_file"], parameters["ssl_key_file"] = "on", "../"+certificateFile, "../"+keyFile
 	}
 	if settings.fenced {
 		parameters["default_transaction_read_only"] = "on"

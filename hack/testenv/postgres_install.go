@@ -15,6 +15,9 @@ const (
 	// installLimit bounds an installation: 50 MB from a mirror, and waiting for another process that does the same.
 	installLimit = 10 * time.Minute
 
+	// installLock lets one process at a time install something.
+	installLock = "/run/lock/ens-operator-install"
+
 	// clusterDefaults is where Debian's package reads whether to make a server of its own while it is installed.
 	clusterDefaults = "/etc/postgresql-common/createcluster.conf"
 	// servicePolicy is asked by Debian's packages before they start a service.
@@ -34,7 +37,7 @@ func installPostgres(ctx context.Context, places PostgresPlaces, progress io.Wri
 	}
 	ctx, cancel := context.WithTimeout(ctx, installLimit)
 	defer cancel()
-	unlock, err := lock(ctx, "/run/lock/ens-operator-install", progress, "another process to install Postgres")
+	unlock, err := lock(ctx, installLock, progress, "another process to install Postgres")
 	if err != nil {
 		return err
 	}

@@ -35,8 +35,10 @@ const (
 // Config is the whole configuration of one tenant's runtime. The zero value of an optional field means its effective
 // default, which Effective fills in.
 type Config struct {
-	Tenant        Tenant         `json:"tenant"`
-	Server        Server         `json:"server"`
+	Tenant Tenant `json:"tenant"`
+	Server Server `json:"server"`
+	// Database is what is to be known of the database beside DatabaseURLFile.
+	Database      *Database      `json:"database,omitempty"`
 	Endpoints     []Endpoint     `json:"endpoints"`
 	Autodiscover  *Autodiscover  `json:"autodiscover,omitempty"`
 	PushProviders []PushProvider `json:"pushProviders"`
@@ -60,6 +62,14 @@ type Tenant struct {
 	ID        string `json:"id"`
 	Namespace string `json:"namespace"`
 	Name      string `json:"name"`
+}
+
+// Database is how the database is known. The bundle stands here and not in a file of its own, so that the first one, too,
+// reaches replicas that run: they could not mount a further file.
+type Database struct {
+	// CABundle are the certificate authorities, in PEM, that the database's certificate is verified against with the sslmodes
+	// verify-ca and verify-full; unless set, the system's.
+	CABundle string `json:"caBundle,omitempty"`
 }
 
 // Server is what the runtime listens on and calls itself.

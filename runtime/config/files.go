@@ -207,6 +207,20 @@ func (f *files) authorities(name string) *x509.CertPool {
 	return pool
 }
 
+// databaseCAs are the authorities that stand in the configuration file itself.
+func (f *files) databaseCAs(name, bundle string) *x509.CertPool {
+	const remedy = "want one or more CA certificates in PEM and nothing else in database.caBundle"
+	if len(bundle) > maxBundleFile {
+		f.fault(name, fmt.Errorf("database.caBundle is larger than %d bytes", maxBundleFile), remedy)
+		return nil
+	}
+	pool, err := parseAuthorities([]byte(bundle))
+	if err != nil {
+		f.fault(name, err, remedy)
+	}
+	return pool
+}
+
 // parseAuthorities is strict where x509.CertPool.AppendCertsFromPEM passes over what it cannot read: an authority that
 // is missing shows only when a server is refused.
 func parseAuthorities(content []byte) (*x509.CertPool, error) {

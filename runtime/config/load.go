@@ -43,6 +43,8 @@ type Loaded struct {
 	EndpointCAs map[string]*x509.CertPool `json:"-"`
 	// AutodiscoverCAs are the authorities that Autodiscover's hosts are verified against, nil for the system's.
 	AutodiscoverCAs *x509.CertPool `json:"-"`
+	// DatabaseCAs are the authorities that the database is verified against, nil for the system's.
+	DatabaseCAs *x509.CertPool `json:"-"`
 	// TracingCAs are the authorities that the collector of traces is verified against, nil for the system's.
 	TracingCAs *x509.CertPool `json:"-"`
 	// PushCredentials are the contents of the credential files, by what PushCredential calls them.
@@ -140,6 +142,9 @@ func load(path, folder string) (*Loaded, error) {
 	}
 	if parsed.Autodiscover != nil && parsed.Autodiscover.CABundle {
 		loaded.AutodiscoverCAs = f.authorities(filepath.Join(AutodiscoverFolder, CABundleFile))
+	}
+	if parsed.Database != nil && parsed.Database.CABundle != "" {
+		loaded.DatabaseCAs = f.databaseCAs(name, parsed.Database.CABundle)
 	}
 	if parsed.Tracing != nil && parsed.Tracing.CABundle {
 		loaded.TracingCAs = f.authorities(filepath.Join(TracingFolder, CABundleFile))

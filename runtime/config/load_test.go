@@ -88,6 +88,11 @@ func TestLoadNamesTheFileAndWhatIsWanted(t *testing.T) {
 		t.Fatal(err)
 	}
 	cut := certificate[:len(certificate)/2]
+	verified := func(authorities string) []byte {
+		c := sample()
+		c.Database = &config.Database{CABundle: authorities}
+		return render(t, c)
+	}
 	tests := map[string]struct {
 		file    string
 		content []byte // nil removes the file
@@ -99,6 +104,8 @@ func TestLoadNamesTheFileAndWhatIsWanted(t *testing.T) {
 		"an empty configuration":                {config.FileName, []byte{}, "tenant.id"},
 		"a configuration that is not valid":     {config.FileName, []byte("tenant: {id: ens_a}"), "endpoints"},
 		"an endless configuration":              {config.FileName, bytes.Repeat([]byte("#\n"), 1<<19+1), "larger than 1048576 bytes"},
+		"authorities of the database cut short": {config.FileName, verified(string(certificate) + string(cut)), "in database.caBundle"},
+		"too large authorities of the database": {config.FileName, verified(strings.Repeat(" ", 330_001)), "larger than 330000 bytes"},
 		"no token hashes":                       {config.APITokenHashesFile, nil, "SHA-256 of the token"},
 		"empty token hashes":                    {config.APITokenHashesFile, []byte("\n"), "SHA-256 of the token"},
 		"a token in the place of its hash":      {config.APITokenHashesFile, []byte("swordfish"), "not the token"},

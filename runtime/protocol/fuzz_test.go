@@ -48,7 +48,7 @@ func handlerWithoutDatabase(t testing.TB) *protocol.Handler {
 	if err != nil {
 		t.Fatal(err)
 	}
-	nowhere, err := store.Open(t.Context(), secret.FromString("postgres://nobody:nothing@127.0.0.1:1/nowhere"))
+	nowhere, err := store.Open(t.Context(), secret.FromString("postgres://nobody:nothing@127.0.0.1:1/nowhere"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

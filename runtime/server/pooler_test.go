@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"errors"
 	"fmt"
 	"net"
 	"net/url"
@@ -12,6 +13,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
+	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/store/storetest"
@@ -20,9 +22,12 @@ import (
 // pool starts a PgBouncer in front of the tenant's database, in transaction mode, and returns the URL through it.
 func pool(t *testing.T, x *runtimetest.Tenant, serverConnections int) string {
 	t.Helper()
-	program, err := exec.LookPath("pgbouncer")
+	program, err := testenv.PgBouncer(t.Context(), os.Stderr)
+	if errors.Is(err, testenv.ErrNoPgBouncer) {
+		t.Skip(err)
+	}
 	if err != nil {
-		t.Skip("PgBouncer is not installed")
+		t.Fatal(err)
 	}
 	direct, err := url.Parse(x.Schema.URL.RevealString())
 	if err != nil {

@@ -145,7 +145,7 @@ func New(ctx context.Context, o Options) (*Server, error) {
 		return nil, errors.Join(err, first.Close())
 	}
 	s.tracer.Store(traces)
-	if s.store, err = store.Open(ctx, loaded.DatabaseURL); err != nil {
+	if s.store, err = store.Open(ctx, loaded.DatabaseURL, loaded.DatabaseCAs); err != nil {
 		traces.close()
 		return nil, errors.Join(err, first.Close())
 	}
@@ -253,7 +253,7 @@ func (s *Server) reload(loaded *config.Loaded) error {
 	if err != nil {
 		return errors.Join(err, next.Close())
 	}
-	if err := s.store.UseURL(loaded.DatabaseURL); err != nil {
+	if err := s.store.UseURL(loaded.DatabaseURL, loaded.DatabaseCAs); err != nil {
 		traces.close()
 		return errors.Join(err, next.Close())
 	}

@@ -61,7 +61,7 @@ func TestOpenTakesUsableURLsOnly(t *testing.T) {
 	} {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
-			opened, err := store.Open(t.Context(), secret.FromString(test.url))
+			opened, err := store.Open(t.Context(), secret.FromString(test.url), nil)
 			if err == nil {
 				opened.Close()
 			} else if strings.Contains(err.Error(), "PASSWORD") {
@@ -219,25 +219,25 @@ func TestUseURLChangesThePasswordWithoutARestart(t *testing.T) {
 		}
 	}
 	password, _ := address.User.Password()
-	if err := replica.UseURL(named("old", password)); err != nil {
+	if err := replica.UseURL(named("old", password), nil); err != nil {
 		t.Fatal(err)
 	}
 	works()
 	old := sessions("old")
-	if err := replica.UseURL(named("old", password)); err != nil {
+	if err := replica.UseURL(named("old", password), nil); err != nil {
 		t.Fatal(err)
 	}
 	works()
 	if again := sessions("old"); len(old) == 0 || !slices.Equal(old, again) {
 		t.Errorf("the same URL again led to the sessions %v after %v", again, old)
 	}
-	err := replica.UseURL(secret.FromString("postgres://u:PASSWORD@h/d?passfile=/etc/passwd"))
+	err := replica.UseURL(secret.FromString("postgres://u:PASSWORD@h/d?passfile=/etc/passwd"), nil)
 	if err == nil || strings.Contains(err.Error(), "PASSWORD") {
 		t.Errorf("a URL that cannot be used: got error %v", err)
 	}
 	works()
 	schema.Exec(t, "ALTER ROLE "+schema.Role+" PASSWORD 'new'")
-	if err := replica.UseURL(named("new", "new")); err != nil {
+	if err := replica.UseURL(named("new", "new"), nil); err != nil {
 		t.Fatal(err)
 	}
 	works()
@@ -326,7 +326,7 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 	t.Parallel()
 	schema := storetest.New(t)
 	way, throughLine := lineTo(t, schema.URL)
-	s, err := store.Open(t.Context(), throughLine)
+	s, err := store.Open(t.Context(), throughLine, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

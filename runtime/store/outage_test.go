@@ -56,7 +56,7 @@ func TestAHostThatIsGoneIsPassedBy(t *testing.T) {
 	t.Cleanup(func() { _ = silent.Close() })
 	both := must(url.Parse(schema.URL.RevealString()))
 	both.Host = silent.Addr().String() + "," + both.Host
-	s, err := store.Open(t.Context(), secret.FromString(both.String()))
+	s, err := store.Open(t.Context(), secret.FromString(both.String()), nil)
 	if err != nil {
 		t.Fatal(err)
 	}

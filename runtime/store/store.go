@@ -7,6 +7,7 @@ package store
 
 import (
 	"context"
+	"crypto/x509"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -58,21 +59,23 @@ type Store struct {
 	closing    sync.Once
 }
 
-// login is a database URL and what it says.
+// login is a database URL with what it says, and the authorities that the server is verified against.
 type login struct {
-	url    secret.Value
-	config pgconn.Config
+	url         secret.Value
+	authorities *x509.CertPool
+	config      pgconn.Config
 }
 
 // Open connects lazily: it fails only if the URL cannot be used at all. The runtime starts, and serves what it can,
-// while the database is away.
-func Open(ctx context.Context, databaseURL secret.Value) (*Store, error) {
+// while the database is away. The server is verified against authorities if the URL's sslmode asks for that; nil are the
+// system's.
+func Open(ctx context.Context, databaseURL secret.Value, authorities *x509.CertPool) (*Store, error) {
 	s := &Store{}
 	var err error
-	if s.hot, err = s.newPool(ctx, databaseURL, hotConnections, s.prepareHot); err != nil {
+	if s.hot, err = s.newPool(ctx, databaseURL, authorities, hotConnections, s.prepareHot); err != nil {
 		return nil, err
 	}
-	if s.pool, err = s.newPool(ctx, databaseURL, callConnections, func(*pgx.ConnConfig) {}); err != nil {
+	if s.pool, err = s.newPool(ctx, databaseURL, authorities, callConnections, func(*pgx.ConnConfig) {}); err != nil {
 		s.hot.Close()
 		return nil, err
 	}
@@ -80,9 +83,9 @@ func Open(ctx context.Context, databaseURL secret.Value) (*Store, error) {
 	return s, nil
 }
 
-// prepareHot makes a connection ready for the few statements that every callback needs. They stay prepared, since to parse and to plan
-// one takes Postgres longer than to execute it. A plan that is kept must suit tables that were empty when it was made and are
-// not any more: it goes by the indexes, always.
+// prepareHot makes a connection ready for the few statements that every callback needs. They stay prepared, since to parse
+// and to plan one takes Postgres longer than to execute it. A plan that is kept must suit tables that were empty when it was
+// made and are not any more: it goes by the indexes, always.
 //
 // A pooler that gives every transaction another session (PgBouncer) does not take the parameter, or does not know the
 // prepared statement; that is found out by its first error, and done without.
@@ -94,13 +97,15 @@ func (s *Store) prepareHot(c *pgx.ConnConfig) {
 	c.RuntimeParams["enable_seqscan"] = "off"
 }
 
-func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connections int32, prepare func(*pgx.ConnConfig)) (*pgxpool.Pool, error) {
-	config, err := poolConfig(databaseURL)
+// newPool opens a pool whose connections are made by the latest login, each made ready by prepare.
+func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, authorities *x509.CertPool, connections int32,
+	prepare func(*pgx.ConnConfig)) (*pgxpool.Pool, error) {
+	config, err := poolConfig(databaseURL, authorities)
 	if err != nil {
 		return nil, err
 	}
 	config.MaxConns = connections
-	s.login.Store(&login{databaseURL, config.ConnConfig.Config})
+	s.login.Store(&login{databaseURL, authorities, config.ConnConfig.Config})
 	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
 		c.Config = *s.login.Load().config.Copy()
 		// What is known of a statement's types is kept, but no statement: this works behind every pooler.
@@ -115,17 +120,23 @@ func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, connectio
 	return pool, nil
 }
 
-// UseURL has new connections made with another URL, and ends the old ones once they are idle, so that a password is
-// changed without a restart.
-func (s *Store) UseURL(databaseURL secret.Value) error {
-	config, err := poolConfig(databaseURL)
+// UseURL has new connections made with another URL and other authorities, as in Open, and ends the old ones once they are
+// idle, so that a password is changed without a restart.
+func (s *Store) UseURL(databaseURL secret.Value, authorities *x509.CertPool) error {
+	config, err := poolConfig(databaseURL, authorities)
 	if err != nil {
 		return err
 	}
-	if old := s.login.Swap(&login{databaseURL, config.ConnConfig.Config}); !old.url.Equal(databaseURL) {
+	old := s.login.Swap(&login{databaseURL, authorities, config.ConnConfig.Config})
+	if !old.url.Equal(databaseURL) || !sameAuthorities(old.authorities, authorities) {
 		s.reset()
 	}
 	return nil
+}
+
+// sameAuthorities compares pools of which nil are the system's.
+func sameAuthorities(a, b *x509.CertPool) bool {
+	return a == b || a != nil && b != nil && a.Equal(b)
 }
 
 func (s *Store) reset() {
@@ -134,7 +145,7 @@ func (s *Store) reset() {
 }
 
 // poolConfig never returns pgx's own parse errors: they may quote parts of the URL.
-func poolConfig(databaseURL secret.Value) (*pgxpool.Config, error) {
+func poolConfig(databaseURL secret.Value, authorities *x509.CertPool) (*pgxpool.Config, error) {
 	if _, err := databaseurl.Parse(databaseURL); err != nil {
 		return nil, err
 	}
@@ -142,6 +153,7 @@ func poolConfig(databaseURL secret.Value) (*pgxpool.Config, error) {
 	if err != nil {
 		return nil, errors.New("the database URL cannot be parsed")
 	}
+	databaseurl.Trust(&config.ConnConfig.Config, authorities)
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = hostPatience
 	}

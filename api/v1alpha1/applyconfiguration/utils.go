@@ -70,6 +70,8 @@ func ForKind(kind schema.GroupVersionKind) interface{} {
 		return &apiv1alpha1.ForwardProxyApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GatewayExposure"):
 		return &apiv1alpha1.GatewayExposureApplyConfiguration{}
+	case v1alpha1.SchemeGroupVersion.WithKind("GatewayListeners"):
+		return &apiv1alpha1.GatewayListenersApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("GatewayReference"):
 		return &apiv1alpha1.GatewayReferenceApplyConfiguration{}
 	case v1alpha1.SchemeGroupVersion.WithKind("IngressExposure"):

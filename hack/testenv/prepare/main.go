@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/signal"
@@ -27,6 +28,14 @@ func prepare(ctx context.Context) error {
 		return err
 	}
 	fmt.Println("Postgres:  ", postgres)
+	pgbouncer, err := testenv.PgBouncer(ctx, os.Stderr)
+	if errors.Is(err, testenv.ErrNoPgBouncer) {
+		pgbouncer, err = "not there, so the test with it is skipped: "+err.Error(), nil
+	}
+	if err != nil {
+		return err
+	}
+	fmt.Println("PgBouncer: ", pgbouncer)
 	openssl, err := testenv.OpenSSL(ctx, os.Stderr)
 	if err != nil {
 		return err

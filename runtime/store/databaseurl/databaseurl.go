@@ -3,11 +3,15 @@
 package databaseurl
 
 import (
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"maps"
 	"net/url"
 	"slices"
 	"strings"
+
+	"github.com/jackc/pgx/v5/pgconn"
 
 	"github.com/ens-operator/ens-operator/runtime/secret"
 )
@@ -39,4 +43,30 @@ func Parse(text secret.Value) (*url.URL, error) {
 func wellFormed(u *url.URL) bool {
 	return (u.Scheme == "postgres" || u.Scheme == "postgresql") && u.User.Username() != "" && u.Hostname() != "" &&
 		!strings.ContainsAny(strings.TrimPrefix(u.Path, "/"), "/@") && u.Fragment == ""
+}
+
+// Trust has servers verified against authorities wherever the sslmode asks for verification; nil are the system's.
+func Trust(config *pgconn.Config, authorities *x509.CertPool) {
+	trust := func(settings *tls.Config) {
+		if settings != nil && authorities != nil {
+			settings.RootCAs = authorities
+		}
+	}
+	trust(config.TLSConfig)
+	for _, fallback := range config.Fallbacks {
+		trust(fallback.TLSConfig)
+	}
+}
+
+// Verifying is the sslmode in effect where a user has named the authorities: who sets no mode wants to have the server
+// verified, and require is what it is with libpq then.
+func Verifying(sslMode string) string {
+	switch sslMode {
+	case "":
+		return "verify-full"
+	case "require":
+		return "verify-ca"
+	default:
+		return sslMode
+	}
 }

@@ -117,7 +117,7 @@ func Make(ctx context.Context, database *testenv.Database, name string) (Made, e
 // Open opens the schema once more, as another replica does.
 func (s *Schema) Open(t testing.TB) *store.Store {
 	t.Helper()
-	opened, err := store.Open(t.Context(), s.URL)
+	opened, err := store.Open(t.Context(), s.URL, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

@@ -602,12 +602,29 @@ var schemaYAML = typed.YAMLObject(`types:
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayExposure
   map:
     fields:
+    - name: listenerSet
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayListeners
     - name: parentRefs
       type:
         list:
           elementType:
             namedType: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayReference
           elementRelationship: atomic
+- name: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayListeners
+  map:
+    fields:
+    - name: annotations
+      type:
+        map:
+          elementType:
+            scalar: string
+    - name: port
+      type:
+        scalar: numeric
+    - name: tlsSecretName
+      type:
+        namedType: com.github.ens-operator.ens-operator.api.v1alpha1.ResourceName
 - name: com.github.ens-operator.ens-operator.api.v1alpha1.GatewayReference
   map:
     fields:

@@ -11,6 +11,9 @@ package v1alpha1
 type GatewayExposureApplyConfiguration struct {
 	// parentRefs are the Gateways. A Gateway of another namespace must allow routes from the tenant's.
 	ParentRefs []GatewayReferenceApplyConfiguration `json:"parentRefs,omitempty"`
+	// listenerSet makes a ListenerSet (gateway.networking.k8s.io/v1) with an https listener for each name, which the route
+	// attaches to: for a new name or certificate the Gateway need not be changed. It must allow that (spec.allowedListeners).
+	ListenerSet *GatewayListenersApplyConfiguration `json:"listenerSet,omitempty"`
 }
 
 // GatewayExposureApplyConfiguration constructs a declarative configuration of the GatewayExposure type for use with
@@ -29,5 +32,13 @@ func (b *GatewayExposureApplyConfiguration) WithParentRefs(values ...*GatewayRef
 		}
 		b.ParentRefs = append(b.ParentRefs, *values[i])
 	}
+	return b
+}
+
+// WithListenerSet sets the ListenerSet field in the declarative configuration to the given value
+// and returns the receiver, so that objects can be built by chaining "With" function invocations.
+// If called multiple times, the ListenerSet field is set to the value of the last call.
+func (b *GatewayExposureApplyConfiguration) WithListenerSet(value *GatewayListenersApplyConfiguration) *GatewayExposureApplyConfiguration {
+	b.ListenerSet = value
 	return b
 }

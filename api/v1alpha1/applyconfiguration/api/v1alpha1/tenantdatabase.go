@@ -14,8 +14,8 @@ import (
 // TenantDatabase is a Postgres database of the tenant's own.
 type TenantDatabaseApplyConfiguration struct {
 	// secretName names a Secret with the connection string under the key url or uri, as in the app Secret of a
-	// CloudNativePG cluster. Its role must be allowed to make a schema, and must not be shared with other tenants. A
-	// changed Secret is taken up.
+	// CloudNativePG cluster. Its role must be allowed to make a schema, and must not be shared with other tenants.
+	// Under ca.crt may be the authorities that the server is verified against. A changed Secret is taken up.
 	SecretName *apiv1alpha1.ResourceName `json:"secretName,omitempty"`
 	// runtimeHost is where the pods reach the database, if not where the connection string says: a PgBouncer.
 	RuntimeHost *apiv1alpha1.Hostname `json:"runtimeHost,omitempty"`
