@@ -85,7 +85,7 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	x.apns = apnstest.Start(apnstest.Options{
 		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: x.ledger.accepted,
 	})
-	ring, err := x.writeFolder(ctx)
+	ring, err := x.writeFolder()
 	if err != nil {
 		return x, err
 	}
@@ -140,7 +140,7 @@ func (x *scene) startDatabase(ctx context.Context, progress io.Writer) error {
 func (x *scene) callbackURL() string { return "http://127.0.0.1" + basePath }
 
 // writeFolder writes the configuration folder of a pod, and returns a keyring that seals as a runtime with it would.
-func (x *scene) writeFolder(ctx context.Context) (*credential.Keyring, error) {
+func (x *scene) writeFolder() (*credential.Keyring, error) {
 	key := x.apns.NewKey()
 	content, err := yaml.Marshal(config.Config{
 		Tenant: config.Tenant{ID: schemaName, Namespace: "load", Name: "acme"},

@@ -342,15 +342,7 @@ func (l *Listener) take(ctx context.Context, in intents, lost bool, w *work) (er
 		w.credential.Wipe()
 		return err
 	}
-	intents := len(in.keys)
-	if in.counted && len(w.claims) < intents {
-		intents++
-		if err := l.writeBadge(ctx, w); err != nil {
-			w.credential.Wipe()
-			return err
-		}
-	}
-	l.metrics.intend(intents, len(w.claims))
+	l.metrics.intend(len(in.keys), len(w.claims))
 	l.metrics.claim(w.claims, fromPost)
 	w.changed, w.unread, w.lost, w.activity = in.changed, in.unread, lost, requestid.From(ctx)
 	w.span = trace.SpanFromContext(ctx)
@@ -384,21 +376,10 @@ func (l *Listener) write(ctx context.Context, in intents, w *work, lease time.Du
 	return claims, err
 }
 
-// writeBadge adds the badge to what is owed, for a post whose mail is in the journal already: whoever tells that one may have
-// another count.
-func (l *Listener) writeBadge(ctx context.Context, w *work) error {
-	claims, err := l.write(ctx, intents{keys: map[store.Key]bool{{Kind: store.Badge}: true}}, w, w.tenant.Config.Callback.Lease())
-	w.claims = append(w.claims, claims...)
-	return err
-}
-
 // intents are what a post means for the phones.
 type intents struct {
 	// keys lack the user.
 	keys map[store.Key]bool
-	// counted says that the badge changes with a mail that is among the keys. It has no row of its own, since the mail's
-	// notification carries the count; see delivery.oweBadge.
-	counted bool
 	// changed says that something happened in the mailbox, unread is the count after it, nil if the post does not tell.
 	changed bool
 	unread  *int
@@ -429,10 +410,6 @@ func read(n ews.Notification) (in intents, lost bool) {
 			case ews.Status:
 			}
 		}
-	}
-	if badge := (store.Key{Kind: store.Badge}); !lost && in.keys[badge] && in.mails() {
-		delete(in.keys, badge)
-		in.counted = true
 	}
 	return in, lost
 }

@@ -60,7 +60,6 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 		r.mails(ctx, batch)
 	}
 	r.alert(ctx)
-	others = append(others, r.oweBadge(ctx, others)...)
 	for _, claim := range others {
 		switch claim.Kind {
 		case store.Badge:
@@ -71,20 +70,6 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 	}
 	r.record(ctx)
 	return r.ended, r.again
-}
-
-// oweBadge adds the badge to what is owed if there was a mail that is not told, which may have changed the count all the same.
-// What is told carries the count.
-func (d *delivery) oweBadge(ctx context.Context, others []store.Claim) []store.Claim {
-	untold := slices.ContainsFunc(d.ended, func(o outcome) bool { return o.claim.Kind == store.NewMail && o.end == nothing })
-	if !untold || slices.ContainsFunc(others, func(c store.Claim) bool { return c.Kind == store.Badge }) {
-		return nil
-	}
-	before := len(d.work.claims)
-	if err := d.processor.claim(ctx, d.work, store.Badge, fromUntold); err != nil {
-		d.processor.log.WarnContext(ctx, "The badge may be wrong until the next mail", "error", err)
-	}
-	return d.work.claims[before:]
 }
 
 func split(claims []store.Claim) (mails, others []store.Claim) {
