@@ -18,6 +18,9 @@ TEST_TIMEOUT ?= 25m
 TEST_FLAGS ?=
 # What to test or lint, e.g. make test PACKAGES=./runtime/...
 PACKAGES ?= ./...
+# What make bench compares with, and further flags of it, e.g. BENCH_FLAGS='-users 1000 -stage 5s'.
+BASELINE ?=
+BENCH_FLAGS ?=
 # How long each fuzz target runs.
 FUZZTIME ?= 5s
 
@@ -67,6 +70,10 @@ demo: ## Show the whole story on this machine: mail arrives, the phones show it.
 .PHONY: bench-operator
 bench-operator: ## Measure the operator with 1,000 tenants (20 minutes).
 	go run ./hack/operatorbench
+
+.PHONY: bench
+bench: env ## Measure the runtime with 100,000 users, and compare with BASELINE, a file that BENCH_FLAGS='-json file' has written.
+	go run ./hack/loadgen $(if $(BASELINE),-baseline $(BASELINE)) $(BENCH_FLAGS)
 
 ##@ Check
 

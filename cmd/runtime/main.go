@@ -9,6 +9,7 @@ import (
 	"log/slog"
 	"os"
 	"os/signal"
+	"runtime/debug"
 	"syscall"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
@@ -19,7 +20,14 @@ import (
 // version is set by the build.
 var version = "0.0.0-dev"
 
+// gcPercent is GOGC unless the environment says otherwise. The runtime holds little and makes much: at Go's own 100 a sixth of
+// its CPU went into collecting a heap of a few megabytes. Where memory is limited, GOMEMLIMIT has it collect more often.
+const gcPercent = 400
+
 func main() {
+	if os.Getenv("GOGC") == "" {
+		debug.SetGCPercent(gcPercent)
+	}
 	options := server.Options{Version: version}
 	flag.StringVar(&options.ConfigPath, "config", "/etc/ens/config.yaml", "the configuration file; secrets are read from the folders beside it")
 	flag.StringVar(&options.Listen, "listen", "", "address for phones and Exchange, instead of the configuration's")

@@ -6,6 +6,7 @@ import (
 	"crypto/rand"
 	"errors"
 	"fmt"
+	"maps"
 	"net"
 	"net/url"
 	"os"
@@ -64,6 +65,8 @@ type postgresSettings struct {
 	fsync, commit bool
 	// fenced lets nobody write.
 	fenced bool
+	// more are further parameters.
+	more map[string]string
 	// certificate and key are the server's, in PEM; empty without TLS.
 	certificate, key string
 }
@@ -77,6 +80,11 @@ func WithoutFsync() PostgresOption { return func(s *postgresSettings) { s.fsync 
 // WithCommit makes commits survive the end of the server, though not of the machine: in effect for tests that stop it.
 func WithCommit() PostgresOption {
 	return func(s *postgresSettings) { s.fsync, s.commit = false, true }
+}
+
+// WithParameters sets further parameters of the server (postgresql.conf), e.g. shared_preload_libraries.
+func WithParameters(parameters map[string]string) PostgresOption {
+	return func(s *postgresSettings) { s.more = parameters }
 }
 
 // StartPostgres starts a server and waits until it answers; ctx bounds the start, not the server's life. If Postgres
@@ -212,6 +220,7 @@ func (settings postgresSettings) parameters(port int) map[string]string {
 	if settings.fenced {
 		parameters["default_transaction_read_only"] = "on"
 	}
+	maps.Copy(parameters, settings.more)
 	return parameters
 }
 
@@ -252,6 +261,9 @@ func (s *PostgresServer) URL() string { return s.urlFor(superuser, s.password, s
 
 // Port is the TCP port on 127.0.0.1.
 func (s *PostgresServer) Port() int { return s.port }
+
+// PID is the number of the server's main process, whose children serve the sessions.
+func (s *PostgresServer) PID() int { return s.process.Process.Pid }
 
 // Programs is the folder with pg_dump, psql and the like, of the server's own version.
 func (s *PostgresServer) Programs() string { return s.programs }

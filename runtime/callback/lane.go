@@ -24,8 +24,8 @@ type lanes struct {
 // lane is that of one endpoint.
 type lane struct {
 	slots chan struct{}
-	// users are those that are worked on or wait. The processor guards it.
-	users int
+	// users are those that are worked on or wait, reserved those whose work is about to come. The processor guards them.
+	users, reserved int
 }
 
 func newLanes(closing context.Context, c clock.Clock, workers int) *lanes {
@@ -44,15 +44,25 @@ func (l *lanes) of(endpoint string) *lane {
 	return found
 }
 
-func (l *lane) full() bool { return l.users >= queuePerWorker*cap(l.slots) }
+// full says that there is no room to reserve.
+func (l *lane) full() bool { return l.users+l.reserved >= queuePerWorker*cap(l.slots) }
+
+// crowded says that there is no room for another user.
+func (l *lane) crowded() bool { return l.users >= queuePerWorker*cap(l.slots) }
 
 // acquire takes a worker of the endpoint; the caller calls release. It returns false when the time for the work is up
 // before one is free.
 func (l *lanes) acquire(endpoint string, deadline time.Time) (release func(), ok bool) {
 	found := l.of(endpoint)
+	release = func() { <-found.slots }
 	select {
 	case found.slots <- struct{}{}:
-		return func() { <-found.slots }, true
+		return release, true
+	default: // only who has to wait needs a timer
+	}
+	select {
+	case found.slots <- struct{}{}:
+		return release, true
 	case <-l.clock.After(deadline.Sub(l.clock.Now())):
 		return nil, false
 	case <-l.closing.Done():

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -53,6 +54,7 @@ type Listener struct {
 	steps     step.Hook
 	fit       func() bool
 	inFlight  chan struct{}
+	signs     *signs
 }
 
 // Options are the parts of Listener and Processor. Tenant is asked for each post, because it may be reloaded.
@@ -75,7 +77,7 @@ type Options struct {
 func NewListener(o Options, processor *Processor) *Listener {
 	return &Listener{
 		tenant: o.Tenant, store: o.Store, processor: processor, clock: o.Clock, log: o.Logger, metrics: o.Metrics,
-		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight),
+		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight), signs: newSigns(o),
 	}
 }
 
@@ -108,20 +110,12 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 	if alive != 0 {
 		_ = http.NewResponseController(w).Flush() // Exchange does not wait for what follows
 		l.steps.Reached(step.PostAnswered)
-		l.markAlive(ctx, alive)
-		l.steps.Reached(step.MarkedAlive)
+		l.signs.note(alive)
 	}
 }
 
-// markAlive records that Exchange has posted for a user. It is not left to the workers: however much they have to do, a
-// subscription that lives must not count as lost.
-func (l *Listener) markAlive(ctx context.Context, userID int64) {
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
-	defer cancel()
-	if err := l.store.MarkAlive(ctx, userID, l.clock.Now()); err != nil {
-		l.log.WarnContext(ctx, "A subscription could not be marked alive", "error", err)
-	}
-}
+// Close records the signs of life that are not on record yet. Nothing may be served any more.
+func (l *Listener) Close() { l.signs.close() }
 
 func (l *Listener) answered(ctx context.Context, answer string) {
 	l.metrics.answered(answer)
@@ -148,6 +142,7 @@ var (
 	errTooLarge = errors.New("the post is too large")
 	errOurFault = errors.New("the subscription cannot be opened")
 	errUnfit    = errors.New("this replica does not work with the database yet")
+	errBusy     = errors.New("more mail has come than can be worked on; Exchange will post again soon")
 )
 
 // answer turns the outcome of a post into what Exchange is told. Only what is forged or outdated ends a subscription;
@@ -173,6 +168,10 @@ func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error)
 		l.fail(ctx, w, http.StatusBadRequest)
 	case errors.Is(err, errTooLarge):
 		l.fail(ctx, w, http.StatusRequestEntityTooLarge)
+	case errors.Is(err, errBusy):
+		l.log.DebugContext(ctx, "A post is left to Exchange", "reason", err)
+		w.Header().Set("Retry-After", shedRetryAfter)
+		l.fail(ctx, w, http.StatusServiceUnavailable)
 	default:
 		if errors.Is(err, errOurFault) || errors.Is(err, credential.ErrUnknownKey) {
 			l.metrics.faults.Inc()
@@ -239,11 +238,36 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		}
 		return 0, outdatedPost(notification)
 	}
+	if in.mails() && recent(notification, now) {
+		release, ok := l.processor.reserve(brought.userID, brought.endpoint)
+		if !ok {
+			brought.credential.Wipe()
+			return brought.userID, errBusy
+		}
+		defer release()
+	}
 	l.logEvents(ctx, notification)
 	if err := l.take(ctx, in, lost, brought); err != nil || lost {
 		return 0, err
 	}
 	return brought.userID, nil
+}
+
+// shedFor is how long after a mail its post is left to Exchange where there is no room for the work. Exchange posts it again
+// after 30 and 90 seconds, much sooner than the next heartbeat would have the journal told. What comes back later is taken in
+// any case: a subscription whose posts are never taken ends after some eight minutes.
+const shedFor = 2 * time.Minute
+
+// recent reports whether all that a post tells of has happened within the last shedFor, as far as it says so.
+func recent(n ews.Notification, now time.Time) bool {
+	for _, message := range n.Messages {
+		for _, event := range message.Events {
+			if age := now.Sub(event.Timestamp); age > shedFor || age < -shedFor {
+				return false
+			}
+		}
+	}
+	return true
 }
 
 // takeLast takes the mails that an outdated subscription still tells of. They may have come before the current one was
@@ -379,7 +403,7 @@ func read(n ews.Notification) (in intents, lost bool) {
 			case ews.NewMail, ews.Created:
 				// A new folder is no mail. The same item comes in both kinds, maybe in several posts.
 				if event.ItemID != "" {
-					in.keys[store.Key{Kind: store.NewMail, Item: event.ItemID}] = true
+					in.keys[store.Key{Kind: store.NewMail, Item: strings.Clone(event.ItemID)}] = true // the post need not stay as long
 				}
 			case ews.Modified, ews.Moved, ews.Copied, ews.Deleted:
 				in.keys[store.Key{Kind: store.Badge}] = true
@@ -388,4 +412,14 @@ func read(n ews.Notification) (in intents, lost bool) {
 		}
 	}
 	return in, lost
+}
+
+// mails reports whether there is a new mail among them.
+func (in intents) mails() bool {
+	for key := range in.keys {
+		if key.Kind == store.NewMail {
+			return true
+		}
+	}
+	return false
 }

@@ -107,6 +107,26 @@ func (p *Processor) Close(ctx context.Context) {
 	p.stop()
 }
 
+// reserve keeps room for a user's work until release is called, which is after it was submitted. It reports false if there is
+// none: the work would be left to the journal.
+func (p *Processor) reserve(userID int64, endpoint string) (release func(), ok bool) {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, busy := p.users[userID]; busy {
+		return func() {}, true
+	}
+	lane := p.lanes.of(endpoint)
+	if lane.full() {
+		return nil, false
+	}
+	lane.reserved++
+	return func() {
+		p.mu.Lock()
+		defer p.mu.Unlock()
+		lane.reserved--
+	}, true
+}
+
 // submit queues work. It never blocks: Exchange is waiting for its answer.
 func (p *Processor) submit(w *work) {
 	// The claims must be at an end before their lease is, or another replica tells the same once more.
@@ -127,7 +147,9 @@ func (p *Processor) enqueue(w *work) (joined string) {
 	case p.closed:
 		w.credential.Wipe() // the claims are taken up when their lease ends
 		p.metrics.release(outcomes(w.claims, returned), errClosed)
-	case !busy && lane.full():
+	case !busy && !w.due(): // a heartbeat, most often
+		w.credential.Wipe()
+	case !busy && lane.crowded():
 		p.running.Go(func() { p.giveBack(w) })
 	case busy && next != nil:
 		joined = next.activity

@@ -54,6 +54,12 @@ type work struct {
 	deadline time.Time
 }
 
+// due says that there is something to do. A heartbeat of a user who is owed nothing needs no worker, and its credential none
+// of the time that waiting for one takes; if the user is being worked on, it still brings a later credential.
+func (w *work) due() bool {
+	return len(w.claims) > 0 || len(w.lapsing) > 0 || w.owed || w.lost || w.nudge || w.newer != nil
+}
+
 // context is ctx with the work's id, user and span.
 func (w *work) context(ctx context.Context) context.Context {
 	ctx = requestid.With(ctx, w.activity)

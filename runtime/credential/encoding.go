@@ -70,16 +70,18 @@ func encode(c Credential) []byte {
 	return plain
 }
 
+// errDamaged is an error of decode.
+var errDamaged = fmt.Errorf("reading the credential: %w", ErrSealBroken)
+
 func decode(plain []byte) (Credential, error) {
-	damaged := fmt.Errorf("reading the credential: %w", ErrSealBroken)
 	if len(plain) < 2 || plain[0] != formCredential {
-		return Credential{}, damaged
+		return Credential{}, errDamaged
 	}
 	c := Credential{AuthType: AuthType(plain[1])}
 	for rest := plain[2:]; len(rest) > 0 && rest[0] != partEnd; {
 		if len(rest) < 3 || len(rest)-3 < int(binary.BigEndian.Uint16(rest[1:])) {
 			c.Wipe()
-			return Credential{}, damaged
+			return Credential{}, errDamaged
 		}
 		kind, length := rest[0], int(binary.BigEndian.Uint16(rest[1:]))
 		value := secret.New(bytes.Clone(rest[3 : 3+length]))
@@ -94,7 +96,7 @@ func decode(plain []byte) (Credential, error) {
 		case partExpires:
 			if length != 8 {
 				c.Wipe()
-				return Credential{}, damaged
+				return Credential{}, errDamaged
 			}
 			c.Expires = time.Unix(int64(binary.BigEndian.Uint64(value.Reveal())), 0).UTC()
 		case partKey:
@@ -104,7 +106,7 @@ func decode(plain []byte) (Credential, error) {
 		default: // of a newer runtime, which knows why it matters
 			value.Wipe()
 			c.Wipe()
-			return Credential{}, damaged
+			return Credential{}, errDamaged
 		}
 	}
 	return c, nil

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"net/url"
-	"regexp"
 	"slices"
 	"strconv"
 	"strings"
@@ -111,7 +110,9 @@ func (k *Keyring) sealBlob(dataKey []byte, hook Webhook, plain []byte) ([]byte, 
 }
 
 // context names one subscription attempt.
-func (w Webhook) context() string { return fmt.Sprintf("%d/%d", w.UserID, w.Generation) }
+func (w Webhook) context() string {
+	return strconv.FormatInt(w.UserID, 10) + "/" + strconv.FormatInt(w.Generation, 10)
+}
 
 // FillerHash is SHA-256(f).
 func (w Webhook) FillerHash() [sha256.Size]byte { return sha256.Sum256(w.filler.Reveal()) }
@@ -125,11 +126,64 @@ func (k *Keyring) mark(hook Webhook, number int) string {
 	return strconv.Itoa(number) + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:markSize])
 }
 
-var (
-	identifier = regexp.MustCompile(`^[1-9][0-9]{0,17}$`)
-	filler     = regexp.MustCompile(`^[A-Za-z0-9_-]+$`)
-	markForm   = regexp.MustCompile(`^([1-9][0-9]{0,5})\.[A-Za-z0-9_-]{22}$`)
+// parameters are those of a webhook's query, each by its first occurrence, unescaped.
+type parameters struct{ id, generation, filler, mark string }
+
+// parseQuery reads them as url.ParseQuery does, whose map of lists costs more than all the rest of a webhook.
+func parseQuery(rawQuery string) (p parameters, err error) {
+	seen := map[string]*string{"id": &p.id, "g": &p.generation, "f": &p.filler, "m": &p.mark}
+	for part := range strings.SplitSeq(rawQuery, "&") {
+		if strings.Contains(part, ";") {
+			return parameters{}, errMalformedQuery
+		}
+		name, value, _ := strings.Cut(part, "=")
+		if name, err = url.QueryUnescape(name); err != nil {
+			return parameters{}, errMalformedQuery
+		}
+		if value, err = url.QueryUnescape(value); err != nil {
+			return parameters{}, errMalformedQuery
+		}
+		if into := seen[name]; into != nil {
+			*into = value
+			delete(seen, name) // an empty one counts, too
+		}
+	}
+	return p, nil
+}
+
+var errMalformedQuery = fmt.Errorf("%w: the query is malformed", ErrForged)
+
+const (
+	// maxIdentifier bounds the digits of an id or generation: so many fit an int64.
+	maxIdentifier = 18
+	// maxKeyNumber bounds those of a webhook key's number.
+	maxKeyNumber = 6
 )
+
+// number reads a positive decimal number of at most so many digits, without a zero in front.
+func number(text string, digits int) (int64, bool) {
+	if len(text) == 0 || len(text) > digits || text[0] == '0' {
+		return 0, false
+	}
+	var n int64
+	for _, c := range []byte(text) {
+		if c < '0' || c > '9' {
+			return 0, false
+		}
+		n = n*10 + int64(c-'0')
+	}
+	return n, true
+}
+
+// isBase64URL reports whether text is made of the characters of base64url without padding.
+func isBase64URL(text string) bool {
+	for _, c := range []byte(text) {
+		if (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+			return false
+		}
+	}
+	return len(text) > 0
+}
 
 // ParseWebhook authenticates the query of a callback before anything else is done with it. Errors: ErrForged, and
 // ErrUnknownKey if the mark names a key version that this process does not have.
@@ -137,23 +191,23 @@ func (k *Keyring) ParseWebhook(rawQuery string) (Webhook, error) {
 	if len(rawQuery) > maxQueryLength {
 		return Webhook{}, fmt.Errorf("%w: the query is too long", ErrForged)
 	}
-	values, err := url.ParseQuery(rawQuery)
+	given, err := parseQuery(rawQuery)
 	if err != nil {
-		return Webhook{}, fmt.Errorf("%w: the query is malformed", ErrForged)
+		return Webhook{}, err
 	}
-	id, generation, mark := values.Get("id"), values.Get("g"), values.Get("m")
-	hook := Webhook{filler: secret.FromString(values.Get("f"))}
-	number := markForm.FindStringSubmatch(mark)
-	if !identifier.MatchString(id) || !identifier.MatchString(generation) || !filler.Match(hook.filler.Reveal()) || number == nil {
+	key, tag, _ := strings.Cut(given.mark, ".")
+	userID, idOK := number(given.id, maxIdentifier)
+	generation, generationOK := number(given.generation, maxIdentifier)
+	version, versionOK := number(key, maxKeyNumber)
+	tagOK := len(tag) == base64.RawURLEncoding.EncodedLen(markSize) && isBase64URL(tag)
+	if !idOK || !generationOK || !versionOK || !tagOK || !isBase64URL(given.filler) {
 		return Webhook{}, fmt.Errorf("%w: a parameter is missing or malformed", ErrForged)
 	}
-	hook.UserID, _ = strconv.ParseInt(id, 10, 64)             // at most 18 digits: fits
-	hook.Generation, _ = strconv.ParseInt(generation, 10, 64) // likewise
-	version, _ := strconv.Atoi(number[1])
-	if _, ok := k.webhooks[version]; !ok {
+	hook := Webhook{UserID: userID, Generation: generation, filler: secret.FromString(given.filler)}
+	if _, ok := k.webhooks[int(version)]; !ok {
 		return Webhook{}, fmt.Errorf("webhook key %d: %w", version, ErrUnknownKey)
 	}
-	if !hmac.Equal([]byte(mark), []byte(k.mark(hook, version))) {
+	if !hmac.Equal([]byte(given.mark), []byte(k.mark(hook, int(version)))) {
 		return Webhook{}, ErrForged
 	}
 	return hook, nil

@@ -162,6 +162,29 @@ func TestMailArrivesThroughTheWholeExchangeOfMessages(t *testing.T) {
 	}
 }
 
+func TestPostsOfEveryDialectAreReadAsEncodingXMLReadsThem(t *testing.T) {
+	t.Parallel()
+	for _, seed := range seeds {
+		t.Run(fmt.Sprint("seed ", seed), func(t *testing.T) {
+			t.Parallel()
+			url, roots, posts := webhook(t)
+			exchange := newExchange(t, ewstest.Options{Seed: seed, CallbackRoots: roots})
+			ctx := testContext(t)
+			if _, err := aliceAt(t, exchange).Subscribe(ctx, ews.SubscribeRequest{URL: url, StatusFrequency: 15 * time.Minute}); err != nil {
+				t.Fatal(err)
+			}
+			for range 5 {
+				itemID := deliver(t, exchange, alice, ewstest.Mail{Subject: "x"})
+				awaitEvent(ctx, t, posts, func(e ews.Event) bool { return e.Kind == ews.NewMail && e.ItemID == itemID })
+			}
+			for _, callback := range exchange.Callbacks() {
+				notification, err := ews.ParseNotification(callback.Body)
+				checkAgainstEncodingXML(t, callback.Body, notification, err)
+			}
+		})
+	}
+}
+
 func awaitEvent(ctx context.Context, t *testing.T, posts <-chan ews.Notification, match func(ews.Event) bool) {
 	t.Helper()
 	for {

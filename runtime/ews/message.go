@@ -114,11 +114,11 @@ func properties(fields Fields, v version) []string {
 // isReceipt tells by the class of an item: REPORT, the class of the mail that is reported about, and the kind of report.
 // DR is delivered, IPNRN read, IPNNRN deleted unread; NDR, not delivered, is none of them.
 func isReceipt(class string) bool {
-	class = strings.ToUpper(class)
-	if !strings.HasPrefix(class, "REPORT.") {
+	kind, _, dotted := strings.Cut(class, ".")
+	if !dotted || !strings.EqualFold(kind, "REPORT") {
 		return false
 	}
-	switch class[strings.LastIndexByte(class, '.'):] {
+	switch strings.ToUpper(class[strings.LastIndexByte(class, '.'):]) {
 	case ".DR", ".IPNRN", ".IPNNRN":
 		return true
 	}
@@ -149,12 +149,10 @@ func parseItem(item *soap.Element) Message {
 		Receipt:        isReceipt(item.Child(soap.Types, "ItemClass").Text()),
 		Subject:        item.Child(soap.Types, "Subject").Text(),
 		Preview:        item.Child(soap.Types, "Preview").Text(),
+		ReceivedAt:     timestamp(item.Child(soap.Types, "DateTimeReceived").Text()),
 	}
 	if body := item.Child(soap.Types, "Body"); body != nil {
 		message.Preview = previewOf(body.Text())
-	}
-	if at, err := time.Parse(time.RFC3339, item.Child(soap.Types, "DateTimeReceived").Text()); err == nil {
-		message.ReceivedAt = at
 	}
 	mailbox := item.Child(soap.Types, "From").Child(soap.Types, "Mailbox")
 	if mailbox == nil {

@@ -16,6 +16,9 @@ const MaxNotificationBytes = 4 << 20
 // Ids of Exchange are at most about 350 characters of base64; what is longer came from somebody else.
 const maxIDBytes = 1024
 
+// usualEvents is how many most posts have: one new mail makes three (ews.md, section 2).
+const usualEvents = 3
+
 // ErrMalformed is returned, wrapped, for a post that is not a SendNotification that Exchange could have sent.
 var ErrMalformed = errors.New("malformed notification")
 
@@ -147,38 +150,63 @@ func parseEvents(notification *soap.Element) ([]Event, error) {
 		}
 		switch kind := EventKind(element.Name.Local); kind {
 		case Status, NewMail, Created, Modified, Moved, Copied, Deleted:
-			event, err := parseEvent(kind, element)
-			if err != nil {
+			if events == nil {
+				events = make([]Event, 0, usualEvents)
+			}
+			events = append(events, Event{Kind: kind})
+			if err := events[len(events)-1].parse(element); err != nil {
 				return nil, err
 			}
-			events = append(events, event)
 		}
 	}
 	return events, nil
 }
 
-func parseEvent(kind EventKind, element *soap.Element) (Event, error) {
-	event := Event{Kind: kind}
-	for name, field := range map[string]*string{
-		"ItemId":            &event.ItemID,
-		"FolderId":          &event.FolderID,
-		"ParentFolderId":    &event.ParentFolderID,
-		"OldItemId":         &event.OldItemID,
-		"OldParentFolderId": &event.OldParentFolderID,
+// parse fills in what the element of an event's kind says.
+func (e *Event) parse(element *soap.Element) error {
+	for _, field := range [...]struct {
+		name string
+		id   *string
+	}{
+		{"ItemId", &e.ItemID},
+		{"FolderId", &e.FolderID},
+		{"ParentFolderId", &e.ParentFolderID},
+		{"OldItemId", &e.OldItemID},
+		{"OldParentFolderId", &e.OldParentFolderID},
 	} {
-		id := element.Child(soap.Types, name).Attribute("Id")
+		id := element.Child(soap.Types, field.name).Attribute("Id")
 		if err := checkID(id); err != nil {
-			return event, fmt.Errorf("%s of a %s: %w", name, kind, err)
+			return fmt.Errorf("%s of a %s: %w", field.name, e.Kind, err)
 		}
-		*field = id
+		*field.id = id
 	}
-	if count, err := strconv.ParseInt(element.Child(soap.Types, "UnreadCount").Text(), 10, 32); err == nil && count >= 0 {
-		event.UnreadCount = new(int(count))
+	e.UnreadCount = unreadCount(element.Child(soap.Types, "UnreadCount").Text())
+	e.Timestamp = timestamp(element.Child(soap.Types, "TimeStamp").Text())
+	return nil
+}
+
+// unreadCount is nil if text is no count.
+func unreadCount(text string) *int {
+	if text == "" { // most often: spares an error that nobody reads
+		return nil
 	}
-	if at, err := time.Parse(time.RFC3339, element.Child(soap.Types, "TimeStamp").Text()); err == nil {
-		event.Timestamp = at
+	count, err := strconv.ParseInt(text, 10, 32)
+	if err != nil || count < 0 {
+		return nil
 	}
-	return event, nil
+	return new(int(count))
+}
+
+// timestamp is zero if text is none.
+func timestamp(text string) time.Time {
+	if text == "" {
+		return time.Time{}
+	}
+	at, err := time.Parse(time.RFC3339, text)
+	if err != nil {
+		return time.Time{}
+	}
+	return at
 }
 
 // text returns the text of the child name in the types namespace, checked like an id.

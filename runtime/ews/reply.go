@@ -1,6 +1,7 @@
 package ews
 
 import (
+	"io"
 	"net/http"
 	"strconv"
 )
@@ -37,5 +38,5 @@ func WriteReply(w http.ResponseWriter, status SubscriptionStatus) {
 	w.Header().Set("Content-Type", contentType)
 	w.Header().Set("Content-Length", strconv.Itoa(len(reply)))
 	w.WriteHeader(http.StatusOK)
-	_, _ = w.Write([]byte(reply)) // if Exchange has hung up it will post again
+	_, _ = io.WriteString(w, reply) // if Exchange has hung up it will post again
 }

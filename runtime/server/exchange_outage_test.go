@@ -61,7 +61,7 @@ func (x *twoExchanges) tellsElsewhere(t *testing.T, phone *boxertest.Phone) {
 
 func TestAnExchangeThatHangsHoldsUpNobodyElsewhere(t *testing.T) {
 	t.Parallel()
-	const workers, hung = 1, 20 // more users than there are workers and places in their queue
+	const workers, hung = 1, 16 // as many users as there are places in its queue; more are left to Exchange
 	x := newTwoExchanges(t, func(c *config.Config) { c.Callback.Workers = workers })
 	var phones []*boxertest.Phone
 	for n := range hung {

@@ -7,8 +7,9 @@ import "strings"
 func callName(path string, basePaths []string) (name string, found bool) {
 	path = strings.TrimSuffix(strings.ToLower(path), "/")
 	for _, base := range basePaths {
-		name, found := strings.CutPrefix(path, strings.TrimSuffix(strings.ToLower(base), "/")+"/")
-		if found && name != "" && !strings.Contains(name, "/") {
+		rest, based := strings.CutPrefix(path, strings.TrimSuffix(strings.ToLower(base), "/"))
+		name, found := strings.CutPrefix(rest, "/")
+		if based && found && name != "" && !strings.Contains(name, "/") {
 			return name, true
 		}
 	}

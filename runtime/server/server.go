@@ -366,6 +366,7 @@ func (s *Server) finish(public *http.Server) {
 	work, cancel := context.WithTimeout(context.Background(), workTimeout)
 	defer cancel()
 	s.processor.Close(work)
+	s.listener.Close()
 }
 
 // leave takes the replica off the record, so that a rotation of keys does not wait for it.

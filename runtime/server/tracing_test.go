@@ -109,6 +109,31 @@ func tree(spans []*tracepb.Span, root *tracepb.Span) string {
 	return b.String()
 }
 
+// beat has Exchange post so many heartbeats, one after the other.
+func beat(t *testing.T, x *runtimetest.Tenant, times int) {
+	t.Helper()
+	for range times {
+		before := len(x.Exchange.Callbacks())
+		x.Exchange.Heartbeat(alice)
+		_, err := x.Exchange.WaitCallback(runtimetest.Context(t), func(c ewstest.Callback) bool { return c.Number > before && c.Reply == "OK" })
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+}
+
+// roots are the traces as trees, and the names of all spans.
+func roots(spans []*tracepb.Span) (trees []string, names map[string]bool) {
+	names = map[string]bool{}
+	for _, span := range spans {
+		names[span.Name] = true
+		if len(span.ParentSpanId) == 0 {
+			trees = append(trees, tree(spans, span))
+		}
+	}
+	return trees, names
+}
+
 func TestAMailIsOneTraceWithoutASecret(t *testing.T) {
 	t.Parallel()
 	c := newCollector(t)
@@ -131,20 +156,15 @@ func TestAMailIsOneTraceWithoutASecret(t *testing.T) {
 	if _, err := x.FCM.Wait(runtimetest.Context(t), android.DeviceToken, 1); err != nil {
 		t.Fatal(err)
 	}
+	const heartbeats = 5
+	beat(t, x, heartbeats)
 	webhook := x.Exchange.Subscriptions()[0].URL
 	if err := replica.Stop(); err != nil { // which sends what is still to be sent
 		t.Fatal(err)
 	}
 
 	spans := c.all()
-	var trees []string
-	names := map[string]bool{}
-	for _, span := range spans {
-		names[span.Name] = true
-		if len(span.ParentSpanId) == 0 {
-			trees = append(trees, tree(spans, span))
-		}
-	}
+	trees, names := roots(spans)
 	for _, want := range []string{
 		"getpublickey UpdateSuccess",
 		"registerdevicev2 UserSubscribed(EWS GetFolder mail ok, EWS GetFolder mail ok, EWS Subscribe mail ok, work)",
@@ -153,6 +173,10 @@ func TestAMailIsOneTraceWithoutASecret(t *testing.T) {
 		if !slices.Contains(trees, want) {
 			t.Errorf("there is no trace\n%s\namong\n%s", want, strings.Join(trees, "\n"))
 		}
+	}
+	// Nothing is to be done after the answer to a heartbeat, unless it finds the user being worked on.
+	if n := len(slices.DeleteFunc(trees, func(t string) bool { return t != "pushnotificationlistener OK(work)" })); n >= heartbeats {
+		t.Errorf("%d heartbeats made work", n)
 	}
 	var activities int
 	for _, span := range spans {

@@ -32,6 +32,11 @@ var errClosed = errors.New("the store is closed")
 // them all. Under light load a caller waits for nobody.
 type batcher[In, Out any] struct {
 	doing string
+	// patience is how long a statement waits for further callers if there was another one as long before.
+	patience time.Duration
+	// collecting is held by the flusher that collects the next statement's callers, and last is when the last one was full.
+	collecting sync.Mutex
+	last       time.Time
 	// run executes one statement for all inputs and returns one output for each.
 	run     func(context.Context, []In) ([]Out, error)
 	queue   chan call[In, Out]
@@ -51,13 +56,14 @@ type answer[Out any] struct {
 	err error
 }
 
-func newBatcher[In, Out any](doing string, run func(context.Context, []In) ([]Out, error)) *batcher[In, Out] {
+func newBatcher[In, Out any](doing string, patience time.Duration, run func(context.Context, []In) ([]Out, error)) *batcher[In, Out] {
 	b := &batcher[In, Out]{
-		doing:   doing,
-		run:     run,
-		queue:   make(chan call[In, Out], maxQueued),
-		closing: make(chan struct{}),
-		closed:  make(chan struct{}),
+		doing:    doing,
+		patience: patience,
+		run:      run,
+		queue:    make(chan call[In, Out], maxQueued),
+		closing:  make(chan struct{}),
+		closed:   make(chan struct{}),
 	}
 	for range flushersPerBatch {
 		b.workers.Go(b.flush)
@@ -109,40 +115,63 @@ func (b *batcher[In, Out]) close() {
 
 func (b *batcher[In, Out]) flush() {
 	for {
-		select {
-		case first := <-b.queue:
-			b.flushFrom(first)
-		case <-b.closing:
-			for {
-				select {
-				case first := <-b.queue:
-					b.flushFrom(first)
-				default:
-					return
-				}
-			}
+		calls := b.collect()
+		if calls == nil {
+			return
 		}
+		b.send(calls)
 	}
 }
 
-func (b *batcher[In, Out]) flushFrom(first call[In, Out]) {
-	calls := []call[In, Out]{first}
+// collect waits for callers and returns those of the next statement, nil when there will be none any more.
+func (b *batcher[In, Out]) collect() []call[In, Out] {
+	b.collecting.Lock()
+	defer b.collecting.Unlock()
+	var calls []call[In, Out]
+	select {
+	case first := <-b.queue:
+		calls = append(calls, first)
+	case <-b.closing:
+		select {
+		case first := <-b.queue: // it was queued before
+			calls = append(calls, first)
+		default:
+			return nil
+		}
+	}
+	if b.patience > 0 && time.Since(b.last) < b.patience {
+		timer := time.NewTimer(b.patience)
+		defer timer.Stop()
+		calls = b.gather(calls, timer.C)
+	}
+	calls = b.gather(calls, nil)
+	b.last = time.Now()
+	return slices.DeleteFunc(calls, func(c call[In, Out]) bool { return c.ctx.Err() != nil })
+}
+
+// gather adds callers until there are as many as a statement may have, or the time is up; without a time, those who wait
+// already.
+func (b *batcher[In, Out]) gather(calls []call[In, Out], until <-chan time.Time) []call[In, Out] {
 	for len(calls) < maxBatch {
+		if until == nil {
+			select {
+			case next := <-b.queue:
+				calls = append(calls, next)
+				continue
+			default:
+				return calls
+			}
+		}
 		select {
 		case next := <-b.queue:
 			calls = append(calls, next)
-			continue
-		default:
-		}
-		break
-	}
-	live := calls[:0]
-	for _, c := range calls {
-		if c.ctx.Err() == nil {
-			live = append(live, c)
+		case <-until:
+			return calls
+		case <-b.closing:
+			return calls
 		}
 	}
-	b.send(live)
+	return calls
 }
 
 // send runs one statement for calls. If the database refuses the data, the calls are split until the one with the

@@ -134,9 +134,15 @@ func TestSignsOfLifeCoalesceAndNeverGoBack(t *testing.T) {
 	const marks = 200
 	release := locked(t, schema, "user_state")
 	var marking sync.WaitGroup
-	for i := range marks {
+	for i, replica := range replicas {
+		var signs []store.Sign
+		for n := range marks {
+			if n%len(replicas) == i {
+				signs = append(signs, store.Sign{UserID: alice.ID, At: at(time.Duration(n) * time.Second)})
+			}
+		}
 		marking.Go(func() {
-			if err := replicas[i%2].MarkAlive(t.Context(), alice.ID, at(time.Duration(i)*time.Second)); err != nil {
+			if err := replica.MarkAlive(t.Context(), signs...); err != nil {
 				t.Error(err)
 			}
 		})
@@ -145,11 +151,11 @@ func TestSignsOfLifeCoalesceAndNeverGoBack(t *testing.T) {
 	release()
 	marking.Wait()
 	for _, user := range []int64{bob.ID, bob.ID + 1000} { // one of whom has gone
-		if err := schema.Store.MarkAlive(t.Context(), user, at(time.Hour)); err != nil {
+		if err := schema.Store.MarkAlive(t.Context(), store.Sign{UserID: user, At: at(time.Hour)}); err != nil {
 			t.Fatal(err)
 		}
 	}
-	if err := schema.Store.MarkAlive(t.Context(), bob.ID, at(time.Minute)); err != nil {
+	if err := schema.Store.MarkAlive(t.Context(), store.Sign{UserID: bob.ID, At: at(time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
 	for name, want := range map[string]time.Time{"alice": at((marks - 1) * time.Second), "bob": at(time.Hour)} {
@@ -274,7 +280,7 @@ func TestReplicasUnderLoadDoNotDeadlock(t *testing.T) {
 func oneStep(t *testing.T, s *store.Store, random *mathrand.Rand, owner store.Owner, userIDs []int64, i int, generation int64) error {
 	t.Helper()
 	ctx, userID := t.Context(), userIDs[i]
-	if err := s.MarkAlive(ctx, userID, at(time.Duration(random.Int64N(int64(time.Hour))))); err != nil {
+	if err := s.MarkAlive(ctx, store.Sign{UserID: userID, At: at(time.Duration(random.Int64N(int64(time.Hour))))}); err != nil {
 		return err
 	}
 	if found, err := s.Subscription(ctx, userID, generation, start); err != nil || !found.Found {

@@ -73,7 +73,7 @@ func BenchmarkSubscription(b *testing.B) {
 
 func BenchmarkMarkAlive(b *testing.B) {
 	share(b, func(s *store.Store, attempt store.Attempt, n int64) error {
-		return s.MarkAlive(b.Context(), attempt.UserID, at(time.Duration(n)*time.Millisecond))
+		return s.MarkAlive(b.Context(), store.Sign{UserID: attempt.UserID, At: at(time.Duration(n) * time.Millisecond)})
 	})
 }
 

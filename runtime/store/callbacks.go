@@ -3,6 +3,9 @@ package store
 import (
 	"context"
 	"crypto/sha256"
+	"fmt"
+	"maps"
+	"slices"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -15,17 +18,20 @@ type batches struct {
 	lookups     *batcher[lookup, Subscription]
 	journal     *batcher[[]Entry, []Claim]
 	completions *batcher[[]Completion, struct{}]
-	marks       *batcher[mark, struct{}]
+	told        *batcher[recorded, struct{}]
 	targets     *batcher[int64, Target]
 }
 
+// afterwards is how long what nobody waits for any more, since the phones have been told, waits for company.
+const afterwards = 20 * time.Millisecond
+
 func (s *Store) startBatches() batches {
 	return batches{
-		lookups:     newBatcher("looking up the subscription", twice(s, s.selectSubscriptions)),
-		journal:     newBatcher("writing the journal", twice(s, s.insertEntries)),
-		completions: newBatcher("completing the journal", twice(s, s.updateEntries)),
-		marks:       newBatcher("marking the subscription alive", twice(s, s.updateMarks)),
-		targets:     newBatcher("looking up the devices", twice(s, s.selectTargets)),
+		lookups:     newBatcher("looking up the subscription", 0, twice(s, s.selectSubscriptions)),
+		journal:     newBatcher("writing the journal", 0, twice(s, s.insertEntries)),
+		completions: newBatcher("completing the journal", afterwards, twice(s, s.updateEntries)),
+		told:        newBatcher("recording what was told", afterwards, twice(s, s.updateTold)),
+		targets:     newBatcher("looking up the devices", 0, twice(s, s.selectTargets)),
 	}
 }
 
@@ -33,7 +39,7 @@ func (b *batches) close() {
 	b.lookups.close()
 	b.journal.close()
 	b.completions.close()
-	b.marks.close()
+	b.told.close()
 	b.targets.close()
 }
 
@@ -107,33 +113,55 @@ func (s *Store) selectSubscriptions(ctx context.Context, lookups []lookup) ([]Su
 	return found, nil
 }
 
+// subscriptionRow is what a row holds. It is one variable, because each that is scanned into is an allocation.
+type subscriptionRow struct {
+	ord                    int
+	found                  Subscription
+	hash, filler           []byte
+	subscriptionID, update *string
+	updateSequence         *int64
+	unauthorized, refused  *time.Time
+}
+
 func scanSubscription(row pgx.CollectableRow) (ord int, found Subscription, err error) {
-	var hash, filler []byte
-	var subscriptionID, update *string
-	var updateSequence *int64
-	var unauthorized, refused *time.Time
-	found.Found = true
-	err = row.Scan(&ord, &hash, &found.MailboxID, &found.State, &filler, &found.Key, &subscriptionID, &found.Endpoint,
-		&found.AuthType, &found.CreatedAt, &found.Blob, &found.DeviceID, &found.Sequence, &update, &updateSequence,
-		&unauthorized, &refused, &found.Owed)
+	var r subscriptionRow
+	err = row.Scan(&r.ord, &r.hash, &r.found.MailboxID, &r.found.State, &r.filler, &r.found.Key, &r.subscriptionID, &r.found.Endpoint,
+		&r.found.AuthType, &r.found.CreatedAt, &r.found.Blob, &r.found.DeviceID, &r.found.Sequence, &r.update, &r.updateSequence,
+		&r.unauthorized, &r.refused, &r.found.Owed)
 	if err != nil {
 		return 0, Subscription{}, err
 	}
-	found.UserHash, found.FillerHash = [sha256.Size]byte(hash), [sha256.Size]byte(filler)
-	found.SubscriptionID, found.Update, found.UpdateSequence = orZero(subscriptionID), orZero(update), orZero(updateSequence)
-	found.UnauthorizedAt, found.RefusedAt = orZero(unauthorized), orZero(refused)
-	return ord, found, nil
+	found = r.found
+	found.Found = true
+	found.UserHash, found.FillerHash = [sha256.Size]byte(r.hash), [sha256.Size]byte(r.filler)
+	found.SubscriptionID, found.Update, found.UpdateSequence = orZero(r.subscriptionID), orZero(r.update), orZero(r.updateSequence)
+	found.UnauthorizedAt, found.RefusedAt = orZero(r.unauthorized), orZero(r.refused)
+	return r.ord, found, nil
 }
 
-type mark struct {
-	userID int64
-	at     time.Time
+// Sign is a sign of life: when Exchange has posted for a user.
+type Sign struct {
+	UserID int64
+	At     time.Time
 }
 
-// MarkAlive records that Exchange has posted for the user. Batched.
-func (s *Store) MarkAlive(ctx context.Context, userID int64, at time.Time) error {
-	_, err := s.batches.marks.do(ctx, mark{userID, at})
-	return err
+// maxSigns is how many signs one statement records: for many more at once Postgres would rather read the whole table.
+const maxSigns = 100
+
+// MarkAlive records that Exchange has posted for users. Many signs at once cost little more than one. Of several of one user
+// the latest counts, and none that is older than what is on record. All are recorded, or none.
+func (s *Store) MarkAlive(ctx context.Context, signs ...Sign) error {
+	latest := make(map[int64]time.Time, len(signs))
+	for _, sign := range signs {
+		if sign.At.After(latest[sign.UserID]) {
+			latest[sign.UserID] = sign.At
+		}
+	}
+	mark := twice(s, func(ctx context.Context, _ []struct{}) ([]struct{}, error) { return nil, s.updateMarks(ctx, latest) })
+	if _, err := mark(ctx, nil); err != nil {
+		return fmt.Errorf("marking subscriptions alive: %w", err)
+	}
+	return nil
 }
 
 // updateMarks does not wait for the disk: a mark that is lost in a crash is made again by the next heartbeat. The inner
@@ -145,28 +173,17 @@ FROM (SELECT i.user_id, i.at FROM unnest($1::bigint[], $2::timestamptz[]) AS i(u
       ORDER BY l.user_id FOR NO KEY UPDATE OF l) AS i
 WHERE st.user_id = i.user_id`
 
-func (s *Store) updateMarks(ctx context.Context, marks []mark) ([]struct{}, error) {
-	latest := map[int64]time.Time{}
-	for _, m := range marks {
-		if m.at.After(latest[m.userID]) {
-			latest[m.userID] = m.at
-		}
-	}
-	userIDs := make([]int64, 0, len(latest))
-	for id := range latest {
-		userIDs = append(userIDs, id)
-	}
-	times := make([]time.Time, len(userIDs))
-	for i, id := range userIDs {
-		times[i] = latest[id]
-	}
+func (s *Store) updateMarks(ctx context.Context, latest map[int64]time.Time) error {
 	batch := &pgx.Batch{}
 	batch.Queue("BEGIN")
 	batch.Queue("SET LOCAL synchronous_commit = off")
-	batch.Queue(updateMarks, userIDs, times)
-	batch.Queue("COMMIT")
-	if err := s.hot.SendBatch(ctx, batch).Close(); err != nil {
-		return nil, s.noting(err)
+	for userIDs := range slices.Chunk(slices.Sorted(maps.Keys(latest)), maxSigns) {
+		times := make([]time.Time, len(userIDs))
+		for i, id := range userIDs {
+			times[i] = latest[id]
+		}
+		batch.Queue(updateMarks, userIDs, times)
 	}
-	return make([]struct{}, len(marks)), nil
+	batch.Queue("COMMIT")
+	return s.noting(s.hot.SendBatch(ctx, batch).Close())
 }

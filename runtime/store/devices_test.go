@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"sync"
 	"testing"
 	"time"
 
@@ -287,6 +288,54 @@ func TestWhatWasToldIsRemembered(t *testing.T) {
 	attach(t, s, user.ID, device("phone"), at(time.Hour))
 	if got := target(t, s, user.ID).Devices[0]; got.BadgeSent != nil {
 		t.Errorf("after it registered again the badge is %s", text(got.BadgeSent))
+	}
+}
+
+// What is told to many users while the database is busy is recorded by one statement, and still each gets what is theirs; of
+// one user's, the last counts.
+func TestWhatManyWereToldIsRememberedForEach(t *testing.T) {
+	t.Parallel()
+	schema := storetest.New(t)
+	s := schema.Store
+	const users, times = 40, 3
+	var ids, refs []int64
+	for i := range users {
+		user, _ := subscribed(t, s, fmt.Sprint("user ", i))
+		ids, refs = append(ids, user.ID), append(refs, target(t, s, user.ID).Devices[0].Ref)
+	}
+	release := locked(t, schema, "user_state")
+	var telling sync.WaitGroup
+	for i := range users {
+		telling.Go(func() {
+			for n := range times {
+				told := store.Told{UserID: ids[i], Unread: new(100*n + i), Badged: []int64{refs[i]}, Delivered: true}
+				if i%2 == 0 {
+					told.Badged = nil
+				}
+				var both sync.WaitGroup // two replays of the same at once, as after a claim that was taken over
+				for range 2 {
+					both.Go(func() {
+						if err := s.RecordTold(t.Context(), told, at(time.Duration(n)*time.Minute)); err != nil {
+							t.Error(err)
+						}
+					})
+				}
+				both.Wait()
+			}
+		})
+	}
+	waiting(t, schema, 1)
+	release()
+	telling.Wait()
+	for i := range users {
+		want := fmt.Sprint(100*(times-1) + i)
+		badge := want
+		if i%2 == 0 {
+			badge = "-"
+		}
+		if got := target(t, s, ids[i]); text(got.Unread) != want || text(got.Devices[0].BadgeSent) != badge {
+			t.Errorf("user %d: got unread %s and badge %s, want %s and %s", i, text(got.Unread), text(got.Devices[0].BadgeSent), want, badge)
+		}
 	}
 }
 

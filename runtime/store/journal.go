@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"maps"
 	"slices"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -224,13 +225,13 @@ func (s *Store) updateEntries(ctx context.Context, calls [][]Completion) ([]stru
 }
 
 // arrayLiteral is PostgreSQL's text form of a bigint[]: unnest cannot take arrays of arrays of different lengths.
-func arrayLiteral(refs []int64) string {
+func arrayLiteral[T ~int64](numbers []T) string {
 	text := []byte{'{'}
-	for i, ref := range refs {
+	for i, number := range numbers {
 		if i > 0 {
 			text = append(text, ',')
 		}
-		text = fmt.Append(text, ref)
+		text = strconv.AppendInt(text, int64(number), 10)
 	}
 	return string(append(text, '}'))
 }

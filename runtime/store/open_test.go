@@ -214,7 +214,7 @@ func TestUseURLChangesThePasswordWithoutARestart(t *testing.T) {
 		if err := replica.Check(t.Context(), schema.Name); err != nil {
 			t.Error(err)
 		}
-		if err := replica.MarkAlive(t.Context(), 1, start); err != nil {
+		if err := replica.MarkAlive(t.Context(), store.Sign{UserID: 1, At: start}); err != nil {
 			t.Error(err)
 		}
 	}
@@ -353,7 +353,7 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 			_, err := s.Subscription(ctx, user.ID, attempt.Generation, start)
 			return err
 		},
-		"MarkAlive": func(ctx context.Context) error { return s.MarkAlive(ctx, user.ID, start) },
+		"MarkAlive": func(ctx context.Context) error { return s.MarkAlive(ctx, store.Sign{UserID: user.ID, At: start}) },
 		"Target":    func(ctx context.Context) error { _, err := s.Target(ctx, user.ID); return err },
 		"Complete":  func(ctx context.Context) error { return s.Complete(ctx, []store.Completion{{}}) },
 		"Write": func(ctx context.Context) error {
@@ -403,7 +403,7 @@ func TestWritesFindTheNewPrimaryAfterAFailover(t *testing.T) {
 			_, err := s.Write(t.Context(), []store.Entry{mail(user.ID, "1", ours, 0)})
 			return err
 		},
-		"a statement in a batch of pgx's": func(s *store.Store) error { return s.MarkAlive(t.Context(), user.ID, start) },
+		"a statement in a batch of pgx's": func(s *store.Store) error { return s.MarkAlive(t.Context(), store.Sign{UserID: user.ID, At: start}) },
 		"a transaction": func(s *store.Store) error {
 			return s.RefillKeys(t.Context(), func(context.Context) error {
 				return s.AddKey(t.Context(), pair("y"), start)

@@ -41,12 +41,29 @@ func cut(err error) bool {
 	return ok && !broken.Timeout()
 }
 
+// unpreparedCodes are the SQLSTATEs by which it turns out that sessions are not ours alone.
+var unpreparedCodes = []string{
+	"08P01", // protocol_violation: a pooler does not take a parameter that only Postgres knows
+	"26000", // invalid_sql_statement_name: this session does not have it
+	"42P05", // duplicate_prepared_statement: it has it of somebody else
+}
+
+// unprepares reports whether a statement failed because prepared ones cannot be used here. They are not, from then on.
+func (s *Store) unprepares(err error) bool {
+	refusal, ok := errors.AsType[*pgconn.PgError](err)
+	if !ok || !slices.Contains(unpreparedCodes, refusal.Code) {
+		return false
+	}
+	s.unprepared.Store(true)
+	return true
+}
+
 // twice has a statement sent once more, on a new connection, if its connection was cut: what Exchange or a notification
 // waits for must not fail because Postgres was restarted a second ago. Only for statements that may be repeated.
 func twice[In, Out any](s *Store, run func(context.Context, []In) ([]Out, error)) func(context.Context, []In) ([]Out, error) {
 	return func(ctx context.Context, inputs []In) ([]Out, error) {
 		outputs, err := run(ctx, inputs)
-		if err == nil || !cut(err) || ctx.Err() != nil {
+		if err == nil || !s.unprepares(err) && !cut(err) || ctx.Err() != nil {
 			return outputs, err
 		}
 		s.reset()

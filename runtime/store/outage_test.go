@@ -23,7 +23,7 @@ func TestConnectionsThatAreCutCostNoCallback(t *testing.T) {
 			_, err := s.Subscription(ctx, user.ID, attempt.Generation, start)
 			return err
 		},
-		"MarkAlive": func(ctx context.Context) error { return s.MarkAlive(ctx, user.ID, start) },
+		"MarkAlive": func(ctx context.Context) error { return s.MarkAlive(ctx, store.Sign{UserID: user.ID, At: start}) },
 		"Target":    func(ctx context.Context) error { _, err := s.Target(ctx, user.ID); return err },
 		"Complete":  func(ctx context.Context) error { return s.Complete(ctx, []store.Completion{{}}) },
 		"Write": func(ctx context.Context) error {

@@ -52,9 +52,11 @@ type Store struct {
 	// hot serves callbacks, pool everything else.
 	hot, pool *pgxpool.Pool
 	// login is how new connections are made.
-	login   atomic.Pointer[login]
-	batches batches
-	closing sync.Once
+	login atomic.Pointer[login]
+	// unprepared says that what stands between us and Postgres does not keep prepared statements.
+	unprepared atomic.Bool
+	batches    batches
+	closing    sync.Once
 }
 
 // login is a database URL with what it says, and the authorities that the server is verified against.
@@ -70,10 +72,10 @@ type login struct {
 func Open(ctx context.Context, databaseURL secret.Value, authorities *x509.CertPool) (*Store, error) {
 	s := &Store{}
 	var err error
-	if s.hot, err = s.newPool(ctx, databaseURL, authorities, hotConnections); err != nil {
+	if s.hot, err = s.newPool(ctx, databaseURL, authorities, hotConnections, s.prepareHot); err != nil {
 		return nil, err
 	}
-	if s.pool, err = s.newPool(ctx, databaseURL, authorities, callConnections); err != nil {
+	if s.pool, err = s.newPool(ctx, databaseURL, authorities, callConnections, func(*pgx.ConnConfig) {}); err != nil {
 		s.hot.Close()
 		return nil, err
 	}
@@ -81,7 +83,23 @@ func Open(ctx context.Context, databaseURL secret.Value, authorities *x509.CertP
 	return s, nil
 }
 
-func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, authorities *x509.CertPool, connections int32) (*pgxpool.Pool, error) {
+// prepareHot makes a connection ready for the few statements that every callback needs. They stay prepared, since to parse
+// and to plan one takes Postgres longer than to execute it. A plan that is kept must suit tables that were empty when it was
+// made and are not any more: it goes by the indexes, always.
+//
+// A pooler that gives every transaction another session (PgBouncer) does not take the parameter, or does not know the
+// prepared statement; that is found out by its first error, and done without.
+func (s *Store) prepareHot(c *pgx.ConnConfig) {
+	if s.unprepared.Load() {
+		return
+	}
+	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
+	c.RuntimeParams["enable_seqscan"] = "off"
+}
+
+// newPool opens a pool whose connections are made by the latest login, each made ready by prepare.
+func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, authorities *x509.CertPool, connections int32,
+	prepare func(*pgx.ConnConfig)) (*pgxpool.Pool, error) {
 	config, err := poolConfig(databaseURL, authorities)
 	if err != nil {
 		return nil, err
@@ -90,6 +108,9 @@ func (s *Store) newPool(ctx context.Context, databaseURL secret.Value, authoriti
 	s.login.Store(&login{databaseURL, authorities, config.ConnConfig.Config})
 	config.BeforeConnect = func(_ context.Context, c *pgx.ConnConfig) error {
 		c.Config = *s.login.Load().config.Copy()
+		// What is known of a statement's types is kept, but no statement: this works behind every pooler.
+		c.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
+		prepare(c)
 		return nil
 	}
 	pool, err := pgxpool.NewWithConfig(ctx, config)
@@ -136,8 +157,6 @@ func poolConfig(databaseURL secret.Value, authorities *x509.CertPool) (*pgxpool.
 	if config.ConnConfig.ConnectTimeout == 0 {
 		config.ConnConfig.ConnectTimeout = hostPatience
 	}
-	// Statement descriptions are cached, statements are not: this works behind PgBouncer too.
-	config.ConnConfig.DefaultQueryExecMode = pgx.QueryExecModeCacheDescribe
 	return config, nil
 }
 

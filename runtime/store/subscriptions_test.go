@@ -251,7 +251,7 @@ func TestStanding(t *testing.T) {
 	if !reflect.DeepEqual(got, want) {
 		t.Errorf("got %+v, want %+v", got, want)
 	}
-	if err := s.MarkAlive(t.Context(), user.ID, at(time.Minute)); err != nil {
+	if err := s.MarkAlive(t.Context(), store.Sign{UserID: user.ID, At: at(time.Minute)}); err != nil {
 		t.Fatal(err)
 	}
 	got = standing("tablet")
@@ -358,7 +358,7 @@ func TestSignOfLifeBeforeThePromotionCounts(t *testing.T) {
 	schema := storetest.New(t)
 	user := newUser(t, schema.Store, "alice")
 	attempt := begin(t, schema.Store, user.ID, "phone")
-	if err := schema.Store.MarkAlive(t.Context(), user.ID, at(time.Second)); err != nil {
+	if err := schema.Store.MarkAlive(t.Context(), store.Sign{UserID: user.ID, At: at(time.Second)}); err != nil {
 		t.Fatal(err)
 	}
 	promote(t, schema.Store, attempt)

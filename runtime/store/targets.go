@@ -72,22 +72,73 @@ func (s *Store) ForgetTold(ctx context.Context, userID int64) error {
 // maxSeen bounds the mails of one second that are remembered: a Gap with so many fits the journal's index.
 const maxSeen = 100
 
-// RecordTold remembers the unread count for the next badge, and how far the user has been told.
+type recorded struct {
+	Told
+	now time.Time
+}
+
+// RecordTold remembers the unread count for the next badge, and how far the user has been told. Batched.
 func (s *Store) RecordTold(ctx context.Context, told Told, now time.Time) error {
-	const record = `
-WITH badge AS (UPDATE devices SET badge_sent = $2 WHERE user_id = $1 AND ref = ANY($3))
-UPDATE user_state SET unread = coalesce($2, unread), last_delivery = CASE WHEN $4 THEN $5 ELSE last_delivery END,
-    newest_mail = greatest(newest_mail, $6),
-    newest_items = CASE WHEN $6 IS NULL OR $6 < newest_mail THEN newest_items WHEN $6 = newest_mail
-        THEN ARRAY(SELECT DISTINCT unnest(newest_items || $7::bigint[]) LIMIT $8) ELSE ($7::bigint[])[1:$8] END
-WHERE user_id = $1`
-	var newest *time.Time
-	if !told.Newest.IsZero() {
-		newest = &told.Newest.Since
-	}
-	err := s.exec(ctx, "recording what was told", record, told.UserID, told.Unread, told.Badged, told.Delivered, now, newest, told.Newest.Seen, maxSeen)
-	if err != nil {
+	if _, err := s.batches.told.do(ctx, recorded{told, now}); err != nil {
 		return fmt.Errorf("user %d: %w", told.UserID, err)
 	}
 	return nil
+}
+
+// updateTold locks the users' states first and then the devices, as whoever removes a user does, and both in one order for
+// all replicas: what counts the states waits until all of them are changed.
+const updateTold = `
+WITH i AS (
+    SELECT user_id, unread, badged::bigint[] AS badged, delivered, now, newest, seen::bigint[] AS seen
+    FROM unnest($1::bigint[], $2::integer[], $3::text[], $4::bool[], $5::timestamptz[], $6::timestamptz[], $7::text[])
+        AS i(user_id, unread, badged, delivered, now, newest, seen)),
+u AS (SELECT i.* FROM i JOIN user_state l ON l.user_id = i.user_id ORDER BY l.user_id FOR NO KEY UPDATE OF l),
+state AS (
+    UPDATE user_state AS st SET unread = coalesce(u.unread, st.unread),
+        last_delivery = CASE WHEN u.delivered THEN u.now ELSE st.last_delivery END,
+        newest_mail = greatest(st.newest_mail, u.newest),
+        newest_items = CASE WHEN u.newest IS NULL OR u.newest < st.newest_mail THEN st.newest_items WHEN u.newest = st.newest_mail
+            THEN ARRAY(SELECT DISTINCT unnest(st.newest_items || u.seen) LIMIT $8) ELSE u.seen[1:$8] END
+    FROM u WHERE st.user_id = u.user_id RETURNING 1),
+d AS (
+    SELECT l.ref, i.unread FROM i JOIN devices l ON l.user_id = i.user_id AND l.ref = ANY (i.badged)
+    WHERE (SELECT count(*) FROM state) > 0
+    ORDER BY l.ref FOR NO KEY UPDATE OF l)
+UPDATE devices SET badge_sent = d.unread FROM d WHERE devices.ref = d.ref`
+
+func (s *Store) updateTold(ctx context.Context, calls []recorded) ([]struct{}, error) {
+	for rest := calls; len(rest) > 0; {
+		var later []recorded // one statement changes a row once
+		users := make(map[int64]bool, len(rest))
+		now := rest[:0:0]
+		for _, r := range rest {
+			if users[r.UserID] {
+				later = append(later, r)
+				continue
+			}
+			users[r.UserID] = true
+			now = append(now, r)
+		}
+		if err := s.updateToldOnce(ctx, now); err != nil {
+			return nil, s.noting(err)
+		}
+		rest = later
+	}
+	return make([]struct{}, len(calls)), nil
+}
+
+// updateToldOnce is updateTold for calls of different users.
+func (s *Store) updateToldOnce(ctx context.Context, calls []recorded) error {
+	n := len(calls)
+	userIDs, unread, badged, delivered := make([]int64, n), make([]*int, n), make([]string, n), make([]bool, n)
+	now, newest, seen := make([]time.Time, n), make([]*time.Time, n), make([]string, n)
+	for i, r := range calls {
+		userIDs[i], unread[i], badged[i], delivered[i], now[i] = r.UserID, r.Unread, arrayLiteral(r.Badged), r.Delivered, r.now
+		seen[i] = arrayLiteral(r.Newest.Seen)
+		if !r.Newest.IsZero() {
+			newest[i] = &calls[i].Newest.Since
+		}
+	}
+	_, err := s.hot.Exec(ctx, updateTold, userIDs, unread, badged, delivered, now, newest, seen, maxSeen)
+	return err
 }

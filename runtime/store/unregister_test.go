@@ -41,7 +41,7 @@ func TestWorkRacesTheLastUnregister(t *testing.T) {
 		var racing sync.WaitGroup
 		for i, work := range []func() error{
 			func() error { return replicas[0].Complete(t.Context(), ending) },
-			func() error { return replicas[1].MarkAlive(t.Context(), user.ID, start) },
+			func() error { return replicas[1].MarkAlive(t.Context(), store.Sign{UserID: user.ID, At: start}) },
 			func() error {
 				return replicas[1].RecordTold(t.Context(), store.Told{UserID: user.ID, Unread: new(1), Badged: []int64{ref}}, start)
 			},
@@ -95,7 +95,7 @@ func TestWorkBehindAnUnregisterDoesNotDeadlock(t *testing.T) {
 			}},
 		"marking alive": {"SELECT FROM user_state FOR UPDATE",
 			func(ctx context.Context, s *store.Store, userID int64, _ []store.Completion) error {
-				return s.MarkAlive(ctx, userID, start)
+				return s.MarkAlive(ctx, store.Sign{UserID: userID, At: start})
 			}},
 		"writing more": {"SELECT FROM pending WHERE item = 'z' FOR UPDATE",
 			func(ctx context.Context, s *store.Store, userID int64, _ []store.Completion) error {

@@ -38,8 +38,9 @@ const (
 	// IIS closes idle connections after 120 s. Ours are closed well before, so that a request is not sent into one that
 	// the server is just closing.
 	idleConnectionTimeout = 60 * time.Second
-	// Connections kept for the next requests; a burst may open more, up to the caller's own limit.
-	maxIdleConnections = 32
+	// Connections kept for the next requests: as many as an endpoint allows requests at once unless it says otherwise, since a
+	// connection that is opened anew costs more than the request.
+	maxIdleConnections = 256
 	// IIS itself limits headers to 16 kB; some proxies add cookies.
 	maxResponseHeaderBytes = 64 << 10
 	tlsHandshakeTimeout    = 10 * time.Second

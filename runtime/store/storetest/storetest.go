@@ -13,7 +13,9 @@
 package storetest
 
 import (
+	"context"
 	"crypto/rand"
+	"errors"
 	"fmt"
 	"net/url"
 	"testing"
@@ -29,19 +31,13 @@ import (
 
 // Schema is a tenant's schema in a database of the test's own. All of it is gone when the test ends.
 type Schema struct {
+	Made
+
 	// Store is a replica's, open.
 	Store *store.Store
-	// URL is the connection string of the login role, as the runtime's secrets/database-url has it.
-	URL secret.Value
 	// Looking is a pool of the server's superuser, to see and to arrange what the runtime itself may not. Its search
 	// path is the schema.
 	Looking *pgxpool.Pool
-	// Name is the schema's, Role the login role's.
-	Name, Role string
-	// Identity is the tenant the schema was claimed for.
-	Identity migrations.Identity
-	// Database is where the schema lies.
-	Database *testenv.Database
 }
 
 // loginSettings are what the operator sets beside the search path, so that a statement that takes a lock for too long
@@ -59,39 +55,63 @@ func New(t testing.TB) *Schema {
 // On makes a tenant's schema of that name in a database that may hold others.
 func On(t testing.TB, database *testenv.Database, name string) *Schema {
 	t.Helper()
-	s := &Schema{
-		Name: name, Role: database.Name + "_" + name, Database: database,
-		Identity: migrations.Identity{ClusterID: database.Name, Namespace: "mail", Name: name},
-	}
-	conn, err := pgx.Connect(t.Context(), database.URL)
+	made, err := Make(t.Context(), database, name)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() { _ = conn.Close(t.Context()) }()
-	password := rand.Text() // has no character that would need quoting
-	statements := []string{
-		"CREATE SCHEMA " + quote(s.Name),
-		"CREATE ROLE " + quote(s.Role) + " LOGIN PASSWORD '" + password + "'",
-		"ALTER ROLE " + quote(s.Role) + " SET search_path = " + quote(s.Name),
-	}
-	for setting, value := range loginSettings {
-		statements = append(statements, fmt.Sprintf("ALTER ROLE %s SET %s = '%s'", quote(s.Role), setting, value))
-	}
-	for _, statement := range statements {
-		if _, err := conn.Exec(t.Context(), statement); err != nil {
-			t.Fatal(err)
-		}
-	}
-	if _, err := migrations.Migrate(t.Context(), conn, s.Name, s.Identity); err != nil {
-		t.Fatal(err)
-	}
-	if err := migrations.Grant(t.Context(), conn, s.Name, s.Role); err != nil {
-		t.Fatal(err)
-	}
-	s.URL = loginURL(t, database.URL, s.Role, password)
+	s := &Schema{Made: made}
 	s.Looking = looking(t, database.SuperuserURL, s.Name)
 	s.Store = s.Open(t)
 	return s
+}
+
+// Made is a tenant's schema that nobody has opened.
+type Made struct {
+	// URL is the connection string of the login role, as the runtime's secrets/database-url has it.
+	URL secret.Value
+	// Name is the schema's, Role the login role's.
+	Name, Role string
+	// Identity is the tenant the schema was claimed for.
+	Identity migrations.Identity
+	// Database is where the schema lies.
+	Database *testenv.Database
+}
+
+// Make is On outside of a test: it makes the schema with its tables, and the role.
+func Make(ctx context.Context, database *testenv.Database, name string) (Made, error) {
+	password := rand.Text() // has no character that would need quoting
+	made := Made{
+		Name: name, Role: database.Name + "_" + name, Database: database,
+		Identity: migrations.Identity{ClusterID: database.Name, Namespace: "mail", Name: name},
+	}
+	address, err := url.Parse(database.URL)
+	if err != nil {
+		return Made{}, errors.New("the database's URL cannot be parsed")
+	}
+	address.User = url.UserPassword(made.Role, password)
+	made.URL = secret.FromString(address.String())
+	conn, err := pgx.Connect(ctx, database.URL)
+	if err != nil {
+		return Made{}, fmt.Errorf("connecting as the database's owner: %w", err)
+	}
+	defer func() { _ = conn.Close(ctx) }()
+	statements := []string{
+		"CREATE SCHEMA " + quote(made.Name),
+		"CREATE ROLE " + quote(made.Role) + " LOGIN PASSWORD '" + password + "'",
+		"ALTER ROLE " + quote(made.Role) + " SET search_path = " + quote(made.Name),
+	}
+	for setting, value := range loginSettings {
+		statements = append(statements, fmt.Sprintf("ALTER ROLE %s SET %s = '%s'", quote(made.Role), setting, value))
+	}
+	for _, statement := range statements {
+		if _, err := conn.Exec(ctx, statement); err != nil {
+			return Made{}, fmt.Errorf("setting up the schema %s: %w", made.Name, err)
+		}
+	}
+	if _, err := migrations.Migrate(ctx, conn, made.Name, made.Identity); err != nil {
+		return Made{}, err
+	}
+	return made, migrations.Grant(ctx, conn, made.Name, made.Role)
 }
 
 // Open opens the schema once more, as another replica does.
@@ -121,16 +141,6 @@ func Value[T any](t testing.TB, s *Schema, sql string, args ...any) T {
 		t.Fatal(err)
 	}
 	return value
-}
-
-func loginURL(t testing.TB, ownerURL, role, password string) secret.Value {
-	t.Helper()
-	address, err := url.Parse(ownerURL)
-	if err != nil {
-		t.Fatal(err)
-	}
-	address.User = url.UserPassword(role, password)
-	return secret.FromString(address.String())
 }
 
 func looking(t testing.TB, superuserURL, schema string) *pgxpool.Pool {

@@ -38,8 +38,8 @@ type Element struct {
 	Name       xml.Name
 	Attributes []xml.Attr
 	Children   []*Element
-	// content is the character data directly inside, as it stands.
-	content []byte
+	// text is the character data directly inside, without the white space around it.
+	text string
 }
 
 // Is reports whether e has the name local in the namespace space. It is false for nil.
@@ -73,7 +73,7 @@ func (e *Element) Text() string {
 	if e == nil {
 		return ""
 	}
-	return string(bytes.TrimSpace(e.content))
+	return e.text
 }
 
 // Attribute returns the value of the attribute without namespace, empty if there is none.
@@ -119,15 +119,30 @@ func ReadBody(message []byte) (*Element, error) {
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
+func readTree(message []byte) (*Element, error) {
+	message = bytes.TrimPrefix(message, byteOrderMark)
+	if root, ok := scan(message); ok {
+		return root, nil
+	}
+	return decode(message)
+}
+
 // reader builds the tree. It keeps its own stack, so a deep message costs no goroutine stack.
 type reader struct {
 	root     *Element
-	open     []*Element
+	open     []reading
 	elements int
 }
 
-func readTree(message []byte) (*Element, error) {
-	decoder := xml.NewDecoder(bytes.NewReader(bytes.TrimPrefix(message, byteOrderMark)))
+// reading is an element whose end has not come, with the character data so far.
+type reading struct {
+	*Element
+	content []byte
+}
+
+// decode reads a message with encoding/xml. What a message means is what it means to decode.
+func decode(message []byte) (*Element, error) {
+	decoder := xml.NewDecoder(bytes.NewReader(message))
 	var r reader
 	for {
 		token, err := decoder.Token()
@@ -153,10 +168,12 @@ func (r *reader) add(token xml.Token) error {
 	case xml.StartElement:
 		return r.start(token)
 	case xml.EndElement:
+		top := r.open[len(r.open)-1]
+		top.text = string(bytes.TrimSpace(top.content))
 		r.open = r.open[:len(r.open)-1]
 	case xml.CharData:
 		if len(r.open) > 0 {
-			top := r.open[len(r.open)-1]
+			top := &r.open[len(r.open)-1]
 			top.content = append(top.content, token...)
 		} else if len(bytes.TrimSpace(token)) > 0 {
 			return fmt.Errorf("%w: text outside the root", ErrMalformed)
@@ -188,7 +205,7 @@ func (r *reader) start(token xml.StartElement) error {
 		parent := r.open[len(r.open)-1]
 		parent.Children = append(parent.Children, element)
 	}
-	r.open = append(r.open, element)
+	r.open = append(r.open, reading{Element: element})
 	return nil
 }
 

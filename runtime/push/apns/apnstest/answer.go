@@ -23,6 +23,7 @@ type reply struct {
 
 // answer judges a complete request and answers it.
 func (c *conn) answer(s *stream) {
+	received := time.Now()
 	c.pause()
 	token, malformed := s.request.token()
 	var number int
@@ -32,7 +33,7 @@ func (c *conn) answer(s *stream) {
 		c.fail(s, fault)
 		return
 	}
-	n, refused := c.judge(s, token, malformed)
+	n, refused := c.judge(s, token, malformed, received)
 	if fault != nil {
 		_ = c.raw.Close()
 		return
@@ -52,7 +53,7 @@ func (c *conn) answer(s *stream) {
 }
 
 // judge is Apple's decision. A push that passes is delivered.
-func (c *conn) judge(s *stream, token string, malformed *refusal) (Notification, *refusal) {
+func (c *conn) judge(s *stream, token string, malformed *refusal, received time.Time) (Notification, *refusal) {
 	n, wrong := s.request.notification()
 	if refused := c.authenticate(s, n.Topic); refused != nil {
 		return n, refused
@@ -63,7 +64,7 @@ func (c *conn) judge(s *stream, token string, malformed *refusal) (Notification,
 	if wrong != nil {
 		return n, wrong
 	}
-	n.Connection = c.number
+	n.Connection, n.Received = c.number, received
 	return n, c.server.deliver(token, n)
 }
 

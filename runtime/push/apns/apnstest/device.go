@@ -26,6 +26,8 @@ type Notification struct {
 	Expiration int64
 	// Connection is the number of the connection it came over, from 1.
 	Connection int
+	// Received is when the request was complete, by the machine's clock: before any delay of the answer.
+	Received time.Time
 	// Payload is the whole JSON document, APS what the system reads of it.
 	Payload json.RawMessage
 	APS     APS
@@ -130,7 +132,11 @@ func (s *Server) deliver(token string, n Notification) *refusal {
 		gone.timestamp = phone.gone
 		return gone
 	}
-	s.received.Add(strings.ToLower(token), n)
+	if s.options.Observe != nil {
+		s.options.Observe(strings.ToLower(token), n)
+	} else {
+		s.received.Add(strings.ToLower(token), n)
+	}
 	s.count(func(st *Stats) { st.Accepted++ })
 	return nil
 }

@@ -36,10 +36,45 @@ func (s *Server) authenticate(authorization string) (string, *refusal) {
 	if !found || !strings.EqualFold(scheme, "bearer") || text == "" {
 		return "", refuse(http.StatusForbidden, "MissingProviderToken", "no bearer token in the authorization header")
 	}
-	var claims jwt.RegisteredClaims
+	read := s.readToken(text)
+	now := s.options.Clock.Now()
+	switch {
+	case read.err != nil:
+		return "", refuse(http.StatusForbidden, "InvalidProviderToken", "not an ES256 token of a trusted key")
+	case read.claims.Issuer != read.teamID:
+		return "", refuse(http.StatusForbidden, "InvalidProviderToken", "iss is not the key's team")
+	case read.claims.IssuedAt == nil || read.claims.IssuedAt.After(now):
+		return "", refuse(http.StatusForbidden, "InvalidProviderToken", "iat is missing or in the future")
+	case now.Sub(read.claims.IssuedAt.Time) > tokenLifetime:
+		return "", refuse(http.StatusForbidden, "ExpiredProviderToken", "iat is more than an hour ago")
+	}
+	if !s.countToken(read.teamID, text, now) {
+		return "", refuse(http.StatusTooManyRequests, reasonTooManyUpdates, "the second new provider token in 20 minutes")
+	}
+	return read.teamID, nil
+}
+
+// providerToken is what stands in a provider token. Its age is not judged yet.
+type providerToken struct {
+	claims jwt.RegisteredClaims
+	teamID string
+	err    error
+}
+
+// maxJudged bounds the tokens that are remembered; no client has more than a few.
+const maxJudged = 1000
+
+// readToken verifies a token's signature, once: that takes longer than everything else that a push is judged by.
+func (s *Server) readToken(text string) providerToken {
+	s.mu.Lock()
+	read, known := s.judged[text]
+	s.mu.Unlock()
+	if known {
+		return read
+	}
 	var key trusted
-	_, err := jwt.NewParser(jwt.WithValidMethods([]string{"ES256"}), jwt.WithoutClaimsValidation()).
-		ParseWithClaims(text, &claims, func(parsed *jwt.Token) (any, error) {
+	_, read.err = jwt.NewParser(jwt.WithValidMethods([]string{"ES256"}), jwt.WithoutClaimsValidation()).
+		ParseWithClaims(text, &read.claims, func(parsed *jwt.Token) (any, error) {
 			id, _ := parsed.Header["kid"].(string)
 			s.mu.Lock()
 			defer s.mu.Unlock()
@@ -49,21 +84,13 @@ func (s *Server) authenticate(authorization string) (string, *refusal) {
 			}
 			return key.public, nil
 		})
-	now := s.options.Clock.Now()
-	switch {
-	case err != nil:
-		return "", refuse(http.StatusForbidden, "InvalidProviderToken", "not an ES256 token of a trusted key")
-	case claims.Issuer != key.teamID:
-		return "", refuse(http.StatusForbidden, "InvalidProviderToken", "iss is not the key's team")
-	case claims.IssuedAt == nil || claims.IssuedAt.After(now):
-		return "", refuse(http.StatusForbidden, "InvalidProviderToken", "iat is missing or in the future")
-	case now.Sub(claims.IssuedAt.Time) > tokenLifetime:
-		return "", refuse(http.StatusForbidden, "ExpiredProviderToken", "iat is more than an hour ago")
+	read.teamID = key.teamID
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if read.err == nil && len(s.judged) < maxJudged { // a key that is not known may become so
+		s.judged[text] = read
 	}
-	if !s.countToken(key.teamID, text, now) {
-		return "", refuse(http.StatusTooManyRequests, reasonTooManyUpdates, "the second new provider token in 20 minutes")
-	}
-	return key.teamID, nil
+	return read
 }
 
 // countToken remembers a valid token and reports whether the team has not changed it too soon.

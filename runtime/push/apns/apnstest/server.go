@@ -42,6 +42,9 @@ type Options struct {
 	RefuseInHandshake bool
 	// Clock judges the age of provider tokens and certificates; nil is the real one.
 	Clock clock.PassiveClock
+	// Observe gets what a phone is sent, by its token, in place of its being kept: for load, where there are too many. It is
+	// called before the push is answered, by several goroutines at once.
+	Observe func(token string, n Notification)
 	// Logf gets the seed and every refusal with its reason in words; nil is log.Printf. It never gets a device token,
 	// a provider token or a text.
 	Logf func(format string, args ...any)
@@ -68,6 +71,8 @@ type Server struct {
 	// issued holds what the certificates are for by their serial numbers.
 	issued map[string]Certificate
 	topics map[string]bool
+	// judged are the provider tokens that were read, by their text: every push of a connection has the same.
+	judged map[string]providerToken
 	stats  Stats
 	conns  map[*conn]bool
 }
@@ -118,7 +123,8 @@ func Start(o Options) *Server {
 			ClientAuth: tls.RequestClientCert,
 		},
 		keys: make(map[string]trusted), teams: make(map[string]*team), devices: make(map[string]*device),
-		topics: make(map[string]bool), issued: make(map[string]Certificate), conns: make(map[*conn]bool),
+		topics: make(map[string]bool), issued: make(map[string]Certificate), judged: make(map[string]providerToken),
+		conns: make(map[*conn]bool),
 	}
 	if o.RefuseInHandshake {
 		s.tls.VerifyConnection = s.refuseInHandshake

@@ -1,0 +1,149 @@
+package main
+
+import (
+	"encoding/json"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/ens-operator/ens-operator/hack/loadgen/exchange"
+	"github.com/ens-operator/ens-operator/hack/loadgen/meter"
+	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
+)
+
+// ledger knows what every mailbox's phone is owed and when it was told: each mail exactly once.
+type ledger struct {
+	// next is the number of the last mail there was.
+	next atomic.Uint64
+	// counts are the mailboxes' unread counts.
+	counts []atomic.Int32
+
+	mu    sync.Mutex
+	mails map[uint64]*mail
+	// shown are the pushes about mails that were told already, or that nobody sent.
+	twice, unknown int
+	badges         int
+	told           int
+	// delivery is from the post to the acceptance by the provider, own what is left of it without the time that Exchange and
+	// the provider took.
+	delivery, own *meter.Samples
+	// badged are who waits for a badge, by mailbox.
+	badged map[exchange.Mailbox]chan<- struct{}
+}
+
+// mail is one that was posted about.
+type mail struct {
+	sent time.Time
+	// held is how long Exchange had the runtime wait for it.
+	held time.Duration
+	told chan struct{}
+	done bool
+}
+
+func newLedger(mailboxes int) *ledger {
+	return &ledger{
+		counts: make([]atomic.Int32, mailboxes+1), mails: map[uint64]*mail{}, badged: map[exchange.Mailbox]chan<- struct{}{},
+		delivery: &meter.Samples{}, own: &meter.Samples{},
+	}
+}
+
+// send begins a mail that is about to be posted, as of a time. The channel is closed when the provider has it.
+func (l *ledger) send(at time.Time) (number uint64, told <-chan struct{}) {
+	number = l.next.Add(1)
+	m := &mail{sent: at, told: make(chan struct{})}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.mails[number] = m
+	return number, m.told
+}
+
+// fetched is told by Exchange.
+func (l *ledger) fetched(_ exchange.Mailbox, number uint64, held time.Duration) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if m := l.mails[number]; m != nil {
+		m.held += held
+	}
+}
+
+func (l *ledger) unread(m exchange.Mailbox) int { return int(l.counts[m].Load()) }
+
+// awaitBadge has a channel closed when the mailbox's phone is told a badge alone.
+func (l *ledger) awaitBadge(mailbox exchange.Mailbox) <-chan struct{} {
+	told := make(chan struct{})
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.badged[mailbox] = told
+	return told
+}
+
+// payload is what of a push tells what it is about.
+type payload struct {
+	ENS struct {
+		MessageID string `json:"messageId"`
+	} `json:"ens"`
+}
+
+// accepted is told by the provider of every push that it takes.
+func (l *ledger) accepted(token string, n apnstest.Notification) {
+	now := time.Now()
+	var content payload
+	if n.APS.Alert != nil {
+		_ = json.Unmarshal(n.Payload, &content) // the fake has read it already
+	}
+	_, number, err := exchange.ParseItemID(content.ENS.MessageID)
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if n.APS.Alert == nil {
+		l.badges++
+		mailbox := mailboxOf(token)
+		if told := l.badged[mailbox]; told != nil {
+			close(told)
+			delete(l.badged, mailbox)
+		}
+		return
+	}
+	m := l.mails[number]
+	switch {
+	case err != nil || m == nil:
+		l.unknown++
+	case m.done:
+		l.twice++
+	default:
+		m.done = true
+		l.told++
+		l.delivery.Add(now.Sub(m.sent))
+		l.own.Add(n.Received.Sub(m.sent) - m.held)
+		close(m.told)
+	}
+}
+
+// account is where the ledger stands.
+type account struct {
+	sent, told, untold, twice, unknown, badges int
+}
+
+func (l *ledger) account() account {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	a := account{sent: len(l.mails), told: l.told, twice: l.twice, unknown: l.unknown, badges: l.badges}
+	for _, m := range l.mails {
+		if !m.done {
+			a.untold++
+		}
+	}
+	return a
+}
+
+// turn begins a new page: what was told is forgotten, and the samples with it.
+func (l *ledger) turn() {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for number, m := range l.mails {
+		if m.done {
+			delete(l.mails, number)
+		}
+	}
+	l.told, l.badges = 0, 0
+	l.delivery, l.own = &meter.Samples{}, &meter.Samples{}
+}

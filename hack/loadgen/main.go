@@ -1,0 +1,58 @@
+// Command loadgen measures the runtime under load: the real program with a real Postgres, on this machine, posted to as
+// Exchange posts for very many users, over loopback.
+//
+// It prints what it has measured beside the goal, times as multiples of a reference that is measured in the same run (R, one
+// private operation of RSA-2048). It fails only if something could not be measured, or if a notification was lost or shown
+// twice: how fast things are says as much about the machine.
+package main
+
+import (
+	"context"
+	"flag"
+	"fmt"
+	"io"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+)
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
+	defer stop()
+	var s settings
+	var output string
+	flag.IntVar(&s.users, "users", 100_000, "how many users have a phone and a subscription")
+	flag.DurationVar(&s.stage, "stage", 20*time.Second, "how long each kind of load is kept up")
+	flag.IntVar(&s.inFlight, "in-flight", 256, "how many events are under way at once where as much as possible is done")
+	flag.DurationVar(&s.exchangeDelay, "exchange-delay", 10*time.Millisecond, "how long each request takes on the simulated Exchange")
+	flag.DurationVar(&s.providerDelay, "provider-delay", 20*time.Millisecond, "how long a push takes at most at the simulated provider")
+	flag.StringVar(&s.only, "only", "", "the stages to run, separated by commas; all unless set")
+	flag.StringVar(&s.baseline, "baseline", "", "a file of -json to compare with")
+	flag.StringVar(&s.profiles, "profiles", "", "a folder for CPU and allocation profiles of the runtime, two of each stage")
+	flag.BoolVar(&s.statements, "statements", false, "print which statements each stage has sent")
+	flag.StringVar(&output, "json", "", "a file to write what was measured to, for machines")
+	flag.Parse()
+	report, err := bench(ctx, s, os.Stderr)
+	report.print(os.Stdout)
+	if err == nil && output != "" {
+		err = report.save(output)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "loadgen:", err)
+		os.Exit(1)
+	}
+}
+
+// settings are how much is measured.
+type settings struct {
+	users, inFlight              int
+	stage                        time.Duration
+	exchangeDelay, providerDelay time.Duration
+	only, baseline, profiles     string
+	statements                   bool
+}
+
+func say(w io.Writer, format string, args ...any) {
+	_, _ = fmt.Fprintf(w, "%s "+format+"\n", append([]any{time.Now().Format(time.TimeOnly)}, args...)...)
+}

@@ -1,0 +1,78 @@
+package main
+
+import (
+	"bytes"
+	"path/filepath"
+	"strings"
+	"testing"
+	"time"
+)
+
+// mostAllocations is how many allocations a post may take by stage, everything in the runtime counted that runs meanwhile. Times
+// differ from run to run, these hardly do; with so few users few of them share a statement, so that it is more than under load.
+var mostAllocations = map[string]float64{"heartbeats": 170, "mails": 750, "reads": 560}
+
+// TestAFewUsersAreMeasured runs everything small. How fast things are is not judged here; that nothing is lost is.
+func TestAFewUsersAreMeasured(t *testing.T) {
+	s := settings{users: 40, inFlight: 8, stage: 300 * time.Millisecond, exchangeDelay: time.Millisecond, providerDelay: time.Millisecond}
+	r, err := bench(t.Context(), s, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := map[string]float64{}
+	for _, f := range r.Figures {
+		values[f.Stage+"/"+f.Name] = f.Value
+	}
+	for _, stage := range []string{"heartbeats", "mails", "reads", "day", "half", "burst"} {
+		for _, name := range []string{"posts", "statements a post", "WAL a post", "allocations a post"} {
+			if values[stage+"/"+name] <= 0 {
+				t.Errorf("%s/%s is %v", stage, name, values[stage+"/"+name])
+			}
+		}
+	}
+	for stage, most := range mostAllocations {
+		if got := values[stage+"/allocations a post"]; got > most {
+			t.Errorf("%s: %.0f allocations a post, more than %.0f: find out what makes them, or say here why it must", stage, got, most)
+		} else {
+			t.Logf("%s: %.0f allocations a post, at most %.0f", stage, got, most)
+		}
+	}
+	if values["burst/posts"] != 40 {
+		t.Errorf("a mail to everyone made %v posts for 40 users", values["burst/posts"])
+	}
+	// What was written for machines is what the next run is compared with.
+	saved := filepath.Join(t.TempDir(), "baseline.json")
+	if err := r.save(saved); err != nil {
+		t.Fatal(err)
+	}
+	s.baseline = saved
+	again, err := newReport(s)
+	if err != nil {
+		t.Fatal(err)
+	}
+	again.Figures, again.Reference = r.Figures, r.Reference
+	var table bytes.Buffer
+	again.print(&table)
+	if lines := strings.Count(table.String(), "\n"); lines != len(r.Figures)+2 || !strings.Contains(table.String(), "×1.00") {
+		t.Errorf("the table has %d lines for %d figures:\n%s", lines, len(r.Figures), table.String())
+	}
+}
+
+func TestAGoalIsMetOrMissed(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		figure figure
+		want   string
+	}{
+		"without a goal":      {figure{Value: 5}, ""},
+		"less than the most":  {figure{Value: 5, Goal: 6}, "met"},
+		"as much as the most": {figure{Value: 6, Goal: 6}, "met"},
+		"more than the most":  {figure{Value: 7, Goal: 6}, "MISSED"},
+		"less than the least": {figure{Value: 5, Goal: 6, AtLeast: true}, "MISSED"},
+		"more than the least": {figure{Value: 7, Goal: 6, AtLeast: true}, "met"},
+	} {
+		if got := c.figure.verdict(); got != c.want {
+			t.Errorf("%s: got %q, want %q", name, got, c.want)
+		}
+	}
+}

@@ -1,0 +1,86 @@
+// Command profiled is ens-runtime that profiles itself when it is told to: SIGUSR1 begins, SIGUSR2 ends and writes the
+// profiles (CPU and allocations) into a folder. It is for the load generator.
+package main
+
+import (
+	"context"
+	"errors"
+	"flag"
+	"fmt"
+	"io"
+	"log/slog"
+	"os"
+	"os/signal"
+	"path/filepath"
+	"runtime/debug"
+	"runtime/pprof"
+	"syscall"
+
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/enslog"
+	"github.com/ens-operator/ens-operator/runtime/server"
+)
+
+// gcPercent is that of cmd/runtime.
+const gcPercent = 400
+
+func main() {
+	debug.SetGCPercent(gcPercent)
+	options := server.Options{Version: "profiled"}
+	flag.StringVar(&options.ConfigPath, "config", "", "the configuration file")
+	folder := flag.String("profiles", ".", "where the profiles are written to")
+	flag.Parse()
+	output := enslog.New(os.Stdout)
+	output.Use(config.Logging{})
+	options.Logger, options.Logging = slog.New(output), output.Use
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	defer stop()
+	go profile(*folder)
+	s, err := server.New(ctx, options)
+	if err == nil {
+		err = s.Run(ctx)
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "profiled:", err)
+		os.Exit(1)
+	}
+}
+
+// profile writes a pair of profiles for each pair of signals, numbered from 1.
+func profile(folder string) {
+	signals := make(chan os.Signal, 1)
+	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2)
+	for number := 1; ; number++ {
+		if err := one(folder, number, signals); err != nil {
+			fmt.Fprintln(os.Stderr, "profiled:", err)
+		}
+	}
+}
+
+func one(folder string, number int, signals <-chan os.Signal) error {
+	for s := range signals {
+		if s == syscall.SIGUSR1 {
+			break
+		}
+	}
+	name := func(kind string) string { return filepath.Join(folder, fmt.Sprintf("%s-%d.pprof", kind, number)) }
+	before, after := pprof.Lookup("allocs"), pprof.Lookup("allocs")
+	err := write(name("allocs-before"), func(w io.Writer) error { return before.WriteTo(w, 0) })
+	cpu := write(name("cpu"), func(w io.Writer) error {
+		if err := pprof.StartCPUProfile(w); err != nil {
+			return err
+		}
+		<-signals
+		pprof.StopCPUProfile()
+		return nil
+	})
+	return errors.Join(err, cpu, write(name("allocs"), func(w io.Writer) error { return after.WriteTo(w, 0) }))
+}
+
+func write(path string, content func(io.Writer) error) error {
+	file, err := os.Create(path)
+	if err != nil {
+		return err
+	}
+	return errors.Join(content(file), file.Close())
+}
