@@ -7,7 +7,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/hack/loadgen/exchange"
-	"github.com/ens-operator/ens-operator/hack/loadgen/meter"
+	"github.com/ens-operator/ens-operator/hack/meter"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
 )
 

@@ -10,7 +10,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/hack/loadgen/exchange"
-	"github.com/ens-operator/ens-operator/hack/loadgen/meter"
+	"github.com/ens-operator/ens-operator/hack/meter"
 )
 
 // tellLimit is how long a notification may take until it counts as lost.

@@ -13,7 +13,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/hack/loadgen/exchange"
-	"github.com/ens-operator/ens-operator/hack/loadgen/meter"
+	"github.com/ens-operator/ens-operator/hack/meter"
 )
 
 // The goals, of the issue that asked for this: at most as much.

@@ -17,7 +17,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ens-operator/ens-operator/hack/loadgen/exchange"
-	"github.com/ens-operator/ens-operator/hack/loadgen/meter"
+	"github.com/ens-operator/ens-operator/hack/meter"
 	"github.com/ens-operator/ens-operator/hack/process"
 	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/config"

@@ -10,7 +10,7 @@ import (
 	"strings"
 	"time"
 
-	"github.com/ens-operator/ens-operator/hack/loadgen/meter"
+	"github.com/ens-operator/ens-operator/hack/meter"
 )
 
 // bench measures everything that is asked for.

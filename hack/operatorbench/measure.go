@@ -5,6 +5,8 @@ import (
 	"fmt"
 	"io"
 	"time"
+
+	"github.com/ens-operator/ens-operator/hack/meter"
 )
 
 // What is to be reached with 1,000 tenants on two cores.
@@ -132,7 +134,7 @@ func megabytes(n int64) string { return fmt.Sprintf("%.1f MB", float64(n)/megaby
 
 // meetForeignSecrets measures what large Secrets of others cost the operator.
 func (r *run) meetForeignSecrets(ctx context.Context, leader **operator) error {
-	before, err := (*leader).anonymousMemory()
+	before, err := meter.Memory((*leader).PID())
 	if err != nil {
 		return err
 	}
@@ -142,7 +144,7 @@ func (r *run) meetForeignSecrets(ctx context.Context, leader **operator) error {
 	}
 	most := before
 	for end := time.Now().Add(r.settled); time.Now().Before(end) && ctx.Err() == nil; {
-		held, err := (*leader).anonymousMemory()
+		held, err := meter.Memory((*leader).PID())
 		if err != nil {
 			return err
 		}
@@ -195,7 +197,7 @@ func (r *run) restartOnce(ctx context.Context, leader **operator) error {
 
 // foundMemory says how much memory an operator has.
 func (r *run) foundMemory(what string, of *operator) error {
-	held, err := of.anonymousMemory()
+	held, err := meter.Memory(of.PID())
 	if err != nil {
 		return err
 	}

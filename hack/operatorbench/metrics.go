@@ -5,7 +5,6 @@ import (
 	"context"
 	"fmt"
 	"net/http"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -64,22 +63,4 @@ func (o *operator) activity(ctx context.Context) (activity, error) {
 		}
 	}
 	return found, nil
-}
-
-// anonymousMemory is what the operator holds for itself, in bytes (RssAnon): the program's text is not among it.
-func (o *operator) anonymousMemory() (int64, error) {
-	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", o.PID()))
-	if err != nil {
-		return 0, fmt.Errorf("reading how much memory the operator has: %w", err)
-	}
-	for line := range strings.Lines(string(content)) {
-		if rest, found := strings.CutPrefix(line, "RssAnon:"); found {
-			kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
-			if err != nil {
-				return 0, fmt.Errorf("reading how much memory the operator has: %w", err)
-			}
-			return kilobytes << 10, nil
-		}
-	}
-	return 0, fmt.Errorf("the system does not say how much memory the operator has")
 }

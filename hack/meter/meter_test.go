@@ -5,7 +5,7 @@ import (
 	"testing"
 	"time"
 
-	"github.com/ens-operator/ens-operator/hack/loadgen/meter"
+	"github.com/ens-operator/ens-operator/hack/meter"
 )
 
 func TestCPUTimeIsWhatAProcessTakes(t *testing.T) {
