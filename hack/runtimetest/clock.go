@@ -47,7 +47,7 @@ func (c *Clock) Now() time.Time {
 }
 
 // providerTokenWindow is how long a provider token for APNs serves.
-const providerTokenWindow = 50 * time.Minute
+const providerTokenWindow = 40 * time.Minute
 
 // now is Now with c.mu held.
 func (c *Clock) now() time.Time {

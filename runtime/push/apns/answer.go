@@ -30,6 +30,8 @@ const (
 	reconnect
 	// renewToken: try again with a token issued now, if the old one is old enough.
 	renewToken
+	// stepBack: try again on another connection, with the token before if this one has never been taken.
+	stepBack
 	// shrink: try again with less text.
 	shrink
 )
@@ -78,8 +80,8 @@ var rules = map[string]rule{
 	reasonPayloadTooLarge: {push.Rejected, shrink},
 
 	reasonTooManyRequests: {push.Retry, giveUp},
-	// The connection stays unusable, the token is kept.
-	reasonTooManyUpdates: {push.Retry, reconnect},
+	// The connection stays unusable.
+	reasonTooManyUpdates: {push.Retry, stepBack},
 
 	"InternalServerError": {push.Retry, reconnect},
 	"ServiceUnavailable":  {push.Retry, reconnect},

@@ -212,10 +212,14 @@ func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Noti
 			}
 			limit = smallPayload
 		case renewToken:
-			if renewed || !p.renewToken(details.bearer) {
+			if renewed || !p.changeToken(details.bearer, (*tokens).renew) {
 				return refusal
 			}
 			renewed = true
+		case stepBack:
+			if !p.changeToken(details.bearer, (*tokens).stepBack) && !outbound.WaitToRetry(ctx, made, refusal.RetryAfter) {
+				return refusal
+			}
 		case reconnect:
 			if !outbound.WaitToRetry(ctx, made, refusal.RetryAfter) {
 				return refusal
@@ -226,13 +230,13 @@ func (p *Provider) deliver(ctx context.Context, token, topic string, n push.Noti
 	}
 }
 
-// renewToken reports whether there is a fresh provider token to try; the error of signing shows with the next push.
-func (p *Provider) renewToken(refused string) bool {
+// changeToken reports whether there is another provider token to try; the error of signing shows with the next push.
+func (p *Provider) changeToken(refused string, change func(t *tokens, refused string) (bool, error)) bool {
 	if p.tokens == nil {
 		return false
 	}
-	fresh, err := p.tokens.renew(refused)
-	return fresh && err == nil
+	changed, err := change(p.tokens, refused)
+	return changed && err == nil
 }
 
 // send makes one request. It returns nil if Apple accepted the push.
@@ -260,6 +264,9 @@ func (p *Provider) send(ctx context.Context, request *apns2.Notification) (*push
 		return refusal, how, details
 	}
 	if response.Sent() {
+		if p.tokens != nil {
+			p.tokens.accepted(details.bearer)
+		}
 		p.markServed(request.Topic)
 		return nil, giveUp, details
 	}

@@ -16,9 +16,9 @@ import (
 )
 
 const (
-	// tokenWindow is how long a provider token serves. Apple wants it as close to an hour as possible, and between 20
-	// and 60 minutes; ten minutes are left for clocks that differ.
-	tokenWindow = 50 * time.Minute
+	// tokenWindow is how long a provider token serves. Apple wants it to be changed between 20 and 60 minutes after its issue.
+	// Nearly 20 minutes are left for a replica that starts after the change and has to keep to the token before.
+	tokenWindow = 40 * time.Minute
 	// tokenMinUse is the shortest time between two changes of the token that Apple accepts.
 	tokenMinUse = 20 * time.Minute
 	// tokenMaxAge is how old a token may become when it is kept to respect tokenMinUse; Apple refuses it at an hour.
@@ -31,7 +31,7 @@ const (
 //
 // Apple counts the changes of the token per team, over all processes that push for it, and answers
 // TooManyProviderTokenUpdates to more than one in 20 minutes. So the issue time is the start of the current window of
-// 50 minutes of the wall clock, and the signature is deterministic (RFC 6979): all replicas send the very same bytes,
+// 40 minutes of the wall clock, and the signature is deterministic (RFC 6979): all replicas send the very same bytes,
 // and a restart does not change them.
 type tokens struct {
 	key    *ecdsa.PrivateKey
@@ -47,6 +47,8 @@ type minted struct {
 	bearer string
 	// issued is the iat claim; since is when this process began to use the token.
 	issued, since time.Time
+	// accepted says that Apple has taken it from this process.
+	accepted bool
 }
 
 // bearer returns the token to use now.
@@ -79,6 +81,33 @@ func (t *tokens) renew(refused string) (bool, error) {
 		return false, nil
 	}
 	return true, t.mint(now.Truncate(time.Second), now)
+}
+
+// accepted takes note of the token that Apple has taken.
+func (t *tokens) accepted(bearer string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current.bearer == bearer {
+		t.current.accepted = true
+	}
+}
+
+// stepBack replaces the window's token, which Apple has refused as too early a change, by that of the window before: the
+// team's other replicas, or this one before a restart, have not used theirs for tokenMinUse yet. It reports whether there is
+// another token to try.
+func (t *tokens) stepBack(refused string) (bool, error) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	if t.current.bearer != refused {
+		return true, nil
+	}
+	now := t.clock.Now()
+	window := now.Truncate(tokenWindow)
+	before := window.Add(-tokenWindow)
+	if t.current.accepted || !t.current.issued.Equal(window) || now.Sub(before) >= tokenMaxAge {
+		return false, nil
+	}
+	return true, t.mint(before, now)
 }
 
 // mint signs a new token. The caller holds mu.

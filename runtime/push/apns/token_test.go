@@ -12,8 +12,8 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/push/pushtest"
 )
 
-// windowStart is the beginning of a window of 50 minutes of the wall clock.
-var windowStart = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).Truncate(50 * time.Minute)
+// windowStart is the beginning of a window of 40 minutes of the wall clock.
+var windowStart = time.Date(2026, 11, 20, 12, 0, 0, 0, time.UTC).Truncate(40 * time.Minute)
 
 // atTime starts a world whose clock stands at a time after windowStart.
 func atTime(t *testing.T, after time.Duration) (world, *clocktesting.FakeClock) {
@@ -31,9 +31,9 @@ func TestTheProviderTokenIsReusedAndRotated(t *testing.T) {
 		tokens int
 	}
 	tests := map[string][]step{
-		"one token serves for a window":                    {{0, 1}, {time.Minute, 1}, {49 * time.Minute, 1}},
-		"it changes with the window":                       {{0, 1}, {50 * time.Minute, 2}, {99 * time.Minute, 2}, {100 * time.Minute, 3}},
-		"it is not changed within 20 minutes of first use": {{40 * time.Minute, 1}, {51 * time.Minute, 1}, {57 * time.Minute, 1}, {60 * time.Minute, 2}},
+		"one token serves for a window":                    {{0, 1}, {time.Minute, 1}, {39 * time.Minute, 1}},
+		"it changes with the window":                       {{0, 1}, {40 * time.Minute, 2}, {79 * time.Minute, 2}, {80 * time.Minute, 3}},
+		"it is not changed within 20 minutes of first use": {{30 * time.Minute, 1}, {41 * time.Minute, 1}, {49 * time.Minute, 1}, {50 * time.Minute, 2}},
 		"a long silence does not matter":                   {{0, 1}, {10 * time.Hour, 2}},
 	}
 	for name, steps := range tests {
@@ -65,6 +65,43 @@ func TestReplicasAndRestartsUseTheSameProviderToken(t *testing.T) {
 	}
 	if stats := server.Stats(); stats.ProviderTokens != 1 || stats.Connections != 3 {
 		t.Errorf("stats = %+v, want one provider token over three connections", stats)
+	}
+}
+
+func TestAReplicaThatStartsSoonAfterTheWindowsChangeUsesTheTokenThatAppleKnows(t *testing.T) {
+	t.Parallel()
+	for name, test := range map[string]struct {
+		// first and second are when two replicas send their first push.
+		first, second time.Duration
+		tokens        int
+	}{
+		"the team's token is new: the new replica keeps to it": {39 * time.Minute, 41 * time.Minute, 1},
+		"as long as Apple takes it":                            {39 * time.Minute, 57 * time.Minute, 1},
+		"the team's token is old enough to be changed":         {20 * time.Minute, 41 * time.Minute, 2},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			clock := clocktesting.NewFakeClock(windowStart.Add(test.first))
+			server := apnstest.Start(apnstest.Options{Calm: true, Clock: clock, Logf: quiet(t)})
+			t.Cleanup(server.Close)
+			key := server.NewKey()
+			replica := func() world { return connect(t, server, key, func(o *apns.Options) { o.Clock = clock }) }
+			first := replica()
+			first.push(t, first.phone(), pushtest.Mail())
+			clock.SetTime(windowStart.Add(test.second))
+			second := replica()
+			second.push(t, second.phone(), pushtest.Mail())
+			if got := server.Stats().ProviderTokens; got != test.tokens {
+				t.Errorf("Apple has seen %d provider tokens, want %d", got, test.tokens)
+			}
+			clock.SetTime(windowStart.Add(test.second + 20*time.Minute))
+			for _, w := range []world{first, second} {
+				w.push(t, w.phone(), pushtest.Mail())
+			}
+			if got := server.Stats().ProviderTokens; got != 2 {
+				t.Errorf("twenty minutes later Apple has seen %d provider tokens, want 2", got)
+			}
+		})
 	}
 }
 
