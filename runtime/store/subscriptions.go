@@ -118,10 +118,13 @@ RETURNING state = 'active'`
 	return ref, promoted, err
 }
 
-// oweCatchUp writes into the journal that what came since has to be looked up, for whoever gets a credential next.
+// oweCatchUp writes into the journal that what came since has to be looked up, for whoever gets a credential next. A look at
+// the same gap that was there before does not count, done or under way: since then mail may have come that was waiting
+// for the subscription before when that one ended.
 func oweCatchUp(ctx context.Context, tx pgx.Tx, p Promotion, now time.Time) error {
-	const insert = `INSERT INTO pending (user_id, kind, item, generation, created_at) VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (user_id, kind, item) DO NOTHING`
+	const insert = `INSERT INTO pending AS p (user_id, kind, item, generation, created_at) VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (user_id, kind, item) DO UPDATE SET generation = excluded.generation, created_at = excluded.created_at,
+    revision = p.revision + 1, attempts = 0, done = '{}', done_at = NULL, lease_owner = NULL, lease_until = NULL`
 	_, err := tx.Exec(ctx, insert, p.UserID, CatchUp, p.CatchUp.String(), p.Generation, now)
 	return err
 }
