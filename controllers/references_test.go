@@ -9,6 +9,7 @@ import (
 
 	appsv1 "k8s.io/api/apps/v1"
 	corev1 "k8s.io/api/core/v1"
+	"k8s.io/apimachinery/pkg/api/meta"
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 	"k8s.io/apimachinery/pkg/apis/meta/v1/unstructured"
 	"sigs.k8s.io/controller-runtime/pkg/client"
@@ -192,10 +193,20 @@ func TestConfigurationThatTheRuntimeRefusesIsNotApplied(t *testing.T) {
 	tenant := s.provisioned()
 	s.remove(&api.EwsEndpoint{}, "exchange")
 	s.waitCondition(tenant, api.ConditionReferencesResolved, metav1.ConditionFalse, api.ReasonNotFound)
-	change(s, &corev1.ConfigMap{}, "acme-runtime", func(o *corev1.ConfigMap) {
-		o.Data[config.FileName] = strings.Replace(o.Data[config.FileName], "timeoutSeconds: 30", "timeoutSeconds: 300", 1)
+	var found metav1.Condition
+	s.eventually("waiting for the refusal", func() error {
+		// The operator may put back what it still knew the moment before: then it is changed again.
+		change(s, &corev1.ConfigMap{}, "acme-runtime", func(o *corev1.ConfigMap) {
+			o.Data[config.FileName] = strings.Replace(o.Data[config.FileName], "timeoutSeconds: 30\n", "timeoutSeconds: 300\n", 1)
+		})
+		s.get(tenant)
+		current := meta.FindStatusCondition(tenant.Status.Conditions, api.ConditionProvisioned)
+		if current == nil || current.Reason != api.ReasonInvalid {
+			return fmt.Errorf("the conditions are %v", tenant.Status.Conditions)
+		}
+		found = *current
+		return nil
 	})
-	found := s.waitCondition(tenant, api.ConditionProvisioned, metav1.ConditionFalse, api.ReasonInvalid)
 	if want := "endpoints[exchange].timeoutSeconds: want a number from 1 to 100"; !strings.Contains(found.Message, want) {
 		t.Errorf("the condition says %q, want %q", found.Message, want)
 	}
