@@ -13,8 +13,9 @@ import (
 )
 
 // markEvery is how long signs of life are collected until they are recorded together: one that is lost when the process
-// dies comes again with the next heartbeat, and nobody who looks for missing ones minds a moment.
-const markEvery = 250 * time.Millisecond
+// dies comes again with the next heartbeat, and nobody who looks for missing ones minds a moment. It is long enough for most
+// mails to be told meanwhile, which records the sign, too.
+const markEvery = time.Second
 
 // signs are for whom Exchange has posted since the last record. It is not left to the workers: however much they have to do,
 // a subscription that lives must not count as lost.
@@ -51,6 +52,15 @@ func (s *signs) note(userID int64) {
 		})
 	}
 	s.seen[userID] = now
+}
+
+// recorded takes off what is on record already, with what the user was told.
+func (s *signs) recorded(userID int64, heard time.Time) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	if noted, there := s.seen[userID]; there && !noted.After(heard) {
+		delete(s.seen, userID)
+	}
 }
 
 // flush records what has been collected.

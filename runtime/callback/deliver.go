@@ -103,7 +103,7 @@ func (d *delivery) tell(ctx context.Context, claim store.Claim, message func(sto
 // says what a device gets for the claims that it has not been told of.
 func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, message func(store.Device, []store.Claim) (push.Notification, bool)) {
 	ctx, cancel := d.processor.untilDeadline(ctx)
-	pushes := &pushes{results: make([]result, len(d.target.Devices))}
+	pushes := &pushes{results: make([]pushed, len(d.target.Devices))}
 	for i, device := range d.target.Devices {
 		owed := slices.DeleteFunc(slices.Clone(claims), func(c store.Claim) bool { return slices.Contains(c.Done, device.Ref) })
 		if len(owed) == 0 {
@@ -111,7 +111,7 @@ func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, messa
 		}
 		if claims[0].Kind != store.Resubscribe && d.withheld(device) {
 			d.processor.metrics.withheld.Inc()
-			pushes.set(i, result{outcome: push.Misconfigured}) // until the device is compliant again, or the claim is too old
+			pushes.set(i, pushed{outcome: push.Misconfigured}) // until the device is compliant again, or the claim is too old
 			continue
 		}
 		notification, wanted := message(device, owed)
@@ -120,7 +120,7 @@ func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, messa
 		}
 		pushes.running.Go(func() {
 			outcome := d.push(ctx, device, notification)
-			pushes.set(i, result{outcome: outcome, accepted: outcome == 0, unread: notification.Unread})
+			pushes.set(i, pushed{outcome: outcome, accepted: outcome == 0, unread: notification.Unread})
 		})
 	}
 	d.await(pushes, func(d *delivery) {
@@ -130,15 +130,15 @@ func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, messa
 }
 
 // conclude ends the claims of a notification by what came of it, a result for each device.
-func (d *delivery) conclude(claims []store.Claim, results []result) {
-	accepted := slices.ContainsFunc(results, func(r result) bool { return r.accepted })
+func (d *delivery) conclude(claims []store.Claim, results []pushed) {
+	accepted := slices.ContainsFunc(results, func(r pushed) bool { return r.accepted })
 	for _, claim := range claims {
 		d.concludeOne(claim, results, accepted)
 	}
 }
 
 // concludeOne ends one claim. accepted says that a provider has just taken it for at least one device.
-func (d *delivery) concludeOne(claim store.Claim, results []result, accepted bool) {
+func (d *delivery) concludeOne(claim store.Claim, results []pushed, accepted bool) {
 	end := nothing
 	if accepted || claim.Told() {
 		end = told

@@ -22,11 +22,11 @@ type pushes struct {
 
 	mu sync.Mutex
 	// results has one for each device, the zero value if it gets none.
-	results []result
+	results []pushed
 }
 
-// result is what came of a notification to one device.
-type result struct {
+// pushed is what came of a notification to one device.
+type pushed struct {
 	outcome push.Outcome
 	// accepted: a provider has taken it; unread is the count in it.
 	accepted bool
@@ -35,7 +35,7 @@ type result struct {
 	noted bool
 }
 
-func (p *pushes) set(device int, r result) {
+func (p *pushes) set(device int, r pushed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.results[device] = r
@@ -83,11 +83,8 @@ func (d *delivery) await(pushes *pushes, conclude func(*delivery)) {
 		<-ended
 		late.note(pushes)
 		conclude(late)
-		ctx, cancel := context.WithTimeout(p.closing, completionTimeout)
-		defer cancel()
-		late.record(ctx)
-		// There is no credential any more for a further round.
-		p.complete(late.work, append(late.ended, outcomes(late.again, failed)...))
+		late.ended = append(late.ended, outcomes(late.again, failed)...) // there is no credential any more for a further round
+		p.finish(late.work, late.result())
 	})
 }
 

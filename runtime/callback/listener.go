@@ -77,7 +77,7 @@ type Options struct {
 func NewListener(o Options, processor *Processor) *Listener {
 	return &Listener{
 		tenant: o.Tenant, store: o.Store, processor: processor, clock: o.Clock, log: o.Logger, metrics: o.Metrics,
-		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight), signs: newSigns(o),
+		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight), signs: processor.signs,
 	}
 }
 
@@ -247,6 +247,9 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		defer release()
 	}
 	l.logEvents(ctx, notification)
+	if !lost {
+		brought.heard = now
+	}
 	if err := l.take(ctx, in, lost, brought); err != nil || lost {
 		return 0, err
 	}

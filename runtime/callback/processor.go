@@ -41,6 +41,7 @@ type Processor struct {
 	metrics *Metrics
 	owner   store.Owner
 	steps   step.Hook
+	signs   *signs
 	// endpoints tells users who are refused from servers that refuse everybody.
 	endpoints *endpointFaults
 	backOffs  *backOffs
@@ -61,7 +62,7 @@ var errClosed = errors.New("the process is ending")
 func NewProcessor(o Options, workers int) *Processor {
 	closing, stop := context.WithCancel(context.Background())
 	return &Processor{
-		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner, steps: o.Steps,
+		store: o.Store, clock: o.Clock, log: o.Logger, metrics: o.Metrics, owner: o.Owner, steps: o.Steps, signs: newSigns(o),
 		endpoints: newEndpointFaults(o.Clock), backOffs: newBackOffs(o.Clock), users: map[int64]*work{}, lanes: newLanes(closing, o.Clock, workers), closing: closing, stop: stop,
 	}
 }
@@ -226,7 +227,7 @@ func (p *Processor) process(w *work) {
 		p.doubt(ctx, w)
 	}
 	if len(w.claims) > 0 {
-		p.complete(w, p.rounds(ctx, w))
+		p.finish(w, p.rounds(ctx, w))
 	}
 	if w.nudge {
 		p.askToRegister(ctx, w)
@@ -292,7 +293,7 @@ func (p *Processor) askToRegister(ctx context.Context, w *work) {
 		return
 	}
 	p.steps.Reached(step.NudgeWritten)
-	p.complete(w, p.rounds(ctx, w))
+	p.finish(w, p.rounds(ctx, w))
 }
 
 // outcome is how the work on one claim ended.
@@ -332,46 +333,68 @@ func outcomes(claims []store.Claim, end ending) []outcome {
 	return all
 }
 
-func (p *Processor) complete(w *work, ended []outcome) {
-	if len(ended) == 0 {
+// result is what came of the work on some claims.
+type result struct {
+	// told is nil if the devices were told nothing that is to be remembered.
+	told  *store.Told
+	ended []outcome
+}
+
+// complete ends claims of which nothing was told.
+func (p *Processor) complete(w *work, ended []outcome) { p.finish(w, result{ended: ended}) }
+
+// finish remembers what was told and ends the claims.
+func (p *Processor) finish(w *work, r result) {
+	if len(r.ended) == 0 && r.told == nil {
 		return
 	}
 	ctx, cancel := context.WithTimeout(w.context(context.Background()), completionTimeout)
 	defer cancel()
-	completions := make([]store.Completion, len(ended))
-	for i, o := range ended {
+	completions := make([]store.Completion, len(r.ended))
+	for i, o := range r.ended {
 		completions[i] = store.Completion{Claim: o.claim, Owner: p.owner, Finished: o.end >= told, Failed: o.end == failed, Now: p.clock.Now()}
 	}
 	p.steps.Reached(step.CompletionDue)
-	ctx, span := tracing.Start(ctx, "journal complete", tracing.Count.Int(len(ended)))
-	err := p.store.Complete(ctx, completions)
+	ctx, span := tracing.Start(ctx, "journal complete", tracing.Count.Int(len(r.ended)))
+	err := p.store.Finish(ctx, store.Ending{Told: r.told, Completions: completions})
 	tracing.End(span, err)
-	p.metrics.release(ended, err)
+	p.metrics.release(r.ended, err)
 	if err != nil {
 		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)
 		return
 	}
-	p.steps.Reached(step.CompletionWritten)
+	if r.told != nil {
+		p.signs.recorded(w.userID, r.told.Heard)
+		p.steps.Reached(step.ToldRecorded)
+	}
+	if len(r.ended) > 0 {
+		p.steps.Reached(step.CompletionWritten)
+	}
 }
 
 // The pauses between the rounds of one work. Together with the providers' own time-outs they stay below a minute; what
 // takes longer waits in the journal for the next callback.
 var pauses = []time.Duration{2 * time.Second, 8 * time.Second}
 
-// rounds works on the claims, and again on those that failed for a passing reason.
-func (p *Processor) rounds(ctx context.Context, w *work) []outcome {
-	var ended []outcome
+// rounds works on the claims, and again on those that failed for a passing reason. What it returns is not on record yet.
+func (p *Processor) rounds(ctx context.Context, w *work) result {
+	var all result
 	for round := 0; ; round++ {
-		done, again := p.round(ctx, w)
-		ended = append(ended, done...)
+		r, again := p.round(ctx, w)
+		all.ended = append(all.ended, r.ended...)
+		all.told = r.told
 		if len(again) == 0 {
-			return ended
+			return all
 		}
 		if round == len(pauses) {
-			return append(ended, outcomes(again, failed)...)
+			all.ended = append(all.ended, outcomes(again, failed)...)
+			return all
 		}
+		p.finish(w, result{told: r.told}) // the next round needs to know
+		all.told = nil
 		if !p.pause(ctx, pauses[round]) { // the time was too short for a fair try
-			return append(ended, outcomes(again, returned)...)
+			all.ended = append(all.ended, outcomes(again, returned)...)
+			return all
 		}
 		w.claims = again
 	}

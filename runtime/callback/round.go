@@ -25,13 +25,13 @@ const (
 	maxItems = 50
 )
 
-// round tells the user's devices what the work's claims are about. It returns the claims that are at an end for this
-// work, and those that a further round may get done.
-func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again []store.Claim) {
+// round tells the user's devices what the work's claims are about. It returns what is to be put on record, and the claims that
+// a further round may get done.
+func (p *Processor) round(ctx context.Context, w *work) (r result, again []store.Claim) {
 	target, err := p.store.Target(ctx, w.userID)
 	if err != nil {
 		p.log.WarnContext(ctx, "The user's devices could not be looked up", "error", err)
-		return nil, w.claims
+		return result{}, w.claims
 	}
 	p.steps.Reached(step.TargetLookedUp)
 	if len(target.Devices) == 0 {
@@ -41,35 +41,34 @@ func (p *Processor) round(ctx context.Context, w *work) (ended []outcome, again 
 			if p.clock.Since(claim.CreatedAt) > maxAge {
 				end = expired
 			}
-			ended = append(ended, outcome{claim, end})
+			r.ended = append(r.ended, outcome{claim, end})
 		}
-		return ended, nil
+		return r, nil
 	}
-	r := &delivery{processor: p, work: w, target: target, unread: w.unread}
-	defer r.close()
-	mails, others := split(r.tellable(w.claims))
-	if r.throughGateway() {
-		r.unread = nil // a count is told to those whose fetch the gateway permits, wherever it comes from
+	d := &delivery{processor: p, work: w, target: target, unread: w.unread}
+	defer d.close()
+	mails, others := split(d.tellable(w.claims))
+	if d.throughGateway() {
+		d.unread = nil // a count is told to those whose fetch the gateway permits, wherever it comes from
 	}
 	for _, claim := range others {
 		if claim.Kind == store.CatchUp {
-			mails = append(mails, r.catchUp(ctx, claim)...)
+			mails = append(mails, d.catchUp(ctx, claim)...)
 		}
 	}
 	for batch := range slices.Chunk(mails, maxItems) {
-		r.mails(ctx, batch)
+		d.mails(ctx, batch)
 	}
-	r.alert(ctx)
+	d.alert(ctx)
 	for _, claim := range others {
 		switch claim.Kind {
 		case store.Badge:
-			r.badge(ctx, claim)
+			d.badge(ctx, claim)
 		case store.Resubscribe:
-			r.resubscribe(ctx, claim)
+			d.resubscribe(ctx, claim)
 		}
 	}
-	r.record(ctx)
-	return r.ended, r.again
+	return d.result(), d.again
 }
 
 func split(claims []store.Claim) (mails, others []store.Claim) {
@@ -417,16 +416,14 @@ func (d *delivery) resubscribe(ctx context.Context, claim store.Claim) {
 
 func (d *delivery) end(o outcome) { d.ended = append(d.ended, o) }
 
-// record remembers what the devices were told.
-func (d *delivery) record(ctx context.Context) {
+// result is what is to be put on record.
+func (d *delivery) result() result {
 	known := d.unread == nil || d.target.Unread != nil && *d.target.Unread == *d.unread
 	if !d.delivered && known && d.newest.IsZero() {
-		return
+		return result{ended: d.ended}
 	}
-	told := store.Told{UserID: d.work.userID, Unread: d.unread, Badged: d.badged, Delivered: d.delivered, Newest: d.newest}
-	if err := d.processor.store.RecordTold(ctx, told, d.processor.clock.Now()); err != nil {
-		d.processor.log.WarnContext(ctx, "What the devices were told could not be recorded", "error", err)
-		return
-	}
-	d.processor.steps.Reached(step.ToldRecorded)
+	return result{ended: d.ended, told: &store.Told{
+		UserID: d.work.userID, At: d.processor.clock.Now(), Unread: d.unread, Badged: d.badged, Delivered: d.delivered, Newest: d.newest,
+		Heard: d.work.heard,
+	}}
 }

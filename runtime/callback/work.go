@@ -33,6 +33,8 @@ type work struct {
 	// changed says that something happened in the mailbox, unread is the count after it, nil if it is not known.
 	changed bool
 	unread  *int
+	// heard is when Exchange posted it, zero if it did not.
+	heard time.Time
 	// owed says that the journal has more for this user.
 	owed bool
 	// lost says that Exchange says that the subscription is gone.
@@ -107,10 +109,14 @@ func (w *work) merge(later *work) {
 	// A newer generation has taken the place of one that is lost.
 	lost := later.lost || w.lost && w.generation == later.generation
 	owed, nudge := w.owed || later.owed, w.nudge || later.nudge
+	heard := later.heard
+	if heard.IsZero() {
+		heard = w.heard
+	}
 	earlier := *w
 	*w = *later
 	w.links = earlier.links
 	w.link(&earlier)
 	w.claims, w.lapsing, w.changed, w.unread = claims, lapsing, changed, unread
-	w.owed, w.lost, w.nudge, w.deadline = owed, lost, nudge, deadline
+	w.owed, w.lost, w.nudge, w.deadline, w.heard = owed, lost, nudge, deadline, heard
 }

@@ -26,8 +26,8 @@ const (
 	MailFetched       Step = "mail fetched"
 	PushDue           Step = "push about to be sent"
 	PushAccepted      Step = "push accepted"
-	ToldRecorded      Step = "what was told recorded"
 	CompletionDue     Step = "completion about to be written"
+	ToldRecorded      Step = "what was told recorded"
 	CompletionWritten Step = "completion written"
 
 	// A registration.
@@ -48,7 +48,7 @@ const (
 func All() []Step {
 	return []Step{
 		PostReceived, PostAuthenticated, PostLookedUp, PostOpened, PostParsed, JournalDue, JournalWritten, PostAnswered, MarkedAlive,
-		WorkBegun, OwedTaken, TargetLookedUp, GapJournalled, MailFetched, PushDue, PushAccepted, ToldRecorded, CompletionDue, CompletionWritten,
+		WorkBegun, OwedTaken, TargetLookedUp, GapJournalled, MailFetched, PushDue, PushAccepted, CompletionDue, ToldRecorded, CompletionWritten,
 		GenerationWritten, Subscribed, Promoted, DeviceAttached, Drained, RegistrationAnswered,
 		CredentialRefused, NudgeDue, NudgeWritten,
 	}

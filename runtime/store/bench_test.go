@@ -88,6 +88,6 @@ func BenchmarkJournal(b *testing.B) {
 		for _, claim := range claims {
 			ending = append(ending, store.Completion{Claim: claim, Owner: ours, Finished: true, Now: start})
 		}
-		return s.Complete(b.Context(), ending)
+		return s.Finish(b.Context(), store.Ending{Completions: ending})
 	})
 }

@@ -15,11 +15,10 @@ import (
 
 // batches are the statements that many callers share.
 type batches struct {
-	lookups     *batcher[lookup, Subscription]
-	journal     *batcher[[]Entry, []Claim]
-	completions *batcher[[]Completion, struct{}]
-	told        *batcher[recorded, struct{}]
-	targets     *batcher[int64, Target]
+	lookups *batcher[lookup, Subscription]
+	journal *batcher[[]Entry, []Claim]
+	endings *batcher[Ending, struct{}]
+	targets *batcher[int64, Target]
 }
 
 // afterwards is how long what nobody waits for any more, since the phones have been told, waits for company.
@@ -27,19 +26,17 @@ const afterwards = 20 * time.Millisecond
 
 func (s *Store) startBatches() batches {
 	return batches{
-		lookups:     newBatcher("looking up the subscription", 0, twice(s, s.selectSubscriptions)),
-		journal:     newBatcher("writing the journal", 0, twice(s, s.insertEntries)),
-		completions: newBatcher("completing the journal", afterwards, twice(s, s.updateEntries)),
-		told:        newBatcher("recording what was told", afterwards, twice(s, s.updateTold)),
-		targets:     newBatcher("looking up the devices", 0, twice(s, s.selectTargets)),
+		lookups: newBatcher("looking up the subscription", 0, twice(s, s.selectSubscriptions)),
+		journal: newBatcher("writing the journal", 0, twice(s, s.insertEntries)),
+		endings: newBatcher("recording what was told", afterwards, twice(s, s.endWork)),
+		targets: newBatcher("looking up the devices", 0, twice(s, s.selectTargets)),
 	}
 }
 
 func (b *batches) close() {
 	b.lookups.close()
 	b.journal.close()
-	b.completions.close()
-	b.told.close()
+	b.endings.close()
 	b.targets.close()
 }
 
@@ -164,13 +161,11 @@ func (s *Store) MarkAlive(ctx context.Context, signs ...Sign) error {
 	return nil
 }
 
-// updateMarks does not wait for the disk: a mark that is lost in a crash is made again by the next heartbeat. The inner
-// query locks the rows in one order for all replicas, whatever way the planner joins them.
+// updateMarks does not wait for the disk: a mark that is lost in a crash is made again by the next heartbeat. The rows come
+// sorted, see updateStates.
 const updateMarks = `
 UPDATE user_state AS st SET last_callback = greatest(st.last_callback, i.at)
-FROM (SELECT i.user_id, i.at FROM unnest($1::bigint[], $2::timestamptz[]) AS i(user_id, at)
-      JOIN user_state l ON l.user_id = i.user_id
-      ORDER BY l.user_id FOR NO KEY UPDATE OF l) AS i
+FROM unnest($1::bigint[], $2::timestamptz[]) AS i(user_id, at)
 WHERE st.user_id = i.user_id`
 
 func (s *Store) updateMarks(ctx context.Context, latest map[int64]time.Time) error {

@@ -42,22 +42,24 @@ type Device struct {
 	SecretUsed bool
 }
 
-// attach proves the mailbox against the one on record, and adds or updates the device, within a transaction that has
-// locked the user. Errors: ErrNotFound (the user is gone), ErrOtherMailbox, ErrTooManyDevices.
-func attach(ctx context.Context, tx pgx.Tx, userID int64, mailboxID []byte, d Device, maxDevices int, now time.Time) (int64, error) {
-	const lockUser = `UPDATE users SET mailbox_id = coalesce(mailbox_id, $2), registered_at = coalesce(registered_at, $3)
+// lockUser locks the user's row for the transaction, and proves the mailbox against the one on record. Errors: ErrNotFound (the
+// user is gone), ErrOtherMailbox.
+func lockUser(ctx context.Context, tx pgx.Tx, userID int64, mailboxID []byte, now time.Time) error {
+	const lock = `UPDATE users SET mailbox_id = coalesce(mailbox_id, $2), registered_at = coalesce(registered_at, $3)
 WHERE id = $1 RETURNING mailbox_id`
 	var known []byte
-	err := tx.QueryRow(ctx, lockUser, userID, mailboxID, now).Scan(&known)
+	err := tx.QueryRow(ctx, lock, userID, mailboxID, now).Scan(&known)
 	if errors.Is(err, pgx.ErrNoRows) {
-		return 0, ErrNotFound
+		return ErrNotFound
 	}
-	if err != nil {
-		return 0, err
+	if err == nil && (len(mailboxID) == 0 || !slices.Equal(known, mailboxID)) {
+		return ErrOtherMailbox
 	}
-	if len(mailboxID) == 0 || !slices.Equal(known, mailboxID) {
-		return 0, ErrOtherMailbox
-	}
+	return err
+}
+
+// attachDevice adds or updates a device of a user whose row is locked. Error: ErrTooManyDevices.
+func attachDevice(ctx context.Context, tx pgx.Tx, userID int64, d Device, maxDevices int, now time.Time) (int64, error) {
 	var others int
 	const countOthers = `SELECT count(*) FROM devices WHERE user_id = $1 AND device_id <> $2`
 	if err := tx.QueryRow(ctx, countOthers, userID, d.ID).Scan(&others); err != nil {
@@ -86,7 +88,7 @@ ON CONFLICT (user_id, device_id) DO UPDATE SET platform = excluded.platform, tok
     secret_hash = excluded.secret_hash, secret_used = excluded.secret_used
 RETURNING ref`
 	var ref int64
-	err = tx.QueryRow(ctx, upsert, userID, d.ID, d.Platform, d.Token, d.Provider, d.AppID, d.PushEnvironment, d.Policy,
+	err := tx.QueryRow(ctx, upsert, userID, d.ID, d.Platform, d.Token, d.Provider, d.AppID, d.PushEnvironment, d.Policy,
 		d.Sound, d.Badge, d.Locale, d.DeviceLogID, d.SyncKey, d.AppVersion, d.OSVersion, now,
 		d.SecretHash[:], d.SecretUsed).Scan(&ref)
 	return ref, err

@@ -263,13 +263,9 @@ func TestWhatWasToldIsRemembered(t *testing.T) {
 	} {
 		step.told.UserID = user.ID
 		if step.delivered > 0 {
-			if err := s.RecordTold(t.Context(), step.told, at(step.delivered)); err != nil {
-				t.Fatal(err)
-			}
+			record(t, s, step.told, step.delivered)
 			if !step.told.Delivered {
-				if err := s.RecordTold(t.Context(), step.told, at(time.Hour)); err != nil {
-					t.Fatal(err)
-				}
+				record(t, s, step.told, time.Hour)
 			}
 		}
 		got := target(t, s, user.ID)
@@ -288,6 +284,15 @@ func TestWhatWasToldIsRemembered(t *testing.T) {
 	attach(t, s, user.ID, device("phone"), at(time.Hour))
 	if got := target(t, s, user.ID).Devices[0]; got.BadgeSent != nil {
 		t.Errorf("after it registered again the badge is %s", text(got.BadgeSent))
+	}
+}
+
+// record remembers what was told when.
+func record(t *testing.T, s *store.Store, told store.Told, when time.Duration) {
+	t.Helper()
+	told.At = at(when)
+	if err := s.Finish(t.Context(), store.Ending{Told: &told}); err != nil {
+		t.Error(err)
 	}
 }
 
@@ -315,9 +320,7 @@ func TestWhatManyWereToldIsRememberedForEach(t *testing.T) {
 				var both sync.WaitGroup // two replays of the same at once, as after a claim that was taken over
 				for range 2 {
 					both.Go(func() {
-						if err := s.RecordTold(t.Context(), told, at(time.Duration(n)*time.Minute)); err != nil {
-							t.Error(err)
-						}
+						record(t, s, told, time.Duration(n)*time.Minute)
 					})
 				}
 				both.Wait()
@@ -361,9 +364,7 @@ func TestHowFarAUserHasBeenToldOnlyRises(t *testing.T) {
 		if step.newest > 0 {
 			told.Newest = store.Gap{Since: at(step.newest), Seen: []store.ItemHash{store.HashItem(fmt.Sprint(i))}}
 		}
-		if err := schema.Store.RecordTold(t.Context(), told, at(0)); err != nil {
-			t.Fatal(err)
-		}
+		record(t, schema.Store, told, 0)
 		standing, err := schema.Store.Standing(t.Context(), user.Hash, "phone")
 		if err != nil {
 			t.Fatal(err)

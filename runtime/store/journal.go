@@ -2,10 +2,10 @@ package store
 
 import (
 	"context"
+	"crypto/sha256"
+	"encoding/base64"
 	"fmt"
-	"maps"
 	"slices"
-	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -34,6 +34,19 @@ type Key struct {
 	Item string
 }
 
+// shortItem is the length of a hash in the journal's key: 12 bytes in base64, enough among the mails of one user.
+const shortItem = 16
+
+// inRow is the key as it stands in the table: a hash for an item that is longer, since it is written to the log and to the
+// index with each mail. What stands for no mail is kept as it is.
+func (k Key) inRow() Key {
+	if k.Kind == NewMail && len(k.Item) > shortItem {
+		sum := sha256.Sum256([]byte(k.Item))
+		k.Item = base64.RawURLEncoding.EncodeToString(sum[:])[:shortItem]
+	}
+	return k
+}
+
 // Owner is a replica.
 type Owner [16]byte
 
@@ -49,6 +62,8 @@ type Entry struct {
 // Claim is a row of the journal that the caller now works on.
 type Claim struct {
 	Key
+	// row is the item as it stands in the row's key.
+	row string
 	// Revision rises when what is owed changes under the work, and with every new claim.
 	Revision int
 	// Attempts counts the failed tries so far.
@@ -85,12 +100,12 @@ const doneSoFar = `CASE WHEN p.lease_owner IS NULL OR 0 = ANY (p.done) THEN p.do
 // locked first, so that whoever unregisters now waits or is waited for, and rows are locked in one order for all
 // replicas, whatever way the planner joins them.
 const insertEntries = `
-INSERT INTO pending AS p (user_id, kind, item, generation, lease_owner, lease_until, created_at)
-SELECT i.user_id, i.kind, i.item, i.generation, i.owner, i.until, i.now
-FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::bigint[], $5::uuid[], $6::timestamptz[], $7::timestamptz[])
-    AS i(user_id, kind, item, generation, owner, until, now)
+INSERT INTO pending AS p (user_id, kind, item, item_id, generation, lease_owner, lease_until, created_at)
+SELECT i.user_id, i.kind, i.item, i.item_id, i.generation, i.owner, i.until, i.now
+FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::text[], $5::bigint[], $6::uuid[], $7::timestamptz[], $8::timestamptz[])
+    AS i(user_id, kind, item, item_id, generation, owner, until, now)
 JOIN users u ON u.id = i.user_id
-ORDER BY i.user_id, i.kind, i.item FOR KEY SHARE OF u
+ORDER BY i.user_id, i.kind, i.item COLLATE "C" FOR KEY SHARE OF u
 ON CONFLICT (user_id, kind, item) DO UPDATE SET
     generation = excluded.generation, lease_owner = excluded.lease_owner, lease_until = excluded.lease_until,
     revision = p.revision + 1,
@@ -99,41 +114,46 @@ ON CONFLICT (user_id, kind, item) DO UPDATE SET
     attempts = CASE WHEN p.done_at IS NULL THEN p.attempts ELSE 0 END,
     created_at = CASE WHEN p.done_at IS NULL THEN p.created_at ELSE excluded.created_at END
 WHERE p.kind <> 1 OR (p.done_at IS NULL AND (p.lease_until IS NULL OR p.lease_until <= excluded.created_at))
-RETURNING user_id, kind, item, revision, attempts, done, created_at`
+RETURNING user_id, kind, item, '', revision, attempts, done, created_at`
 
 func (s *Store) insertEntries(ctx context.Context, calls [][]Entry) ([][]Claim, error) {
 	// One statement must not meet the same key twice. The first caller's entry counts, since it gets the claim.
 	byKey := map[Key]Entry{}
 	for _, entries := range calls {
 		for _, e := range entries {
-			if _, there := byKey[e.Key]; !there {
-				byKey[e.Key] = e
+			if _, there := byKey[e.inRow()]; !there {
+				byKey[e.inRow()] = e
 			}
 		}
 	}
-	rows := slices.Collect(maps.Values(byKey))
-	n := len(rows)
-	userIDs, kinds, items := make([]int64, n), make([]int16, n), make([]string, n)
-	generations, owners := make([]int64, n), make([][16]byte, n)
-	until, now := make([]time.Time, n), make([]time.Time, n)
-	for i, e := range rows {
-		userIDs[i], kinds[i], items[i] = e.UserID, int16(e.Kind), e.Item
-		generations[i], owners[i], until[i], now[i] = e.Generation, e.Owner, e.LeaseUntil, e.Now
+	n := len(byKey)
+	userIDs, kinds, items, itemIDs := make([]int64, 0, n), make([]int16, 0, n), make([]string, 0, n), make([]*string, 0, n)
+	generations, owners := make([]int64, 0, n), make([][16]byte, 0, n)
+	until, now := make([]time.Time, 0, n), make([]time.Time, 0, n)
+	for row, e := range byKey {
+		var id *string
+		if row.Item != e.Item {
+			id = &e.Item
+		}
+		userIDs, kinds, items, itemIDs = append(userIDs, e.UserID), append(kinds, int16(e.Kind)), append(items, row.Item), append(itemIDs, id)
+		generations, owners = append(generations, e.Generation), append(owners, e.Owner)
+		until, now = append(until, e.LeaseUntil), append(now, e.Now)
 	}
-	claims, err := s.claims(ctx, insertEntries, userIDs, kinds, items, generations, owners, until, now)
+	claims, err := s.claims(ctx, insertEntries, userIDs, kinds, items, itemIDs, generations, owners, until, now)
 	if err != nil {
 		return nil, err
 	}
 	mine := map[Key]Claim{}
 	for _, c := range claims {
-		mine[c.Key] = c
+		mine[Key{c.UserID, c.Kind, c.row}] = c
 	}
 	out := make([][]Claim, len(calls))
 	for i, entries := range calls {
 		for _, e := range entries {
-			if c, ok := mine[e.Key]; ok {
+			if c, ok := mine[e.inRow()]; ok {
+				c.Key = e.Key
 				out[i] = append(out[i], c)
-				delete(mine, e.Key) // of several callers with the same key, one does the work
+				delete(mine, e.inRow()) // of several callers with the same key, one does the work
 			}
 		}
 	}
@@ -148,7 +168,7 @@ func (s *Store) claims(ctx context.Context, sql string, args ...any) ([]Claim, e
 	}
 	claims, err := pgx.CollectRows(rows, func(row pgx.CollectableRow) (Claim, error) {
 		var c Claim
-		err := row.Scan(&c.UserID, &c.Kind, &c.Item, &c.Revision, &c.Attempts, &c.Done, &c.CreatedAt)
+		err := row.Scan(&c.UserID, &c.Kind, &c.row, &c.Item, &c.Revision, &c.Attempts, &c.Done, &c.CreatedAt)
 		return c, err
 	})
 	return claims, s.noting(err)
@@ -165,75 +185,12 @@ WHERE (user_id, kind, item) IN (
     SELECT user_id, kind, item FROM pending
     WHERE user_id = $1 AND done_at IS NULL AND (lease_until IS NULL OR lease_until <= $3)
     ORDER BY created_at LIMIT $5 FOR UPDATE SKIP LOCKED)
-RETURNING user_id, kind, item, revision, attempts, done, created_at`
+RETURNING user_id, kind, item, coalesce(item_id, item), revision, attempts, done, created_at`
 	claims, err := s.claims(ctx, take, userID, owner, now, leaseUntil, maxOwed)
 	if err != nil {
 		return nil, fmt.Errorf("taking up what is owed: %w", err)
 	}
 	return claims, nil
-}
-
-// Completion is the end of a claim.
-type Completion struct {
-	Claim
-	Owner Owner
-	// Finished says that every device has been told, or never will be. Else the row stays owed, Done as it stands.
-	Finished bool
-	// Failed says that the work was tried and failed; else it was given back untried.
-	Failed bool
-	Now    time.Time
-}
-
-// Complete ends claims. Where what is owed has changed meanwhile, or the lease was lost, nothing changes. Batched.
-func (s *Store) Complete(ctx context.Context, completions []Completion) error {
-	_, err := s.batches.completions.do(ctx, completions)
-	return err
-}
-
-// updateEntries leaves a failed row alone for a minute, then two, four, up to an hour, so that ten tries span hours
-// however busy the mailbox is. It locks the rows by its inner query, in the order of insertEntries.
-const updateEntries = `
-UPDATE pending AS p SET
-    done = i.done::bigint[],
-    done_at = CASE WHEN i.finished THEN i.now END,
-    attempts = p.attempts + CASE WHEN i.failed THEN 1 ELSE 0 END,
-    lease_owner = NULL,
-    lease_until = CASE WHEN i.failed AND NOT i.finished
-        THEN i.now + make_interval(mins => least(2 ^ least(p.attempts, 6), 60)::int) END
-FROM (SELECT i.* FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::int[], $5::uuid[], $6::bool[], $7::bool[],
-        $8::timestamptz[], $9::text[]) AS i(user_id, kind, item, revision, owner, finished, failed, now, done)
-      JOIN pending l ON l.user_id = i.user_id AND l.kind = i.kind AND l.item = i.item AND l.revision = i.revision
-        AND l.lease_owner = i.owner
-      ORDER BY i.user_id, i.kind, i.item FOR NO KEY UPDATE OF l) AS i
-WHERE p.user_id = i.user_id AND p.kind = i.kind AND p.item = i.item AND p.revision = i.revision AND p.lease_owner = i.owner`
-
-func (s *Store) updateEntries(ctx context.Context, calls [][]Completion) ([]struct{}, error) {
-	rows := slices.Concat(calls...)
-	n := len(rows)
-	userIDs, kinds, items, revisions := make([]int64, n), make([]int16, n), make([]string, n), make([]int32, n)
-	owners, finished, failed := make([][16]byte, n), make([]bool, n), make([]bool, n)
-	now, done := make([]time.Time, n), make([]string, n)
-	for i, c := range rows {
-		userIDs[i], kinds[i], items[i], revisions[i] = c.UserID, int16(c.Kind), c.Item, int32(c.Revision)
-		owners[i], finished[i], failed[i], now[i], done[i] = c.Owner, c.Finished, c.Failed, c.Now, arrayLiteral(c.Done)
-	}
-	_, err := s.hot.Exec(ctx, updateEntries, userIDs, kinds, items, revisions, owners, finished, failed, now, done)
-	if err != nil {
-		return nil, s.noting(err)
-	}
-	return make([]struct{}, len(calls)), nil
-}
-
-// arrayLiteral is PostgreSQL's text form of a bigint[]: unnest cannot take arrays of arrays of different lengths.
-func arrayLiteral[T ~int64](numbers []T) string {
-	text := []byte{'{'}
-	for i, number := range numbers {
-		if i > 0 {
-			text = append(text, ',')
-		}
-		text = strconv.AppendInt(text, int64(number), 10)
-	}
-	return string(append(text, '}'))
 }
 
 // Owed returns how many rows of the journal are not done, and since when the oldest of them is owed.

@@ -348,14 +348,18 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 		"RefillKeys": func(ctx context.Context) error { return s.RefillKeys(ctx, func(context.Context) error { return nil }) },
 		"DropDone":   func(ctx context.Context) error { _, err := s.DropDone(ctx, start, 1); return err },
 		"TakeOwed":   func(ctx context.Context) error { _, err := s.TakeOwed(ctx, user.ID, ours, start, start); return err },
-		"RecordTold": func(ctx context.Context) error { return s.RecordTold(ctx, store.Told{UserID: user.ID}, start) },
+		"Finish": func(ctx context.Context) error {
+			return s.Finish(ctx, store.Ending{Told: &store.Told{UserID: user.ID}})
+		},
 		"Subscription": func(ctx context.Context) error {
 			_, err := s.Subscription(ctx, user.ID, attempt.Generation, start)
 			return err
 		},
 		"MarkAlive": func(ctx context.Context) error { return s.MarkAlive(ctx, store.Sign{UserID: user.ID, At: start}) },
 		"Target":    func(ctx context.Context) error { _, err := s.Target(ctx, user.ID); return err },
-		"Complete":  func(ctx context.Context) error { return s.Complete(ctx, []store.Completion{{}}) },
+		"Complete": func(ctx context.Context) error {
+			return s.Finish(ctx, store.Ending{Completions: []store.Completion{{}}})
+		},
 		"Write": func(ctx context.Context) error {
 			_, err := s.Write(ctx, []store.Entry{mail(user.ID, "1", ours, 0)})
 			return err

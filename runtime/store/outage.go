@@ -58,15 +58,27 @@ func (s *Store) unprepares(err error) bool {
 	return true
 }
 
-// twice has a statement sent once more, on a new connection, if its connection was cut: what Exchange or a notification
+// deadlocked reports whether Postgres has ended a statement that another one waited for as this one did for it. It has changed
+// nothing, and the other one has its way.
+func deadlocked(err error) bool {
+	refusal, ok := errors.AsType[*pgconn.PgError](err)
+	return ok && refusal.Code == "40P01"
+}
+
+// twice has a statement sent once more, on a new connection if its connection was cut: what Exchange or a notification
 // waits for must not fail because Postgres was restarted a second ago. Only for statements that may be repeated.
 func twice[In, Out any](s *Store, run func(context.Context, []In) ([]Out, error)) func(context.Context, []In) ([]Out, error) {
 	return func(ctx context.Context, inputs []In) ([]Out, error) {
 		outputs, err := run(ctx, inputs)
-		if err == nil || !s.unprepares(err) && !cut(err) || ctx.Err() != nil {
+		switch {
+		case err == nil || ctx.Err() != nil:
+			return outputs, err
+		case deadlocked(err):
+		case s.unprepares(err) || cut(err):
+			s.reset()
+		default:
 			return outputs, err
 		}
-		s.reset()
 		return run(ctx, inputs)
 	}
 }

@@ -85,7 +85,8 @@ func Open(ctx context.Context, databaseURL secret.Value, authorities *x509.CertP
 
 // prepareHot makes a connection ready for the few statements that every callback needs. They stay prepared, since to parse
 // and to plan one takes Postgres longer than to execute it. A plan that is kept must suit tables that were empty when it was
-// made and are not any more: it goes by the indexes, always.
+// made and are not any more: it looks up one row after the other by the indexes, always. So rows that come sorted are also
+// locked in this order.
 //
 // A pooler that gives every transaction another session (PgBouncer) does not take the parameter, or does not know the
 // prepared statement; that is found out by its first error, and done without.
@@ -94,7 +95,9 @@ func (s *Store) prepareHot(c *pgx.ConnConfig) {
 		return
 	}
 	c.DefaultQueryExecMode = pgx.QueryExecModeCacheStatement
-	c.RuntimeParams["enable_seqscan"] = "off"
+	for _, way := range []string{"enable_seqscan", "enable_hashjoin", "enable_mergejoin"} {
+		c.RuntimeParams[way] = "off"
+	}
 }
 
 // newPool opens a pool whose connections are made by the latest login, each made ready by prepare.

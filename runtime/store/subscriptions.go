@@ -87,12 +87,14 @@ type Promotion struct {
 // ErrOtherMailbox, ErrTooManyDevices.
 func (s *Store) Promote(ctx context.Context, p Promotion, now time.Time) (ref int64, promoted bool, err error) {
 	err = s.inTransaction(ctx, "recording the subscription", func(tx pgx.Tx) error {
-		var err error
-		ref, err = attach(ctx, tx, p.UserID, p.MailboxID, p.Device, p.MaxDevices, now)
-		if err != nil {
+		if err := lockUser(ctx, tx, p.UserID, p.MailboxID, now); err != nil {
 			return err
 		}
-		// The user's row is locked by attach, so two registrations do this one after the other.
+		// The user's row is locked, so two registrations do this one after the other. The other tables' rows are locked in
+		// the order of updateStates.
+		if _, err := tx.Exec(ctx, `UPDATE user_state SET nudges = 0, nudge_at = NULL WHERE user_id = $1 AND nudges > 0`, p.UserID); err != nil {
+			return err
+		}
 		const retire = `UPDATE subscriptions SET state = 'retired'
 WHERE user_id = $1 AND generation < $2 AND state <> 'retired'`
 		if _, err := tx.Exec(ctx, retire, p.UserID, p.Generation); err != nil {
@@ -103,7 +105,7 @@ UPDATE subscriptions SET subscription_id = $3, promoted_at = $4,
     state = CASE WHEN EXISTS (SELECT 1 FROM subscriptions WHERE user_id = $1 AND state = 'active') THEN 'retired' ELSE 'active' END
 WHERE user_id = $1 AND generation = $2 AND state = 'pending'
 RETURNING state = 'active'`
-		err = tx.QueryRow(ctx, activate, p.UserID, p.Generation, p.SubscriptionID, now).Scan(&promoted)
+		err := tx.QueryRow(ctx, activate, p.UserID, p.Generation, p.SubscriptionID, now).Scan(&promoted)
 		if err != nil && !errors.Is(err, pgx.ErrNoRows) { // no row: retired meanwhile by a newer one
 			return err
 		}
@@ -112,10 +114,10 @@ RETURNING state = 'active'`
 				return err
 			}
 		}
-		_, err = tx.Exec(ctx, `UPDATE user_state SET nudges = 0, nudge_at = NULL WHERE user_id = $1 AND nudges > 0`, p.UserID)
+		ref, err = attachDevice(ctx, tx, p.UserID, p.Device, p.MaxDevices, now)
 		return err
 	})
-	return ref, promoted, err
+	return ref, promoted && err == nil, err
 }
 
 // oweCatchUp writes into the journal that what came since has to be looked up, for whoever gets a credential next. A look at
@@ -133,8 +135,10 @@ ON CONFLICT (user_id, kind, item) DO UPDATE SET generation = excluded.generation
 func (s *Store) Attach(ctx context.Context, userID int64, mailboxID []byte, d Device, maxDevices int, now time.Time) (int64, error) {
 	var ref int64
 	err := s.inTransaction(ctx, "attaching the device", func(tx pgx.Tx) error {
-		var err error
-		ref, err = attach(ctx, tx, userID, mailboxID, d, maxDevices, now)
+		err := lockUser(ctx, tx, userID, mailboxID, now)
+		if err == nil {
+			ref, err = attachDevice(ctx, tx, userID, d, maxDevices, now)
+		}
 		return err
 	})
 	return ref, err

@@ -40,10 +40,10 @@ func TestWorkRacesTheLastUnregister(t *testing.T) {
 		ref := target(t, schema.Store, user.ID).Devices[0].Ref
 		var racing sync.WaitGroup
 		for i, work := range []func() error{
-			func() error { return replicas[0].Complete(t.Context(), ending) },
+			func() error { return replicas[0].Finish(t.Context(), store.Ending{Completions: ending}) },
 			func() error { return replicas[1].MarkAlive(t.Context(), store.Sign{UserID: user.ID, At: start}) },
 			func() error {
-				return replicas[1].RecordTold(t.Context(), store.Told{UserID: user.ID, Unread: new(1), Badged: []int64{ref}}, start)
+				return replicas[1].Finish(t.Context(), store.Ending{Told: &store.Told{UserID: user.ID, Unread: new(1), Badged: []int64{ref}}})
 			},
 			func() error { return replicas[0].RetireDevice(t.Context(), ref, "another", time.Time{}, start) },
 			func() error {
@@ -87,11 +87,11 @@ func TestWorkBehindAnUnregisterDoesNotDeadlock(t *testing.T) {
 	}{
 		"remembering what was told": {"SELECT FROM devices FOR UPDATE",
 			func(ctx context.Context, s *store.Store, userID int64, _ []store.Completion) error {
-				return s.RecordTold(ctx, store.Told{UserID: userID, Unread: new(1), Badged: []int64{1}}, start)
+				return s.Finish(ctx, store.Ending{Told: &store.Told{UserID: userID, Unread: new(1), Badged: []int64{1}}})
 			}},
 		"ending claims": {"SELECT FROM pending WHERE item = 'z' FOR UPDATE",
 			func(ctx context.Context, s *store.Store, _ int64, ending []store.Completion) error {
-				return s.Complete(ctx, ending)
+				return s.Finish(ctx, store.Ending{Completions: ending})
 			}},
 		"marking alive": {"SELECT FROM user_state FOR UPDATE",
 			func(ctx context.Context, s *store.Store, userID int64, _ []store.Completion) error {

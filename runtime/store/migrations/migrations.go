@@ -15,10 +15,10 @@ import (
 )
 
 // Version is the newest schema version this program knows: the number of the last script.
-const Version = 6
+const Version = 7
 
 // MinimumVersion is the oldest schema version the runtime of this program can work with.
-const MinimumVersion = 6
+const MinimumVersion = 7
 
 // ReportsVersion is the version of the schema since which replicas report their login and the versions that they fit.
 const ReportsVersion = 5
