@@ -125,7 +125,8 @@ func New(t testing.TB, o Options) *Tenant {
 				ProjectID: tenant.FCM.Project(), AppIDs: []string{Package}, URL: tenant.FCM.URL(), TokenURL: tenant.FCM.TokenURL(),
 			}},
 		},
-		KeyPool:       config.KeyPool{Size: 4, RefillBelow: 2}, // a pair costs 40 ms
+		KeyPool:       config.KeyPool{Size: 4, RefillBelow: 2},    // a pair costs 40 ms
+		Limits:        config.Limits{UserRequestsPerMinute: 6000}, // tests ask until they are told what they wait for
 		AllowLoopback: true,
 	}
 	if o.Configure != nil {

@@ -17,6 +17,9 @@ import (
 // mails to be told meanwhile, which records the sign, too.
 const markEvery = time.Second
 
+// markTimeout bounds a record. A sign that is lost comes again.
+const markTimeout = 5 * time.Second
+
 // signs are for whom Exchange has posted since the last record. It is not left to the workers: however much they have to do,
 // a subscription that lives must not count as lost.
 type signs struct {
@@ -76,7 +79,7 @@ func (s *signs) flush() {
 	for userID, at := range seen {
 		all = append(all, store.Sign{UserID: userID, At: at})
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), journalTimeout)
+	ctx, cancel := context.WithTimeout(context.Background(), markTimeout)
 	defer cancel()
 	if err := s.store.MarkAlive(ctx, all...); err != nil {
 		s.log.Warn("Subscriptions could not be marked alive", "subscriptions", len(all), "error", err)

@@ -102,8 +102,8 @@ func (d *delivery) tell(ctx context.Context, claim store.Claim, message func(sto
 // once, so that one slow provider does not delay this notification on the others' devices, and ends the claims. message
 // says what a device gets for the claims that it has not been told of.
 func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, message func(store.Device, []store.Claim) (push.Notification, bool)) {
-	ctx, cancel := d.processor.untilDeadline(ctx)
-	pushes := &pushes{results: make([]pushed, len(d.target.Devices))}
+	pushes := &pushes{results: make([]pushed, len(d.target.Devices)), ended: make(chan struct{})}
+	var due []duePush
 	for i, device := range d.target.Devices {
 		owed := slices.DeleteFunc(slices.Clone(claims), func(c store.Claim) bool { return slices.Contains(c.Done, device.Ref) })
 		if len(owed) == 0 {
@@ -111,22 +111,36 @@ func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, messa
 		}
 		if claims[0].Kind != store.Resubscribe && d.withheld(device) {
 			d.processor.metrics.withheld.Inc()
-			pushes.set(i, pushed{outcome: push.Misconfigured}) // until the device is compliant again, or the claim is too old
+			pushes.results[i] = pushed{outcome: push.Misconfigured} // until the device is compliant again, or the claim is too old
 			continue
 		}
-		notification, wanted := message(device, owed)
-		if !wanted {
-			continue
+		if notification, wanted := message(device, owed); wanted {
+			due = append(due, duePush{i, device, notification})
 		}
-		pushes.running.Go(func() {
-			outcome := d.push(ctx, device, notification)
-			pushes.set(i, pushed{outcome: outcome, accepted: outcome == 0, unread: notification.Unread})
+	}
+	if len(due) == 0 { // as of most badges: the mail that changed it has told it
+		d.conclude(claims, pushes.results)
+		return
+	}
+	ctx, cancel := d.processor.untilDeadline(ctx)
+	pushes.left = len(due)
+	for _, next := range due {
+		d.processor.running.Go(func() {
+			outcome := d.push(ctx, next.device, next.notification)
+			pushes.set(next.place, pushed{outcome: outcome, accepted: outcome == 0, unread: next.notification.Unread})
 		})
 	}
 	d.await(pushes, func(d *delivery) {
 		cancel()
 		d.conclude(claims, pushes.results)
 	})
+}
+
+// duePush is what a device is to be sent; place is the device's among the target's.
+type duePush struct {
+	place        int
+	device       store.Device
+	notification push.Notification
 }
 
 // conclude ends the claims of a notification by what came of it, a result for each device.

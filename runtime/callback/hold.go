@@ -18,9 +18,11 @@ const slow = 3 * time.Second
 
 // pushes are those of one notification.
 type pushes struct {
-	running sync.WaitGroup
+	// ended is closed when no push is left.
+	ended chan struct{}
 
-	mu sync.Mutex
+	mu   sync.Mutex
+	left int
 	// results has one for each device, the zero value if it gets none.
 	results []pushed
 }
@@ -39,6 +41,9 @@ func (p *pushes) set(device int, r pushed) {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	p.results[device] = r
+	if p.left--; p.left == 0 {
+		close(p.ended)
+	}
 }
 
 // note takes note of the devices that have been told and are not noted yet.
@@ -62,15 +67,10 @@ func (d *delivery) note(p *pushes) {
 // goes on with what else its user is owed, at other push services. The claims stay leased until then.
 func (d *delivery) await(pushes *pushes, conclude func(*delivery)) {
 	p := d.processor
-	ended := make(chan struct{})
-	p.running.Go(func() {
-		pushes.running.Wait()
-		close(ended)
-	})
 	timer := p.clock.NewTimer(slow)
 	defer timer.Stop()
 	select {
-	case <-ended:
+	case <-pushes.ended:
 		d.note(pushes)
 		conclude(d)
 		return
@@ -80,7 +80,7 @@ func (d *delivery) await(pushes *pushes, conclude func(*delivery)) {
 	late := &delivery{processor: p, work: d.work, target: d.target, unread: d.unread}
 	late.target.Devices = slices.Clone(d.target.Devices)
 	p.running.Go(func() {
-		<-ended
+		<-pushes.ended
 		late.note(pushes)
 		conclude(late)
 		late.ended = append(late.ended, outcomes(late.again, failed)...) // there is no credential any more for a further round

@@ -32,10 +32,6 @@ const (
 	// pendingGrace is how long the posts of an attempt are accepted whose Subscribe has not been answered
 	// (protocol.md, Subscriptions and generations).
 	pendingGrace = 2 * time.Minute
-	// answerTimeout bounds what the answer waits for. Exchange counts an unanswered post against the user.
-	answerTimeout = 10 * time.Second
-	// journalTimeout bounds the write that the answer waits for, also when nobody waits for the answer any more.
-	journalTimeout = 5 * time.Second
 	// maxInFlight bounds the posts that are being read and answered at once; more are shed, and Exchange tries again.
 	maxInFlight = 2048
 	// shedRetryAfter is what a post that is shed is told; Exchange has a rhythm of its own.
@@ -103,8 +99,7 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		l.fail(r.Context(), w, http.StatusServiceUnavailable)
 		return
 	}
-	ctx, cancel := context.WithTimeout(r.Context(), answerTimeout)
-	defer cancel()
+	ctx := r.Context() // the store bounds what the answer waits for: Exchange counts an unanswered post against the user
 	alive, err := l.receive(ctx, w, r)
 	l.answer(ctx, w, err)
 	if alive != 0 {
@@ -359,8 +354,7 @@ func (l *Listener) write(ctx context.Context, in intents, w *work, lease time.Du
 		return nil, nil
 	}
 	// From here on Exchange may hang up: a row that is in the journal must also be worked on.
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), journalTimeout)
-	defer cancel()
+	ctx = context.WithoutCancel(ctx)
 	now := l.clock.Now()
 	entries := make([]store.Entry, 0, len(in.keys))
 	for key := range in.keys {

@@ -26,8 +26,6 @@ const (
 	credentialLife = 100 * time.Second
 	// leaseMargin is the part of a lease that is left for completing its row.
 	leaseMargin = 10
-	// completionTimeout bounds the last statement of a work, which runs even when its time is up.
-	completionTimeout = 5 * time.Second
 	// noteTimeout bounds an entry of the timeline, which runs likewise, and may hold up nothing.
 	noteTimeout = 2 * time.Second
 )
@@ -214,24 +212,37 @@ func (p *Processor) process(w *work) {
 	p.settle(ctx, w)
 	p.complete(w, outcomes(w.lapsing, returned))
 	if w.owed || len(w.lapsing) > 0 {
-		now := p.clock.Now()
-		owed, err := p.store.TakeOwed(ctx, w.userID, p.owner, now, now.Add(w.tenant.Config.Callback.Lease()))
-		if err != nil {
-			p.log.WarnContext(ctx, "What a user is owed could not be taken up", "error", err)
-		}
-		p.metrics.claim(owed, fromJournal)
-		w.claims = append(w.claims, owed...)
-		p.steps.Reached(step.OwedTaken)
+		p.takeOwed(ctx, w)
 	}
 	if slices.ContainsFunc(w.claims, store.Claim.Interrupted) {
 		p.doubt(ctx, w)
 	}
-	if len(w.claims) > 0 {
-		p.finish(w, p.rounds(ctx, w))
+	for tries := 0; len(w.claims) > 0 && tries < maxOvertaken; tries++ {
+		if !p.finish(w, p.rounds(ctx, w)) {
+			break
+		}
+		w.claims, w.unread = nil, nil
+		p.takeOwed(ctx, w)
 	}
 	if w.nudge {
 		p.askToRegister(ctx, w)
 	}
+}
+
+// maxOvertaken is how often a work may find that another replica has told the same user meanwhile, and look again. What is owed
+// after that is for the next callback.
+const maxOvertaken = 4
+
+// takeOwed adds what the user is owed and nobody is at.
+func (p *Processor) takeOwed(ctx context.Context, w *work) {
+	now := p.clock.Now()
+	owed, err := p.store.TakeOwed(ctx, w.userID, p.owner, now, now.Add(w.tenant.Config.Callback.Lease()))
+	if err != nil {
+		p.log.WarnContext(ctx, "What a user is owed could not be taken up", "error", err)
+	}
+	p.metrics.claim(owed, fromJournal)
+	w.claims = append(w.claims, owed...)
+	p.steps.Reached(step.OwedTaken)
 }
 
 // doubt is for claims that somebody had before and did not end. They may have told the phones a count and not have put it
@@ -338,30 +349,31 @@ type result struct {
 	// told is nil if the devices were told nothing that is to be remembered.
 	told  *store.Told
 	ended []outcome
+	// overtaken says that the journal owes the count anew already.
+	overtaken bool
 }
 
 // complete ends claims of which nothing was told.
 func (p *Processor) complete(w *work, ended []outcome) { p.finish(w, result{ended: ended}) }
 
-// finish remembers what was told and ends the claims.
-func (p *Processor) finish(w *work, r result) {
+// finish remembers what was told and ends the claims. It returns whether the journal owes the count anew, see store.Finish.
+func (p *Processor) finish(w *work, r result) (overtaken bool) {
 	if len(r.ended) == 0 && r.told == nil {
-		return
+		return r.overtaken
 	}
-	ctx, cancel := context.WithTimeout(w.context(context.Background()), completionTimeout)
-	defer cancel()
+	ctx := w.context(context.Background()) // it runs even when the work's time is up
 	completions := make([]store.Completion, len(r.ended))
 	for i, o := range r.ended {
 		completions[i] = store.Completion{Claim: o.claim, Owner: p.owner, Finished: o.end >= told, Failed: o.end == failed, Now: p.clock.Now()}
 	}
 	p.steps.Reached(step.CompletionDue)
 	ctx, span := tracing.Start(ctx, "journal complete", tracing.Count.Int(len(r.ended)))
-	err := p.store.Finish(ctx, store.Ending{Told: r.told, Completions: completions})
+	overtaken, err := p.store.Finish(ctx, store.Ending{Told: r.told, Completions: completions})
 	tracing.End(span, err)
 	p.metrics.release(r.ended, err)
 	if err != nil {
 		p.log.ErrorContext(ctx, "The journal could not be completed; its rows are taken up again when their lease ends", "error", err)
-		return
+		return false
 	}
 	if r.told != nil {
 		p.signs.recorded(w.userID, r.told.Heard)
@@ -370,6 +382,7 @@ func (p *Processor) finish(w *work, r result) {
 	if len(r.ended) > 0 {
 		p.steps.Reached(step.CompletionWritten)
 	}
+	return overtaken || r.overtaken
 }
 
 // The pauses between the rounds of one work. Together with the providers' own time-outs they stay below a minute; what
@@ -390,7 +403,7 @@ func (p *Processor) rounds(ctx context.Context, w *work) result {
 			all.ended = append(all.ended, outcomes(again, failed)...)
 			return all
 		}
-		p.finish(w, result{told: r.told}) // the next round needs to know
+		all.overtaken = p.finish(w, result{told: r.told}) || all.overtaken // the next round needs to know
 		all.told = nil
 		if !p.pause(ctx, pauses[round]) { // the time was too short for a fair try
 			all.ended = append(all.ended, outcomes(again, returned)...)

@@ -416,14 +416,14 @@ func (d *delivery) resubscribe(ctx context.Context, claim store.Claim) {
 
 func (d *delivery) end(o outcome) { d.ended = append(d.ended, o) }
 
-// result is what is to be put on record.
+// result is what is to be put on record: also a count that nobody needed to be told, which another replica may be telling
+// otherwise just now.
 func (d *delivery) result() result {
-	known := d.unread == nil || d.target.Unread != nil && *d.target.Unread == *d.unread
-	if !d.delivered && known && d.newest.IsZero() {
+	if !d.delivered && d.unread == nil && d.newest.IsZero() {
 		return result{ended: d.ended}
 	}
 	return result{ended: d.ended, told: &store.Told{
 		UserID: d.work.userID, At: d.processor.clock.Now(), Unread: d.unread, Badged: d.badged, Delivered: d.delivered, Newest: d.newest,
-		Heard: d.work.heard,
+		Revision: d.target.Revision, Generation: d.work.generation, Heard: d.work.heard,
 	}}
 }

@@ -10,7 +10,6 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
-	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
@@ -73,12 +72,7 @@ const maxRounds = 40
 
 // crashAt lets mails come and phones register until a replica has died at the step, and checks what has become of it all.
 func crashAt(t *testing.T, at step.Step, replicas, arrival int) books {
-	x := runtimetest.New(t, runtimetest.Options{
-		Exchange: retrySoon, Configure: func(c *config.Config) {
-			shortLease(c)
-			c.Limits.UserRequestsPerMinute = 6000
-		},
-	})
+	x := runtimetest.New(t, runtimetest.Options{Exchange: retrySoon, Configure: shortLease})
 	c := &crash{ledger: newLedger(x), doomed: x.SpawnCrashing(t, at, arrival)}
 	c.serving = []string{c.doomed.Address}
 	for len(c.serving) < replicas {

@@ -13,7 +13,6 @@ import (
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
 	"github.com/ens-operator/ens-operator/hack/testenv"
-	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
@@ -78,10 +77,7 @@ func TestAnOutageOfTheDatabaseLosesNothing(t *testing.T) {
 		t.Run(name, func(t *testing.T) {
 			t.Parallel()
 			server, disturb := start(t)
-			x := runtimetest.New(t, runtimetest.Options{Postgres: server, Exchange: retrySoon, Configure: func(c *config.Config) {
-				shortLease(c)
-				c.Limits.UserRequestsPerMinute = 6000
-			}})
+			x := runtimetest.New(t, runtimetest.Options{Postgres: server, Exchange: retrySoon, Configure: shortLease})
 			throughOutage(t, x, disturb)
 		})
 	}

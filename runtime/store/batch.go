@@ -18,15 +18,23 @@ const (
 	// flushersPerBatch lets the next batch be sent while one is under way.
 	flushersPerBatch = 2
 	// maxQueued bounds the callers that wait for a flusher; more wait for room in the queue.
-	maxQueued = 4 * maxBatch
+	maxQueued = 8 * maxBatch
 )
 
-// statementTimeout bounds a batched statement. Callers wait no longer than this for a database that hangs; Exchange
-// retries what is answered 503.
-const statementTimeout = 5 * time.Second
+const (
+	// statementTimeout bounds a batched statement. Exchange retries what is answered 503.
+	statementTimeout = 5 * time.Second
+	// queueTimeout bounds how long a caller waits for its statement to begin. It is below statementTimeout, so that who came
+	// while statements hang fails with them, and the next ones find the way free.
+	queueTimeout = 4 * time.Second
+)
 
-// errClosed says that the store has been closed.
-var errClosed = errors.New("the store is closed")
+var (
+	// errClosed says that the store has been closed.
+	errClosed = errors.New("the store is closed")
+	// errQueued says that others have kept the database busy for too long.
+	errQueued = fmt.Errorf("%w: others are waiting for the database to answer", context.DeadlineExceeded)
+)
 
 // batcher lets many callers share one statement: while a statement is under way, callers queue, and the next one takes
 // them all. Under light load a caller waits for nobody.
@@ -49,6 +57,7 @@ type call[In, Out any] struct {
 	ctx    context.Context //nolint:containedctx // a caller that has gone away is left out of the statement
 	in     In
 	answer chan<- answer[Out]
+	since  time.Time
 }
 
 type answer[Out any] struct {
@@ -76,7 +85,7 @@ func (b *batcher[In, Out]) do(ctx context.Context, in In) (Out, error) {
 	answers := make(chan answer[Out], 1)
 	var none Out
 	select {
-	case b.queue <- call[In, Out]{ctx: ctx, in: in, answer: answers}:
+	case b.queue <- call[In, Out]{ctx: ctx, in: in, answer: answers, since: time.Now()}:
 	case <-b.closing:
 		return none, fmt.Errorf("%s: %w", b.doing, errClosed)
 	case <-ctx.Done():
@@ -146,7 +155,13 @@ func (b *batcher[In, Out]) collect() []call[In, Out] {
 	}
 	calls = b.gather(calls, nil)
 	b.last = time.Now()
-	return slices.DeleteFunc(calls, func(c call[In, Out]) bool { return c.ctx.Err() != nil })
+	return slices.DeleteFunc(calls, func(c call[In, Out]) bool {
+		if b.last.Sub(c.since) >= queueTimeout {
+			c.answer <- answer[Out]{err: errQueued}
+			return true
+		}
+		return c.ctx.Err() != nil
+	})
 }
 
 // gather adds callers until there are as many as a statement may have, or the time is up; without a time, those who wait

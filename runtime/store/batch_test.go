@@ -6,6 +6,7 @@ import (
 	"fmt"
 	mathrand "math/rand/v2"
 	"slices"
+	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -197,6 +198,31 @@ func TestCallersMayGoAway(t *testing.T) {
 	}
 }
 
+// While the database hangs, whoever comes waits for its statement to begin no longer than for the statement itself: Exchange
+// would rather hear that it has to post again.
+func TestWhoHasWaitedLongForADatabaseThatHangsIsToldSo(t *testing.T) {
+	t.Parallel()
+	schema := storetest.New(t)
+	s := schema.Store
+	user, _ := subscribed(t, s, "alice")
+	release := locked(t, schema, "pending")
+	var calling sync.WaitGroup
+	call := func(item, want string) {
+		calling.Go(func() {
+			if _, err := s.Write(t.Context(), []store.Entry{mail(user.ID, item, ours, 0)}); err == nil || !strings.Contains(err.Error(), want) {
+				t.Errorf("%s: got error %v, want one that says %q", item, err, want)
+			}
+		})
+	}
+	call("1", "timeout")
+	waiting(t, schema, 1)
+	call("2", "timeout")
+	waiting(t, schema, 2)
+	call("3", "others are waiting")
+	calling.Wait()
+	release()
+}
+
 // An answer OK to Exchange must mean that the intent is in the journal, and an error that it need not be.
 func TestCloseFinishesWhatIsQueued(t *testing.T) {
 	t.Parallel()
@@ -298,5 +324,6 @@ func oneStep(t *testing.T, s *store.Store, random *mathrand.Rand, owner store.Ow
 		})
 	}
 	slices.Reverse(completions)
-	return s.Finish(ctx, store.Ending{Completions: completions})
+	_, err = s.Finish(ctx, store.Ending{Completions: completions})
+	return err
 }

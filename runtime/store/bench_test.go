@@ -88,6 +88,7 @@ func BenchmarkJournal(b *testing.B) {
 		for _, claim := range claims {
 			ending = append(ending, store.Completion{Claim: claim, Owner: ours, Finished: true, Now: start})
 		}
-		return s.Finish(b.Context(), store.Ending{Completions: ending})
+		_, err = s.Finish(b.Context(), store.Ending{Completions: ending})
+		return err
 	})
 }

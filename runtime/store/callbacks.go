@@ -17,7 +17,7 @@ import (
 type batches struct {
 	lookups *batcher[lookup, Subscription]
 	journal *batcher[[]Entry, []Claim]
-	endings *batcher[Ending, struct{}]
+	endings *batcher[Ending, bool]
 	targets *batcher[int64, Target]
 }
 

@@ -291,7 +291,7 @@ func TestWhatWasToldIsRemembered(t *testing.T) {
 func record(t *testing.T, s *store.Store, told store.Told, when time.Duration) {
 	t.Helper()
 	told.At = at(when)
-	if err := s.Finish(t.Context(), store.Ending{Told: &told}); err != nil {
+	if _, err := s.Finish(t.Context(), store.Ending{Told: &told}); err != nil {
 		t.Error(err)
 	}
 }

@@ -30,6 +30,9 @@ type Told struct {
 	Delivered bool
 	// Newest begins with the newest of the mails that were seen, by Exchange's clock; zero if none was.
 	Newest Gap
+	// Revision is that of the Target by which it was decided what to tell, and Generation that of the subscription.
+	Revision   int
+	Generation int64
 	// Heard is when Exchange posted what was told, zero if it did not: a sign of life, as for MarkAlive.
 	Heard time.Time
 }
@@ -47,9 +50,11 @@ type Completion struct {
 
 // Finish remembers what was told, for the next badge and for how far the user has been told, and ends the claims: all or
 // nothing. Where what is owed has changed meanwhile, or the lease was lost, the claim's row stays as it is. Batched.
-func (s *Store) Finish(ctx context.Context, e Ending) error {
-	_, err := s.batches.endings.do(ctx, e)
-	return err
+//
+// It returns whether another replica has told the same user's devices at the same time, so that nobody knows whose count they
+// got last: then the journal owes it anew.
+func (s *Store) Finish(ctx context.Context, e Ending) (overtaken bool, err error) {
+	return s.batches.endings.do(ctx, e)
 }
 
 // maxSeen bounds the mails of one second that are remembered: a Gap with so many fits the journal's index.
@@ -60,15 +65,22 @@ const maxSeen = 100
 // as does whoever removes the user.
 const (
 	updateStates = `
-UPDATE user_state AS st SET unread = coalesce(i.unread, st.unread),
-    last_delivery = CASE WHEN i.delivered THEN i.at ELSE st.last_delivery END,
-    last_callback = greatest(st.last_callback, i.heard),
-    newest_mail = greatest(st.newest_mail, i.newest),
-    newest_items = CASE WHEN i.newest IS NULL OR i.newest < st.newest_mail THEN st.newest_items WHEN i.newest = st.newest_mail
-        THEN ARRAY(SELECT DISTINCT unnest(st.newest_items || i.seen::bigint[]) LIMIT $8) ELSE (i.seen::bigint[])[1:$8] END
-FROM unnest($1::bigint[], $2::integer[], $3::bool[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::text[])
-    AS i(user_id, unread, delivered, at, heard, newest, seen)
-WHERE st.user_id = i.user_id`
+WITH changed AS (
+    UPDATE user_state AS st SET unread = coalesce(i.unread, st.unread), revision = st.revision + 1,
+        last_delivery = CASE WHEN i.delivered THEN i.at ELSE st.last_delivery END,
+        last_callback = greatest(st.last_callback, i.heard),
+        newest_mail = greatest(st.newest_mail, i.newest),
+        newest_items = CASE WHEN i.newest IS NULL OR i.newest < st.newest_mail THEN st.newest_items WHEN i.newest = st.newest_mail
+            THEN ARRAY(SELECT DISTINCT unnest(st.newest_items || i.seen::bigint[]) LIMIT $8) ELSE (i.seen::bigint[])[1:$8] END
+    FROM unnest($1::bigint[], $2::integer[], $3::bool[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::text[],
+        $9::integer[], $10::bigint[]) AS i(user_id, unread, delivered, at, heard, newest, seen, revision, generation)
+    WHERE st.user_id = i.user_id
+    RETURNING st.user_id, i.generation, i.at, st.revision <> i.revision + 1 AS overtaken)
+INSERT INTO pending AS p (user_id, kind, item, generation, created_at)
+SELECT user_id, 2, '', generation, at FROM changed WHERE overtaken
+ON CONFLICT (user_id, kind, item) DO UPDATE SET generation = excluded.generation, created_at = excluded.created_at,
+    revision = p.revision + 1, attempts = 0, done = '{}', done_at = NULL, lease_owner = NULL, lease_until = NULL
+RETURNING user_id`
 
 	// A row that failed is left alone for a minute, then two, four, up to an hour, so that ten tries span hours however busy
 	// the mailbox is. Once it is done, nobody asks for the mail any more.
@@ -91,12 +103,13 @@ FROM unnest($1::bigint[], $2::bigint[], $3::integer[]) AS i(user_id, ref, unread
 WHERE d.ref = i.ref AND d.user_id = i.user_id`
 )
 
-// endWork sends everything in one go, which is one transaction.
-func (s *Store) endWork(ctx context.Context, endings []Ending) ([]struct{}, error) {
+// endWork sends everything in one go, which is one transaction. It returns for each ending whether it was overtaken.
+func (s *Store) endWork(ctx context.Context, endings []Ending) ([]bool, error) {
 	batch := &pgx.Batch{}
+	overtaken := map[int64]bool{}
 	waves := inWaves(endings)
 	for _, told := range waves {
-		queueStates(batch, told)
+		queueStates(batch, told, overtaken)
 	}
 	queueEntries(batch, endings)
 	for _, told := range waves {
@@ -107,7 +120,11 @@ func (s *Store) endWork(ctx context.Context, endings []Ending) ([]struct{}, erro
 			return nil, err
 		}
 	}
-	return make([]struct{}, len(endings)), nil
+	out := make([]bool, len(endings))
+	for i, e := range endings {
+		out[i] = e.Told != nil && overtaken[e.Told.UserID]
+	}
+	return out, nil
 }
 
 // inWaves sorts by user, and puts what is of the same user into one wave after the other: a statement changes a row once.
@@ -130,15 +147,24 @@ func inWaves(endings []Ending) (waves [][]*Told) {
 	return waves
 }
 
-func queueStates(batch *pgx.Batch, told []*Told) {
+// queueStates adds the users whose count is owed anew to overtaken, once the batch is sent.
+func queueStates(batch *pgx.Batch, told []*Told, overtaken map[int64]bool) {
 	n := len(told)
 	userIDs, unread, delivered, at := make([]int64, n), make([]*int, n), make([]bool, n), make([]time.Time, n)
 	heard, newest, seen := make([]*time.Time, n), make([]*time.Time, n), make([]string, n)
+	revisions, generations := make([]int32, n), make([]int64, n)
 	for i, t := range told {
 		userIDs[i], unread[i], delivered[i], at[i] = t.UserID, t.Unread, t.Delivered, t.At
 		heard[i], newest[i], seen[i] = orNull(t.Heard), orNull(t.Newest.Since), arrayLiteral(t.Newest.Seen)
+		revisions[i], generations[i] = int32(t.Revision), t.Generation
 	}
-	batch.Queue(updateStates, userIDs, unread, delivered, at, heard, newest, seen, maxSeen)
+	batch.Queue(updateStates, userIDs, unread, delivered, at, heard, newest, seen, maxSeen, revisions, generations).Query(func(rows pgx.Rows) error {
+		users, err := pgx.CollectRows(rows, pgx.RowTo[int64])
+		for _, id := range users {
+			overtaken[id] = true
+		}
+		return err
+	})
 }
 
 // orNull is nil for no time.

@@ -50,7 +50,7 @@ func writeOne(t testing.TB, s *store.Store, e store.Entry) store.Claim {
 
 func complete(t testing.TB, s *store.Store, c store.Completion) {
 	t.Helper()
-	if err := s.Finish(t.Context(), store.Ending{Completions: []store.Completion{c}}); err != nil {
+	if _, err := s.Finish(t.Context(), store.Ending{Completions: []store.Completion{c}}); err != nil {
 		t.Fatal(err)
 	}
 }
@@ -480,7 +480,7 @@ func TestWhatWasToldAndItsClaimsAreRecordedTogether(t *testing.T) {
 	user, attempt := subscribed(t, s, "alice")
 	claim := writeOne(t, s, mail(user.ID, "A", ours, 0))
 	told := &store.Told{UserID: user.ID, At: at(time.Second), Unread: new(1), Delivered: true, Heard: at(time.Millisecond)}
-	if err := s.Finish(t.Context(), store.Ending{Told: told, Completions: []store.Completion{{Claim: claim, Owner: ours, Finished: true, Now: at(time.Second)}}}); err != nil {
+	if _, err := s.Finish(t.Context(), store.Ending{Told: told, Completions: []store.Completion{{Claim: claim, Owner: ours, Finished: true, Now: at(time.Second)}}}); err != nil {
 		t.Fatal(err)
 	}
 	standing, err := s.Standing(t.Context(), user.Hash, attempt.DeviceID)

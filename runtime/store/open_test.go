@@ -349,7 +349,8 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 		"DropDone":   func(ctx context.Context) error { _, err := s.DropDone(ctx, start, 1); return err },
 		"TakeOwed":   func(ctx context.Context) error { _, err := s.TakeOwed(ctx, user.ID, ours, start, start); return err },
 		"Finish": func(ctx context.Context) error {
-			return s.Finish(ctx, store.Ending{Told: &store.Told{UserID: user.ID}})
+			_, err := s.Finish(ctx, store.Ending{Told: &store.Told{UserID: user.ID}})
+			return err
 		},
 		"Subscription": func(ctx context.Context) error {
 			_, err := s.Subscription(ctx, user.ID, attempt.Generation, start)
@@ -358,7 +359,8 @@ func TestPostgresGoesAwayAndComesBack(t *testing.T) {
 		"MarkAlive": func(ctx context.Context) error { return s.MarkAlive(ctx, store.Sign{UserID: user.ID, At: start}) },
 		"Target":    func(ctx context.Context) error { _, err := s.Target(ctx, user.ID); return err },
 		"Complete": func(ctx context.Context) error {
-			return s.Finish(ctx, store.Ending{Completions: []store.Completion{{}}})
+			_, err := s.Finish(ctx, store.Ending{Completions: []store.Completion{{}}})
+			return err
 		},
 		"Write": func(ctx context.Context) error {
 			_, err := s.Write(ctx, []store.Entry{mail(user.ID, "1", ours, 0)})

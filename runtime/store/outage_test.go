@@ -26,7 +26,8 @@ func TestConnectionsThatAreCutCostNoCallback(t *testing.T) {
 		"MarkAlive": func(ctx context.Context) error { return s.MarkAlive(ctx, store.Sign{UserID: user.ID, At: start}) },
 		"Target":    func(ctx context.Context) error { _, err := s.Target(ctx, user.ID); return err },
 		"Complete": func(ctx context.Context) error {
-			return s.Finish(ctx, store.Ending{Completions: []store.Completion{{}}})
+			_, err := s.Finish(ctx, store.Ending{Completions: []store.Completion{{}}})
+			return err
 		},
 		"Write": func(ctx context.Context) error {
 			_, err := s.Write(ctx, []store.Entry{mail(user.ID, "1", ours, 0)})

@@ -10,11 +10,13 @@ import (
 type Target struct {
 	Devices []Device
 	Unread  *int
+	// Revision is that of what was told, see Told.
+	Revision int
 }
 
 const selectTargets = `
 SELECT i.ord, d.ref, d.device_id, d.platform, d.token, d.provider, d.app_id, d.policy, d.sound, d.badge, d.locale,
-    d.device_log_id, d.badge_sent, st.unread
+    d.device_log_id, d.badge_sent, st.unread, coalesce(st.revision, 0)
 FROM unnest($1::bigint[]) WITH ORDINALITY AS i(user_id, ord)
 JOIN devices d ON d.user_id = i.user_id AND d.retired_at IS NULL
 LEFT JOIN user_state st ON st.user_id = i.user_id
@@ -34,12 +36,13 @@ func (s *Store) selectTargets(ctx context.Context, userIDs []int64) ([]Target, e
 	var ord int
 	var d Device
 	var unread *int
+	var revision int
 	fields := []any{&ord, &d.Ref, &d.ID, &d.Platform, &d.Token, &d.Provider, &d.AppID, &d.Policy, &d.Sound, &d.Badge,
-		&d.Locale, &d.DeviceLogID, &d.BadgeSent, &unread}
+		&d.Locale, &d.DeviceLogID, &d.BadgeSent, &unread, &revision}
 	_, err = pgx.ForEachRow(rows, fields, func() error {
 		target := &targets[ord-1]
 		target.Devices = append(target.Devices, d)
-		target.Unread = unread
+		target.Unread, target.Revision = unread, revision
 		d.BadgeSent, unread = nil, nil
 		return nil
 	})

@@ -40,10 +40,14 @@ func TestWorkRacesTheLastUnregister(t *testing.T) {
 		ref := target(t, schema.Store, user.ID).Devices[0].Ref
 		var racing sync.WaitGroup
 		for i, work := range []func() error{
-			func() error { return replicas[0].Finish(t.Context(), store.Ending{Completions: ending}) },
+			func() error {
+				_, err := replicas[0].Finish(t.Context(), store.Ending{Completions: ending})
+				return err
+			},
 			func() error { return replicas[1].MarkAlive(t.Context(), store.Sign{UserID: user.ID, At: start}) },
 			func() error {
-				return replicas[1].Finish(t.Context(), store.Ending{Told: &store.Told{UserID: user.ID, Unread: new(1), Badged: []int64{ref}}})
+				_, err := replicas[1].Finish(t.Context(), store.Ending{Told: &store.Told{UserID: user.ID, Unread: new(1), Badged: []int64{ref}}})
+				return err
 			},
 			func() error { return replicas[0].RetireDevice(t.Context(), ref, "another", time.Time{}, start) },
 			func() error {
@@ -87,11 +91,13 @@ func TestWorkBehindAnUnregisterDoesNotDeadlock(t *testing.T) {
 	}{
 		"remembering what was told": {"SELECT FROM devices FOR UPDATE",
 			func(ctx context.Context, s *store.Store, userID int64, _ []store.Completion) error {
-				return s.Finish(ctx, store.Ending{Told: &store.Told{UserID: userID, Unread: new(1), Badged: []int64{1}}})
+				_, err := s.Finish(ctx, store.Ending{Told: &store.Told{UserID: userID, Unread: new(1), Badged: []int64{1}}})
+				return err
 			}},
 		"ending claims": {"SELECT FROM pending WHERE item = 'z' FOR UPDATE",
 			func(ctx context.Context, s *store.Store, _ int64, ending []store.Completion) error {
-				return s.Finish(ctx, store.Ending{Completions: ending})
+				_, err := s.Finish(ctx, store.Ending{Completions: ending})
+				return err
 			}},
 		"marking alive": {"SELECT FROM user_state FOR UPDATE",
 			func(ctx context.Context, s *store.Store, userID int64, _ []store.Completion) error {

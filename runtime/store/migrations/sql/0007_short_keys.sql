@@ -3,3 +3,6 @@
 -- such a row up cannot fetch the mail and leaves it to a newer one.
 
 ALTER TABLE pending ADD COLUMN item_id text;  -- the EWS item id of a mail that is owed, null if item is the id itself
+
+-- Who has told a user's devices finds out whether another replica has done so since it looked them up.
+ALTER TABLE user_state ADD COLUMN revision integer NOT NULL DEFAULT 0;  -- rises with each record of what was told
