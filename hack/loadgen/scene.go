@@ -53,6 +53,9 @@ type scene struct {
 	users    *population
 	ledger   *ledger
 
+	// confined is how the runtime is held to less than the machine has, nil if it is not.
+	confined *confinement
+
 	runtime *program
 	// address and metrics are where it serves, started is how long it took until it was ready.
 	address, metrics string
@@ -64,6 +67,9 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	x := &scene{ledger: newLedger(s.users)}
 	var err error
 	if x.folder, err = os.MkdirTemp("", "ens-loadgen-"); err != nil {
+		return x, err
+	}
+	if x.confined, err = confine(s.quota); err != nil {
 		return x, err
 	}
 	say(progress, "Building ens-runtime")
@@ -201,8 +207,9 @@ func (x *scene) start(ctx context.Context) error {
 	if x.profiles != "" {
 		arguments = append(arguments, "--profiles", x.profiles)
 	}
+	path, arguments := x.confined.wrap(x.program, arguments)
 	var err error
-	if x.runtime, err = startProgram(filepath.Join(x.folder, "runtime.log"), x.program, arguments...); err != nil {
+	if x.runtime, err = startProgram(filepath.Join(x.folder, "runtime.log"), path, arguments...); err != nil {
 		return err
 	}
 	serving, err := x.runtime.line(ctx, server.ServingMessage)
@@ -242,6 +249,7 @@ func (x *scene) close() {
 	if x.runtime != nil {
 		_ = x.runtime.stop(ctx) // killed if it does not end
 	}
+	x.confined.remove()
 	if x.apns != nil {
 		x.apns.Close()
 	}
