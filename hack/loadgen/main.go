@@ -28,6 +28,7 @@ func main() {
 	flag.DurationVar(&s.exchangeDelay, "exchange-delay", 10*time.Millisecond, "how long each request takes on the simulated Exchange")
 	flag.DurationVar(&s.providerDelay, "provider-delay", 20*time.Millisecond, "how long a push takes at most at the simulated provider")
 	flag.Float64Var(&s.quota, "quota", 0, "how many cores the runtime may use, by a control group of its own; as many as there are if 0")
+	flag.IntVar(&s.hurry, "hurry", 2, "how much sooner than the real one the simulated Exchange posts again, where posts are shed on purpose")
 	flag.StringVar(&s.only, "only", "", "the stages to run, separated by commas; all unless set")
 	flag.StringVar(&s.baseline, "baseline", "", "a file of -json to compare with")
 	flag.StringVar(&s.profiles, "profiles", "", "a folder for CPU and allocation profiles of the runtime, two of each stage")
@@ -54,6 +55,7 @@ type settings struct {
 	statements                   bool
 	// quota is in cores, 0 for none.
 	quota float64
+	hurry int
 }
 
 func say(w io.Writer, format string, args ...any) {

@@ -23,11 +23,9 @@ const (
 	overloadInFlight = 2048
 	// calmFactor is what is offered before and after.
 	calmFactor = 0.5
-	// hurry is how much quicker everything about Exchange goes here: its retries, its heartbeats, and the age of a mail.
-	hurry = 10
 	// The retries of a post, after its first try: 30 s, then twice as long each time, up to the time between two heartbeats.
-	firstRetry = 30 * time.Second / hurry
-	frequency  = 15 * time.Minute / hurry
+	firstRetry = 30 * time.Second
+	frequency  = 15 * time.Minute
 	// maxConnections bounds the posts that Exchange has under way at once: more than the runtime lets in.
 	maxConnections = 4096
 	// late is when a post was not offered at its time, because the generator did not come to it.
@@ -39,8 +37,13 @@ const (
 type offering struct {
 	scene *scene
 	turns *driver
+	// hurry is how much quicker everything about Exchange goes here: its retries, its heartbeats, and the age of a mail.
+	hurry time.Duration
 	boxes []box
-	idle  chan *exchange.Connection
+	// slots bounds the posts under way, idle are the connections that none has, the one that was used last on top.
+	slots  chan struct{}
+	idleMu sync.Mutex
+	idle   []*exchange.Connection
 	// open are the subscriptions of which something is not taken yet.
 	open atomic.Int64
 	// failed is the first post that could not be made at all.
@@ -69,7 +72,6 @@ type box struct {
 	mu      sync.Mutex
 	waiting []occurrence
 	posting bool
-	posted  time.Time
 }
 
 // occurrence is what has happened in a mailbox.
@@ -78,22 +80,34 @@ type occurrence struct {
 	due  time.Time
 }
 
-func newOffering(x *scene) *offering {
-	o := &offering{scene: x, turns: newDriver(x), boxes: make([]box, x.users.size+1), idle: make(chan *exchange.Connection, maxConnections)}
-	for range maxConnections {
-		o.idle <- exchange.NewConnection(x.address)
-	}
-	for i := range o.boxes {
-		o.boxes[i].posted = time.Now()
-	}
+func newOffering(x *scene, hurry int) *offering {
+	o := &offering{scene: x, turns: newDriver(x), hurry: time.Duration(hurry), boxes: make([]box, x.users.size+1), slots: make(chan struct{}, maxConnections)}
 	o.phase()
 	return o
 }
 
 // close ends all connections, when nothing is posted any more.
 func (o *offering) close() {
-	for range maxConnections {
-		(<-o.idle).Close()
+	for _, c := range o.idle {
+		c.Close()
+	}
+}
+
+// connection takes one that is idle, or a new one. The caller gives it back.
+func (o *offering) connection() (c *exchange.Connection, back func()) {
+	o.slots <- struct{}{}
+	o.idleMu.Lock()
+	defer o.idleMu.Unlock()
+	if last := len(o.idle) - 1; last >= 0 {
+		c, o.idle = o.idle[last], o.idle[:last]
+	} else {
+		c = exchange.NewConnection(o.scene.address)
+	}
+	return c, func() {
+		o.idleMu.Lock()
+		o.idle = append(o.idle, c)
+		o.idleMu.Unlock()
+		<-o.slots
 	}
 }
 
@@ -189,12 +203,12 @@ func (o *offering) post(b *box) {
 		next := b.waiting[0]
 		b.waiting = b.waiting[1:]
 		b.mu.Unlock()
-		o.deliver(b, next)
+		o.deliver(next)
 	}
 }
 
 // deliver posts one event until it is taken.
-func (o *offering) deliver(b *box, event occurrence) {
+func (o *offering) deliver(event occurrence) {
 	first := event.due
 	if behind := time.Now(); behind.Sub(first) > late {
 		first = behind // it waited for another of the same mailbox
@@ -202,24 +216,21 @@ func (o *offering) deliver(b *box, event occurrence) {
 	for elapsed := time.Duration(0); ; {
 		due := first.Add(elapsed)
 		time.Sleep(time.Until(due))
-		c := <-o.idle
+		c, back := o.connection()
 		t := o.tally()
 		began := time.Now()
 		if began.Sub(due) > late {
 			t.late.Add(1)
 		}
 		// As old as Exchange would say that it is.
-		event.post.At = began.Add(-hurry * began.Sub(event.due))
+		event.post.At = began.Add(-o.hurry * began.Sub(event.due))
 		t.offered.Add(1)
 		reply, err := c.Post(o.scene.users.targets[event.post.Mailbox], event.post)
-		o.idle <- c
+		back()
 		switch {
 		case err == nil && reply.OK:
 			t.answered.Add(time.Since(due))
 			t.taken[event.post.Kind].Add(1)
-			b.mu.Lock()
-			b.posted = time.Now()
-			b.mu.Unlock()
 			return
 		case err == nil && reply.Unsubscribe:
 			err = errors.New("a living subscription was ended")
@@ -232,32 +243,27 @@ func (o *offering) deliver(b *box, event occurrence) {
 		}
 		t.shed.Add(1) // an answer that does not come is one that fails, too
 		if elapsed *= 2; elapsed == 0 {
-			elapsed = firstRetry
+			elapsed = firstRetry / o.hurry
 		}
-		if elapsed > frequency {
+		if elapsed > frequency/o.hurry {
 			t.ended.Add(1)
 			return
 		}
 	}
 }
 
-// beat posts the heartbeats of those who have not posted for so long that one is due, until ctx ends.
-func (o *offering) beat(ctx context.Context) {
-	for ctx.Err() == nil {
-		for mailbox := 1; mailbox < len(o.boxes) && ctx.Err() == nil; mailbox++ {
-			b := &o.boxes[mailbox]
-			b.mu.Lock()
-			due := !b.posting && time.Since(b.posted) > frequency
-			b.mu.Unlock()
-			if due {
-				o.happen(exchange.Mailbox(mailbox), exchange.Heartbeat, time.Now())
-			}
-		}
+// beatAll posts a heartbeat for each mailbox at a rate. With it comes what is owed: it would have come by itself within the
+// time between two.
+func (o *offering) beatAll(ctx context.Context, perSecond float64) error {
+	for mailbox := 1; mailbox < len(o.boxes); mailbox++ {
 		select {
-		case <-time.After(time.Second):
+		case <-time.After(time.Duration(float64(time.Second) / perSecond)):
 		case <-ctx.Done():
+			return ctx.Err()
 		}
+		o.happen(exchange.Mailbox(mailbox), exchange.Heartbeat, time.Now())
 	}
+	return o.done(ctx)
 }
 
 // dayKind draws what happens at the peak of a day.

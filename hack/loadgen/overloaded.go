@@ -3,7 +3,6 @@ package main
 import (
 	"context"
 	"fmt"
-	"sync"
 	"syscall"
 	"time"
 
@@ -26,13 +25,7 @@ func (b *run) overload(ctx context.Context) error {
 		return err
 	}
 	b.scene.ledger.turn()
-	o := newOffering(b.scene)
-	ctx, stop := context.WithCancel(ctx)
-	var beating sync.WaitGroup
-	defer beating.Wait()
-	defer stop()
-	beating.Go(func() { o.beat(ctx) })
-
+	o := newOffering(b.scene, b.settings.hurry)
 	calm := o.phase()
 	if err := o.keep(ctx, capacity*calmFactor, b.settings.stage/2, dayKind); err != nil { //nolint:mnd // long enough
 		return err
@@ -49,11 +42,6 @@ func (b *run) overload(ctx context.Context) error {
 	toldMeanwhile := float64(b.scene.ledger.account().told-before) / took
 	b.reportOverload(calm, much, took, capacity, toldMeanwhile, told)
 	if err := b.recover(ctx, o, calm, capacity); err != nil {
-		return err
-	}
-	stop()
-	beating.Wait()
-	if err := o.done(context.WithoutCancel(ctx)); err != nil {
 		return err
 	}
 	o.close()
@@ -103,8 +91,8 @@ func (b *run) reportOverload(calm, much *tally, took, capacity, told, toldAtCapa
 	r.addLeast("overload", "mails told, of the capacity", told/toldAtCapacity, "", goalGoodput)
 }
 
-// recoveryLimit bounds the time until everything is as it was: what is still owed is told with the next heartbeat.
-const recoveryLimit = frequency + 30*time.Second
+// recoveryLimit bounds the time until everything is as it was.
+const recoveryLimit = 5 * time.Minute
 
 // recover waits until everything is as before, while half of the capacity is offered.
 func (b *run) recover(ctx context.Context, o *offering, before *tally, capacity float64) error {
@@ -118,7 +106,7 @@ func (b *run) recover(ctx context.Context, o *offering, before *tally, capacity 
 			return fmt.Errorf("answers have not become as quick as before: %w", err)
 		}
 		say(b.progress, "answers: %d OK, p99 %.0f ms, %d shed", t.answered.Count(), milliseconds(t.answered.Percentile(99)), t.shed.Load())
-		if t.shed.Load() == 0 && t.answered.Percentile(99) <= twice*before.answered.Percentile(99) {
+		if t.shed.Load() == 0 && t.answered.Count() > 0 && t.answered.Percentile(99) <= twice*before.answered.Percentile(99) {
 			quick++
 		} else {
 			quick = 0
@@ -129,6 +117,10 @@ func (b *run) recover(ctx context.Context, o *offering, before *tally, capacity 
 		return err
 	}
 	b.report.add("overload", "afterwards, until everything was taken", time.Since(began).Seconds(), "s")
+	b.report.add("overload", "afterwards, left to the next heartbeats", float64(b.scene.ledger.account().untold), "mails")
+	if err := o.beatAll(ctx, capacity); err != nil {
+		return err
+	}
 	if err := b.settle(ctx); err != nil {
 		return err
 	}
