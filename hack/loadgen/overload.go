@@ -58,6 +58,9 @@ type tally struct {
 	began time.Time
 	// answered are the times from a post, each try for itself, to its answer OK.
 	answered *meter.Samples
+	// watched are those of the users for whom watches is true, if there is such a function.
+	watched *meter.Samples
+	watches func(exchange.Mailbox) bool
 	// offered are the tries, late those that were made late; taken are those that were answered OK, by kind, shed those that were
 	// answered 503, ended the subscriptions that Exchange has given up.
 	offered, late, shed, ended atomic.Int64
@@ -124,11 +127,15 @@ func (o *offering) done(ctx context.Context) error {
 }
 
 // phase begins a new tally.
-func (o *offering) phase() *tally {
+func (o *offering) phase() *tally { return o.watch(nil) }
+
+// watch begins a phase in which the answers to some users' posts are kept apart.
+func (o *offering) watch(whom func(exchange.Mailbox) bool) *tally {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	o.tallys = append(o.tallys, &tally{began: time.Now(), answered: &meter.Samples{}})
-	return o.tallys[len(o.tallys)-1]
+	t := &tally{began: time.Now(), answered: &meter.Samples{}, watched: &meter.Samples{}, watches: whom}
+	o.tallys = append(o.tallys, t)
+	return t
 }
 
 func (o *offering) tally() *tally {
@@ -230,6 +237,9 @@ func (o *offering) deliver(event occurrence) {
 		switch {
 		case err == nil && reply.OK:
 			t.answered.Add(time.Since(due))
+			if t.watches != nil && t.watches(event.post.Mailbox) {
+				t.watched.Add(time.Since(due))
+			}
 			t.taken[event.post.Kind].Add(1)
 			return
 		case err == nil && reply.Unsubscribe:

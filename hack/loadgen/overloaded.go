@@ -52,7 +52,7 @@ func (b *run) overload(ctx context.Context) error {
 func (b *run) quotaCapacity(ctx context.Context) (posts, told float64, err error) {
 	flood := func(duration time.Duration) (*driver, error) {
 		d := newDriver(b.scene)
-		return d, d.flood(ctx, overloadInFlight, duration, day)
+		return d, d.flood(ctx, min(overloadInFlight, b.settings.users/4), duration, day) //nolint:mnd // so that there is always somebody to whom nothing happens
 	}
 	if _, err := flood(b.settings.stage / 4); err != nil { //nolint:mnd // until plans are made and connections are there
 		return 0, 0, err

@@ -50,6 +50,7 @@ type scene struct {
 	database *meter.Database
 	exchange *exchange.Server
 	apns     *apnstest.Server
+	others   *others
 	users    *population
 	ledger   *ledger
 
@@ -91,16 +92,22 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	x.apns = apnstest.Start(apnstest.Options{
 		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: x.ledger.accepted,
 	})
+	if x.others, err = startOthers(s, x.ledger); err != nil {
+		return x, err
+	}
 	ring, err := x.writeFolder()
 	if err != nil {
 		return x, err
 	}
 	say(progress, "Making %d users", s.users)
-	if x.users, err = fill(ctx, x.pool, ring, x.callbackURL(), s.users); err != nil {
+	if x.users, err = fill(ctx, x.pool, ring, x.callbackURL(), s.users, s.layout()); err != nil {
 		return x, err
 	}
 	for i := range s.users {
 		x.apns.AddDevice(deviceToken(exchange.Mailbox(i+1)), topic)
+		if x.others != nil {
+			x.others.apns.AddDevice(deviceToken(exchange.Mailbox(i+1)), topic)
+		}
 	}
 	return x, nil
 }
@@ -148,7 +155,7 @@ func (x *scene) callbackURL() string { return "http://127.0.0.1" + basePath }
 // writeFolder writes the configuration folder of a pod, and returns a keyring that seals as a runtime with it would.
 func (x *scene) writeFolder() (*credential.Keyring, error) {
 	key := x.apns.NewKey()
-	content, err := yaml.Marshal(config.Config{
+	settings := config.Config{
 		Tenant: config.Tenant{ID: schemaName, Namespace: "load", Name: "acme"},
 		Server: config.Server{
 			Listen: "127.0.0.1:0", Metrics: "127.0.0.1:0", Admin: "127.0.0.1:0", CallbackURL: x.callbackURL(), DrainDelaySeconds: new(int32(0)),
@@ -162,17 +169,18 @@ func (x *scene) writeFolder() (*credential.Keyring, error) {
 		}}},
 		KeyPool:       config.KeyPool{Size: 1, RefillBelow: 1}, // no user is made by a registration
 		AllowLoopback: true,
-	})
-	if err != nil {
-		return nil, err
 	}
 	sum := sha256.Sum256([]byte("nobody calls"))
 	files := map[string][]byte{
-		config.FileName:           content,
 		config.APITokenHashesFile: []byte(hex.EncodeToString(sum[:]) + "\n"),
 		config.DatabaseURLFile:    x.schema.URL.Reveal(),
 		filepath.Join(config.PushFolder, providerName, config.APNsKeyFile):  key.P8,
 		filepath.Join(config.PushFolder, providerName, config.CABundleFile): x.apns.CertificatePEM(),
+	}
+	x.others.configure(&settings, files)
+	var err error
+	if files[config.FileName], err = yaml.Marshal(settings); err != nil {
+		return nil, err
 	}
 	keyFiles := config.NewKeyFiles()
 	for name, key := range keyFiles {
@@ -250,6 +258,7 @@ func (x *scene) close() {
 		_ = x.runtime.stop(ctx) // killed if it does not end
 	}
 	x.confined.remove()
+	x.others.close()
 	if x.apns != nil {
 		x.apns.Close()
 	}
