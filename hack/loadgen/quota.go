@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -65,22 +66,13 @@ func controlGroup(root, memberships string) (folder string, version int) {
 			continue
 		}
 		switch controllers := strings.Split(fields[1], ","); {
-		case contains(controllers, "cpu"):
+		case slices.Contains(controllers, "cpu"):
 			return filepath.Join(root, "cpu", fields[2]), 1
 		case fields[0] == "0" && fields[1] == "":
 			folder, version = filepath.Join(root, filepath.Dir(fields[2])), 2 //nolint:mnd // the newer one
 		}
 	}
 	return folder, version
-}
-
-func contains(all []string, one string) bool {
-	for _, each := range all {
-		if each == one {
-			return true
-		}
-	}
-	return false
 }
 
 // quotaFiles are the files of a group that give it so many cores.

@@ -201,10 +201,7 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		return 0, err
 	}
 	l.steps.Reached(step.PostAuthenticated)
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return 0, errTooLarge
-	}
+	body, err := readPost(w, r)
 	if err != nil {
 		return 0, err
 	}
@@ -266,6 +263,14 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		return 0, err
 	}
 	return brought.userID, nil
+}
+
+func readPost(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, errTooLarge
+	}
+	return body, err
 }
 
 // takeLast takes the mails that an outdated subscription still tells of. They may have come before the current one was
