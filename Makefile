@@ -83,6 +83,10 @@ bench-overload: env ## Offer the runtime, held to a quarter of a core, three tim
 bench-isolation: env ## Measure what users feel of a slow endpoint, a failing provider and a noisy user that are not theirs.
 	go run ./hack/loadgen -only isolation -users 20000 -stage 8s $(BENCH_FLAGS)
 
+.PHONY: bench-replicas
+bench-replicas: env ## Measure two replicas of one tenant beside one.
+	go run ./hack/loadgen -only replicas -users 20000 $(BENCH_FLAGS)
+
 ##@ Check
 
 .PHONY: env

@@ -58,6 +58,21 @@ func TestOthersFeelLittle(t *testing.T) {
 	}
 }
 
+// TestTwoReplicasTellEverythingOnce has each user's posts go to both; bench fails if anything is lost or told twice.
+func TestTwoReplicasTellEverythingOnce(t *testing.T) {
+	s := settings{users: 40, inFlight: 8, stage: time.Second, only: "replicas", exchangeDelay: time.Millisecond, providerDelay: time.Millisecond}
+	r, err := bench(t.Context(), s, t.Output())
+	if err != nil {
+		t.Fatal(err)
+	}
+	values := r.values()
+	for _, name := range []string{"rate of one", "rate of two", "one: runtime's CPU a post", "two: runtimes' CPU a post"} {
+		if values["replicas/"+name] <= 0 {
+			t.Errorf("%s is %v", name, values["replicas/"+name])
+		}
+	}
+}
+
 func TestAQuotaIsSetWhereTheProcessIs(t *testing.T) {
 	t.Parallel()
 	for name, c := range map[string]struct {

@@ -58,6 +58,8 @@ type scene struct {
 	confined *confinement
 
 	runtime *program
+	// second is another replica, nil most of the time.
+	second *replica
 	// address and metrics are where it serves, started is how long it took until it was ready.
 	address, metrics string
 	started          time.Duration
@@ -254,6 +256,7 @@ func ready(ctx context.Context, metrics string) bool {
 func (x *scene) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
+	x.stopReplica(ctx)
 	if x.runtime != nil {
 		_ = x.runtime.stop(ctx) // killed if it does not end
 	}

@@ -54,7 +54,7 @@ type stage struct {
 // further are the stages that are run only if they are asked for.
 func (b *run) further() []stage {
 	return slices.DeleteFunc([]stage{
-		{"overload", b.overload}, {"isolation", b.isolation},
+		{"overload", b.overload}, {"isolation", b.isolation}, {"replicas", b.replicas},
 	}, func(further stage) bool { return !b.settings.asks(further.name) })
 }
 
