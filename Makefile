@@ -75,6 +75,18 @@ bench-operator: ## Measure the operator with 1,000 tenants (20 minutes).
 bench: env ## Measure the runtime with 100,000 users, and compare with BASELINE, a file that BENCH_FLAGS='-json file' has written.
 	go run ./hack/loadgen $(if $(BASELINE),-baseline $(BASELINE)) $(BENCH_FLAGS)
 
+.PHONY: bench-overload
+bench-overload: env ## Offer the runtime, held to a quarter of a core, three times what it can do, and see it recover. Needs root.
+	go run ./hack/loadgen -only overload -users 30000 -stage 12s -quota 0.25 $(BENCH_FLAGS)
+
+.PHONY: bench-isolation
+bench-isolation: env ## Measure what users feel of a slow endpoint, a failing provider and a noisy user that are not theirs.
+	go run ./hack/loadgen -only isolation -users 20000 -stage 8s $(BENCH_FLAGS)
+
+.PHONY: bench-replicas
+bench-replicas: env ## Measure two replicas of one tenant beside one.
+	go run ./hack/loadgen -only replicas -users 20000 $(BENCH_FLAGS)
+
 ##@ Check
 
 .PHONY: env

@@ -2,6 +2,7 @@ package main
 
 import (
 	"encoding/json"
+	"fmt"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -29,11 +30,16 @@ type ledger struct {
 	delivery, own *meter.Samples
 	// badged are who waits for a badge, by mailbox.
 	badged map[exchange.Mailbox]chan<- struct{}
+	// watched are the own parts of the mails of those users for whom watches is true, if there is such a function.
+	watched *meter.Samples
+	watches func(exchange.Mailbox) bool
 }
 
 // mail is one that was posted about.
 type mail struct {
 	sent time.Time
+	// mailbox is known once it has been fetched, 0 before.
+	mailbox exchange.Mailbox
 	// held is how long Exchange had the runtime wait for it.
 	held time.Duration
 	told chan struct{}
@@ -58,10 +64,11 @@ func (l *ledger) send(at time.Time) (number uint64, told <-chan struct{}) {
 }
 
 // fetched is told by Exchange.
-func (l *ledger) fetched(_ exchange.Mailbox, number uint64, held time.Duration) {
+func (l *ledger) fetched(mailbox exchange.Mailbox, number uint64, held time.Duration) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if m := l.mails[number]; m != nil {
+		m.mailbox = mailbox
 		m.held += held
 	}
 }
@@ -94,13 +101,17 @@ func (l *ledger) accepted(token string, n apnstest.Notification) {
 	_, number, err := exchange.ParseItemID(content.ENS.MessageID)
 	l.mu.Lock()
 	defer l.mu.Unlock()
+	mailbox := mailboxOf(token)
 	if n.APS.Alert == nil {
 		l.badges++
-		mailbox := mailboxOf(token)
 		if told := l.badged[mailbox]; told != nil {
 			close(told)
 			delete(l.badged, mailbox)
 		}
+		return
+	}
+	if content.ENS.MessageID == "" {
+		l.summary(mailbox, n, now)
 		return
 	}
 	m := l.mails[number]
@@ -110,12 +121,49 @@ func (l *ledger) accepted(token string, n apnstest.Notification) {
 	case m.done:
 		l.twice++
 	default:
-		m.done = true
-		l.told++
-		l.delivery.Add(now.Sub(m.sent))
-		l.own.Add(n.Received.Sub(m.sent) - m.held)
-		close(m.told)
+		l.tell(mailbox, m, n, now)
 	}
+}
+
+// tell notes that a mail was told; l.mu is held.
+func (l *ledger) tell(mailbox exchange.Mailbox, m *mail, n apnstest.Notification, now time.Time) {
+	m.done = true
+	l.told++
+	own := n.Received.Sub(m.sent) - m.held
+	l.delivery.Add(now.Sub(m.sent))
+	l.own.Add(own)
+	if l.watches != nil && l.watches(mailbox) {
+		l.watched.Add(own)
+	}
+	close(m.told)
+}
+
+// summary is a notification that tells of several mails, and only how many: of some that were fetched and not told, and it must
+// not be of more. l.mu is held.
+func (l *ledger) summary(mailbox exchange.Mailbox, n apnstest.Notification, now time.Time) {
+	count := 0
+	if _, err := fmt.Sscanf(n.APS.Alert.Title, "%d new messages", &count); err != nil {
+		l.unknown++
+		return
+	}
+	for _, m := range l.mails {
+		if count == 0 {
+			return
+		}
+		if m.mailbox == mailbox && !m.done {
+			l.tell(mailbox, m, n, now)
+			count--
+		}
+	}
+	l.unknown += count
+}
+
+// watch keeps the own parts of some users' mails apart from now on.
+func (l *ledger) watch(whom func(exchange.Mailbox) bool) *meter.Samples {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.watches, l.watched = whom, &meter.Samples{}
+	return l.watched
 }
 
 // account is where the ledger stands.

@@ -186,7 +186,7 @@ func (d *driver) workers(count int, run func(*exchange.Connection, *rand.Rand) e
 	var group sync.WaitGroup
 	for i := range count {
 		group.Go(func() {
-			c := exchange.NewConnection(d.scene.address)
+			c := exchange.NewConnection(d.scene.webhook(i))
 			defer c.Close()
 			failures[i] = run(c, rand.New(rand.NewPCG(uint64(i), 1)))
 		})

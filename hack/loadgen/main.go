@@ -27,6 +27,8 @@ func main() {
 	flag.IntVar(&s.inFlight, "in-flight", 256, "how many events are under way at once where as much as possible is done")
 	flag.DurationVar(&s.exchangeDelay, "exchange-delay", 10*time.Millisecond, "how long each request takes on the simulated Exchange")
 	flag.DurationVar(&s.providerDelay, "provider-delay", 20*time.Millisecond, "how long a push takes at most at the simulated provider")
+	flag.Float64Var(&s.quota, "quota", 0, "how many cores the runtime may use, by a control group of its own; as many as there are if 0")
+	flag.IntVar(&s.hurry, "hurry", 2, "how much sooner than the real one the simulated Exchange posts again, where posts are shed on purpose")
 	flag.StringVar(&s.only, "only", "", "the stages to run, separated by commas; all unless set")
 	flag.StringVar(&s.baseline, "baseline", "", "a file of -json to compare with")
 	flag.StringVar(&s.profiles, "profiles", "", "a folder for CPU and allocation profiles of the runtime, two of each stage")
@@ -51,6 +53,9 @@ type settings struct {
 	exchangeDelay, providerDelay time.Duration
 	only, baseline, profiles     string
 	statements                   bool
+	// quota is in cores, 0 for none.
+	quota float64
+	hurry int
 }
 
 func say(w io.Writer, format string, args ...any) {

@@ -93,7 +93,7 @@ func seal(ring *credential.Keyring, base string, mailbox exchange.Mailbox) (seal
 }
 
 // fill writes the population into the database, each table by a COPY of its own connection.
-func fill(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyring, base string, size int) (*population, error) {
+func fill(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyring, base string, size int, where layout) (*population, error) {
 	users, err := sealPopulation(ring, base, size)
 	if err != nil {
 		return nil, err
@@ -103,7 +103,7 @@ func fill(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyring, bas
 		return nil, err
 	}
 	now := time.Now()
-	for _, t := range tables(users, pair, now) {
+	for _, t := range tables(users, pair, now, where) {
 		source := pgx.CopyFromSlice(size, func(i int) ([]any, error) { return t.row(exchange.Mailbox(i + 1)), nil })
 		if _, err := pool.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, source); err != nil {
 			return nil, fmt.Errorf("filling the table %s: %w", t.name, err)
@@ -135,7 +135,7 @@ type table struct {
 }
 
 // tables are the rows of users that registered a day ago and were heard of a moment ago.
-func tables(users []sealedUser, pair credential.KeyPair, now time.Time) []table {
+func tables(users []sealedUser, pair credential.KeyPair, now time.Time, where layout) []table {
 	const day = 24 * time.Hour
 	registered := now.Add(-day)
 	return []table{
@@ -148,14 +148,14 @@ func tables(users []sealedUser, pair credential.KeyPair, now time.Time) []table 
 			"device_log_id sync_key app_version os_version badge_sent registered_at secret_hash secret_used"),
 			func(m exchange.Mailbox) []any {
 				hash := sha256.Sum256([]byte(m.InboxID() + "secret"))
-				return []any{int64(m), int64(m), deviceID(m), string(push.IOS), deviceToken(m), providerName, topic, "production", int16(1), "default",
+				return []any{int64(m), int64(m), deviceID(m), string(push.IOS), deviceToken(m), where.provider(m), topic, "production", int16(1), "default",
 					true, "en-US", deviceID(m)[:8], hex.EncodeToString(hash[:8]), "25.11.0", "19.1", int32(0), registered, hash[:], true}
 			}},
 		{"subscriptions", strings.Fields("user_id generation state f_hash key_sealed subscription_id device_id endpoint auth_type created_at " +
 			"promoted_at webhook_key"),
 			func(m exchange.Mailbox) []any {
 				sealed := users[m].sealed
-				return []any{int64(m), int64(m), string(store.Active), sealed.FillerHash[:], sealed.Key, m.SubscriptionID(), deviceID(m), endpointName,
+				return []any{int64(m), int64(m), string(store.Active), sealed.FillerHash[:], sealed.Key, m.SubscriptionID(), deviceID(m), where.endpoint(m),
 					int16(credential.Basic), registered, registered, sealed.WebhookKey}
 			}},
 		{"user_state", strings.Fields("user_id last_callback unread"),

@@ -78,6 +78,11 @@ func (r *report) addGoal(stage, name string, value float64, unit string, goal fl
 	r.Figures = append(r.Figures, figure{Stage: stage, Name: name, Value: value, Unit: unit, Goal: goal})
 }
 
+// addLeast adds something that must be at least as much as the goal.
+func (r *report) addLeast(stage, name string, value float64, unit string, goal float64) {
+	r.Figures = append(r.Figures, figure{Stage: stage, Name: name, Value: value, Unit: unit, Goal: goal, AtLeast: true})
+}
+
 // inReference is a time as a multiple of R as it was just before.
 func (r *report) inReference(d time.Duration) float64 {
 	return microseconds(d) / r.Reference[len(r.Reference)-1]

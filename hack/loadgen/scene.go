@@ -50,10 +50,16 @@ type scene struct {
 	database *meter.Database
 	exchange *exchange.Server
 	apns     *apnstest.Server
+	others   *others
 	users    *population
 	ledger   *ledger
 
+	// confined is how the runtime is held to less than the machine has, nil if it is not.
+	confined *confinement
+
 	runtime *program
+	// second is another replica, nil most of the time.
+	second *replica
 	// address and metrics are where it serves, started is how long it took until it was ready.
 	address, metrics string
 	started          time.Duration
@@ -64,6 +70,9 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	x := &scene{ledger: newLedger(s.users)}
 	var err error
 	if x.folder, err = os.MkdirTemp("", "ens-loadgen-"); err != nil {
+		return x, err
+	}
+	if x.confined, err = confine(s.quota); err != nil {
 		return x, err
 	}
 	say(progress, "Building ens-runtime")
@@ -85,16 +94,22 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	x.apns = apnstest.Start(apnstest.Options{
 		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: x.ledger.accepted,
 	})
+	if x.others, err = startOthers(s, x.ledger); err != nil {
+		return x, err
+	}
 	ring, err := x.writeFolder()
 	if err != nil {
 		return x, err
 	}
 	say(progress, "Making %d users", s.users)
-	if x.users, err = fill(ctx, x.pool, ring, x.callbackURL(), s.users); err != nil {
+	if x.users, err = fill(ctx, x.pool, ring, x.callbackURL(), s.users, s.layout()); err != nil {
 		return x, err
 	}
 	for i := range s.users {
 		x.apns.AddDevice(deviceToken(exchange.Mailbox(i+1)), topic)
+		if x.others != nil {
+			x.others.apns.AddDevice(deviceToken(exchange.Mailbox(i+1)), topic)
+		}
 	}
 	return x, nil
 }
@@ -142,7 +157,7 @@ func (x *scene) callbackURL() string { return "http://127.0.0.1" + basePath }
 // writeFolder writes the configuration folder of a pod, and returns a keyring that seals as a runtime with it would.
 func (x *scene) writeFolder() (*credential.Keyring, error) {
 	key := x.apns.NewKey()
-	content, err := yaml.Marshal(config.Config{
+	settings := config.Config{
 		Tenant: config.Tenant{ID: schemaName, Namespace: "load", Name: "acme"},
 		Server: config.Server{
 			Listen: "127.0.0.1:0", Metrics: "127.0.0.1:0", Admin: "127.0.0.1:0", CallbackURL: x.callbackURL(), DrainDelaySeconds: new(int32(0)),
@@ -156,17 +171,18 @@ func (x *scene) writeFolder() (*credential.Keyring, error) {
 		}}},
 		KeyPool:       config.KeyPool{Size: 1, RefillBelow: 1}, // no user is made by a registration
 		AllowLoopback: true,
-	})
-	if err != nil {
-		return nil, err
 	}
 	sum := sha256.Sum256([]byte("nobody calls"))
 	files := map[string][]byte{
-		config.FileName:           content,
 		config.APITokenHashesFile: []byte(hex.EncodeToString(sum[:]) + "\n"),
 		config.DatabaseURLFile:    x.schema.URL.Reveal(),
 		filepath.Join(config.PushFolder, providerName, config.APNsKeyFile):  key.P8,
 		filepath.Join(config.PushFolder, providerName, config.CABundleFile): x.apns.CertificatePEM(),
+	}
+	x.others.configure(&settings, files)
+	var err error
+	if files[config.FileName], err = yaml.Marshal(settings); err != nil {
+		return nil, err
 	}
 	keyFiles := config.NewKeyFiles()
 	for name, key := range keyFiles {
@@ -201,8 +217,9 @@ func (x *scene) start(ctx context.Context) error {
 	if x.profiles != "" {
 		arguments = append(arguments, "--profiles", x.profiles)
 	}
+	path, arguments := x.confined.wrap(x.program, arguments)
 	var err error
-	if x.runtime, err = startProgram(filepath.Join(x.folder, "runtime.log"), x.program, arguments...); err != nil {
+	if x.runtime, err = startProgram(filepath.Join(x.folder, "runtime.log"), path, arguments...); err != nil {
 		return err
 	}
 	serving, err := x.runtime.line(ctx, server.ServingMessage)
@@ -239,9 +256,12 @@ func ready(ctx context.Context, metrics string) bool {
 func (x *scene) close() {
 	ctx, cancel := context.WithTimeout(context.Background(), stopLimit)
 	defer cancel()
+	x.stopReplica(ctx)
 	if x.runtime != nil {
 		_ = x.runtime.stop(ctx) // killed if it does not end
 	}
+	x.confined.remove()
+	x.others.close()
 	if x.apns != nil {
 		x.apns.Close()
 	}

@@ -25,14 +25,12 @@ func bench(ctx context.Context, s settings, progress io.Writer) (*report, error)
 		return r, err
 	}
 	b := &run{scene: x, settings: s, report: r, progress: progress}
-	for _, stage := range []struct {
-		name string
-		run  func(context.Context) error
-	}{
+	standard := []stage{
 		{"start", b.start}, {"heartbeats", b.heartbeats}, {"mails", b.mails}, {"reads", b.reads},
 		{"day", b.day}, {"half", b.half}, {"burst", b.burst}, {"database", b.size},
-	} {
-		if stage.name != "start" && s.only != "" && !slices.Contains(strings.Split(s.only, ","), stage.name) {
+	}
+	for _, stage := range append(standard, b.further()...) {
+		if stage.name != "start" && s.only != "" && !s.asks(stage.name) {
 			continue
 		}
 		say(progress, "Stage %s", stage.name)
@@ -46,6 +44,22 @@ func bench(ctx context.Context, s settings, progress io.Writer) (*report, error)
 	b.conclude()
 	return r, b.judge()
 }
+
+// stage is a kind of load.
+type stage struct {
+	name string
+	run  func(context.Context) error
+}
+
+// further are the stages that are run only if they are asked for.
+func (b *run) further() []stage {
+	return slices.DeleteFunc([]stage{
+		{"overload", b.overload}, {"isolation", b.isolation}, {"replicas", b.replicas},
+	}, func(further stage) bool { return !b.settings.asks(further.name) })
+}
+
+// asks reports whether a stage is asked for by name.
+func (s settings) asks(stage string) bool { return slices.Contains(strings.Split(s.only, ","), stage) }
 
 // reference measures R before each stage: what shares the machine with us makes it slower and quicker within minutes.
 func (b *run) reference() error {

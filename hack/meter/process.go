@@ -3,7 +3,6 @@ package meter
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"os"
 	"path/filepath"
@@ -81,13 +80,18 @@ func stat(pid int) ([]string, error) {
 }
 
 // Memory is what a process holds for itself, in bytes (RssAnon): the program's text is not among it.
-func Memory(pid int) (int64, error) {
+func Memory(pid int) (int64, error) { return status(pid, "RssAnon:") }
+
+// MostMemory is the most that a process has ever held, in bytes, its text among it (VmHWM).
+func MostMemory(pid int) (int64, error) { return status(pid, "VmHWM:") }
+
+func status(pid int, field string) (int64, error) {
 	content, err := os.ReadFile(fmt.Sprintf("/proc/%d/status", pid))
 	if err != nil {
 		return 0, fmt.Errorf("reading the memory of process %d: %w", pid, err)
 	}
 	for line := range strings.Lines(string(content)) {
-		if rest, found := strings.CutPrefix(line, "RssAnon:"); found {
+		if rest, found := strings.CutPrefix(line, field); found {
 			kilobytes, err := strconv.ParseInt(strings.TrimSpace(strings.TrimSuffix(strings.TrimSpace(rest), "kB")), 10, 64)
 			if err != nil {
 				return 0, fmt.Errorf("reading the memory of process %d: %w", pid, err)
@@ -95,5 +99,5 @@ func Memory(pid int) (int64, error) {
 			return kilobytes << 10, nil
 		}
 	}
-	return 0, errors.New("the system does not tell RssAnon")
+	return 0, fmt.Errorf("the system does not tell %s", strings.TrimSuffix(field, ":"))
 }

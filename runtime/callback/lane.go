@@ -3,6 +3,7 @@ package callback
 import (
 	"context"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"k8s.io/utils/clock"
@@ -26,7 +27,13 @@ type lane struct {
 	slots chan struct{}
 	// users are those that are worked on or wait, reserved those whose work is about to come. The processor guards them.
 	users, reserved int
+	// waited is for how long the last one to get a worker had waited for it.
+	waited atomic.Int64
 }
+
+// maxWait is how long work may wait for a worker before further work is left to Exchange. Where there is little CPU, a queue that
+// is bounded by its length alone grows to many seconds, all of them spent on taking what cannot be told soon.
+const maxWait = 2 * time.Second
 
 func newLanes(closing context.Context, c clock.Clock, workers int) *lanes {
 	return &lanes{workers: workers, byName: map[string]*lane{}, clock: c, closing: closing}
@@ -44,8 +51,11 @@ func (l *lanes) of(endpoint string) *lane {
 	return found
 }
 
-// full says that there is no room to reserve.
-func (l *lane) full() bool { return l.users+l.reserved >= queuePerWorker*cap(l.slots) }
+// full says that there is no room to reserve: too many wait, or all workers are busy and those who wait do so for too long.
+func (l *lane) full() bool {
+	users := l.users + l.reserved
+	return users >= queuePerWorker*cap(l.slots) || users > cap(l.slots) && time.Duration(l.waited.Load()) > maxWait
+}
 
 // crowded says that there is no room for another user.
 func (l *lane) crowded() bool { return l.users >= queuePerWorker*cap(l.slots) }
@@ -57,11 +67,14 @@ func (l *lanes) acquire(endpoint string, deadline time.Time) (release func(), ok
 	release = func() { <-found.slots }
 	select {
 	case found.slots <- struct{}{}:
+		found.waited.Store(0)
 		return release, true
 	default: // only who has to wait needs a timer
 	}
+	began := l.clock.Now()
 	select {
 	case found.slots <- struct{}{}:
+		found.waited.Store(int64(l.clock.Since(began)))
 		return release, true
 	case <-l.clock.After(deadline.Sub(l.clock.Now())):
 		return nil, false

@@ -12,6 +12,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/http"
+	"strconv"
 	"strings"
 	"time"
 
@@ -43,13 +44,14 @@ type Listener struct {
 	tenant    func() *tenant.Tenant
 	store     *store.Store
 	processor *Processor
-	clock     clock.PassiveClock
+	clock     clock.WithTicker
 	log       *slog.Logger
 	metrics   *Metrics
 	owner     store.Owner
 	steps     step.Hook
 	fit       func() bool
 	inFlight  chan struct{}
+	taking    chan struct{}
 	signs     *signs
 }
 
@@ -73,7 +75,8 @@ type Options struct {
 func NewListener(o Options, processor *Processor) *Listener {
 	return &Listener{
 		tenant: o.Tenant, store: o.Store, processor: processor, clock: o.Clock, log: o.Logger, metrics: o.Metrics,
-		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight), signs: processor.signs,
+		owner: o.Owner, steps: o.Steps, fit: o.Fit, inFlight: make(chan struct{}, maxInFlight), taking: make(chan struct{}, maxTaking),
+		signs: processor.signs,
 	}
 }
 
@@ -119,8 +122,12 @@ func (l *Listener) answered(ctx context.Context, answer string) {
 
 // fail answers what Exchange counts as a failure and tries again.
 func (l *Listener) fail(ctx context.Context, w http.ResponseWriter, status int) {
-	l.answered(ctx, http.StatusText(status))
-	http.Error(w, http.StatusText(status), status)
+	text := http.StatusText(status)
+	l.answered(ctx, text)
+	w.Header().Set("Content-Type", "text/plain; charset=utf-8")
+	w.Header().Set("Content-Length", strconv.Itoa(len(text))) // all of it in one write
+	w.WriteHeader(status)
+	_, _ = io.WriteString(w, text)
 }
 
 // outdatedError says that a post is of a subscription that is not the user's current one.
@@ -137,7 +144,7 @@ var (
 	errTooLarge = errors.New("the post is too large")
 	errOurFault = errors.New("the subscription cannot be opened")
 	errUnfit    = errors.New("this replica does not work with the database yet")
-	errBusy     = errors.New("more mail has come than can be worked on; Exchange will post again soon")
+	errBusy     = errors.New("more has happened than can be worked on; Exchange will post again soon")
 )
 
 // answer turns the outcome of a post into what Exchange is told. Only what is forged or outdated ends a subscription;
@@ -190,14 +197,20 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		return 0, err
 	}
 	l.steps.Reached(step.PostAuthenticated)
-	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return 0, errTooLarge
-	}
+	body, err := readPost(w, r)
 	if err != nil {
 		return 0, err
 	}
 	now := l.clock.Now()
+	recent := recentEvents(body, now)
+	if recent && l.processor.full(hook.UserID, t.Config.Endpoints) {
+		return 0, errBusy
+	}
+	done, err := l.begin(ctx)
+	if err != nil {
+		return 0, err
+	}
+	defer done()
 	subscription, err := l.store.Subscription(ctx, hook.UserID, hook.Generation, now)
 	if err != nil {
 		return 0, err
@@ -233,7 +246,7 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		}
 		return 0, outdatedPost(notification)
 	}
-	if in.mails() && recent(notification, now) {
+	if in.changed && recent {
 		release, ok := l.processor.reserve(brought.userID, brought.endpoint)
 		if !ok {
 			brought.credential.Wipe()
@@ -251,21 +264,12 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	return brought.userID, nil
 }
 
-// shedFor is how long after a mail its post is left to Exchange where there is no room for the work. Exchange posts it again
-// after 30 and 90 seconds, much sooner than the next heartbeat would have the journal told. What comes back later is taken in
-// any case: a subscription whose posts are never taken ends after some eight minutes.
-const shedFor = 2 * time.Minute
-
-// recent reports whether all that a post tells of has happened within the last shedFor, as far as it says so.
-func recent(n ews.Notification, now time.Time) bool {
-	for _, message := range n.Messages {
-		for _, event := range message.Events {
-			if age := now.Sub(event.Timestamp); age > shedFor || age < -shedFor {
-				return false
-			}
-		}
+func readPost(w http.ResponseWriter, r *http.Request) ([]byte, error) {
+	body, err := io.ReadAll(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return nil, errTooLarge
 	}
-	return true
+	return body, err
 }
 
 // takeLast takes the mails that an outdated subscription still tells of. They may have come before the current one was
@@ -409,14 +413,4 @@ func read(n ews.Notification) (in intents, lost bool) {
 		}
 	}
 	return in, lost
-}
-
-// mails reports whether there is a new mail among them.
-func (in intents) mails() bool {
-	for key := range in.keys {
-		if key.Kind == store.NewMail {
-			return true
-		}
-	}
-	return false
 }

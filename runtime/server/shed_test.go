@@ -74,9 +74,9 @@ func TestMailThatThereIsNoRoomForIsToldAsSoonAsThereIs(t *testing.T) {
 	}
 }
 
-// A post that has been left to Exchange for long is taken all the same, and so is one that says nothing of a new mail: a
-// subscription whose posts are never taken would end.
-func TestOnlyRecentMailIsLeftToExchange(t *testing.T) {
+// A post that has been left to Exchange for long is taken all the same, and so is a heartbeat: a subscription whose posts are
+// never taken would end.
+func TestOnlyWhatIsRecentIsLeftToExchange(t *testing.T) {
 	t.Parallel()
 	x, phones, release := hanging(t, ewstest.Options{Calm: true})
 	t.Cleanup(release)
@@ -98,12 +98,32 @@ func TestOnlyRecentMailIsLeftToExchange(t *testing.T) {
 	mail := func(age time.Duration) string {
 		return strings.ReplaceAll(mailThatIsGone, "2026-11-21T12:00:00Z", time.Now().Add(-age).UTC().Format(time.RFC3339))
 	}
+	// What is left to Exchange costs no look at the database, or there would be no time for what is taken.
+	locked, err := x.Schema.Looking.Begin(t.Context())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := locked.Exec(t.Context(), `LOCK TABLE subscriptions IN ACCESS EXCLUSIVE MODE`); err != nil {
+		t.Fatal(err)
+	}
+	began := time.Now()
+	if got := x.Exchange.Post(t.Context(), s.URL, post(s.ID, mail(0))); got.Status != http.StatusServiceUnavailable {
+		t.Errorf("a mail of this minute is answered %d while the database hangs", got.Status)
+	}
+	if took := time.Since(began); took > 3*time.Second { // a statement is given up after five
+		t.Errorf("what is left to Exchange was answered after %s, with the database hanging", took)
+	}
+	if err := locked.Rollback(t.Context()); err != nil {
+		t.Fatal(err)
+	}
 	for _, c := range []struct {
 		name, event string
 		want        int
 	}{
 		{"a mail of this minute", mail(0), http.StatusServiceUnavailable},
 		{"a mail of the minute before", mail(time.Minute), http.StatusServiceUnavailable},
+		{"a change that is no mail", strings.ReplaceAll(strings.ReplaceAll(mail(0), "NewMailEvent", "ModifiedEvent"), "CreatedEvent", "ModifiedEvent"),
+			http.StatusServiceUnavailable},
 		{"a mail that comes again after three minutes", mail(3 * time.Minute), http.StatusOK},
 		{"a mail of tomorrow, by a clock that is wrong", mail(-24 * time.Hour), http.StatusOK},
 		{"a heartbeat", `<t:StatusEvent><t:Watermark>AQ==</t:Watermark></t:StatusEvent>`, http.StatusOK},
@@ -111,5 +131,61 @@ func TestOnlyRecentMailIsLeftToExchange(t *testing.T) {
 		if got := x.Exchange.Post(t.Context(), s.URL, post(s.ID, c.event)); got.Status != c.want {
 			t.Errorf("%s is answered %d, want %d", c.name, got.Status, c.want)
 		}
+	}
+}
+
+// A queue that is short and moves slowly is as bad as a long one.
+func TestNobodyQueuesForLong(t *testing.T) {
+	t.Parallel()
+	clock := &runtimetest.Clock{}
+	x := runtimetest.New(t, runtimetest.Options{
+		Clock: clock, Exchange: ewstest.Options{Calm: true, Compression: 60}, Configure: func(c *config.Config) { c.Callback.Workers = 1 },
+	})
+	x.Start(t)
+	var phones []*boxertest.Phone
+	for i := range 5 {
+		phones = append(phones, x.Phone(fmt.Sprintf("user-%d@example.com", i), push.IOS))
+		runtimetest.MustRegister(t, phones[i], 7)
+	}
+	settled(t, x)
+	asked := make(chan chan struct{}, crowd)
+	x.Exchange.OnRequest(func(operation, _ string) ewstest.Fault {
+		if operation != "GetItem" {
+			return ewstest.Fault{}
+		}
+		hold := make(chan struct{})
+		asked <- hold
+		return ewstest.Fault{Wait: hold}
+	})
+	deliver := func(phone *boxertest.Phone) ewstest.Callback {
+		t.Helper()
+		if _, err := x.Exchange.Deliver(phone.Address, ewstest.Mail{FromName: "Bob", Subject: "To everyone"}); err != nil {
+			t.Fatal(err)
+		}
+		answered, err := x.Exchange.WaitCallback(runtimetest.Context(t), func(c ewstest.Callback) bool {
+			return c.Mailbox == phone.Address && len(c.ItemIDs) > 0
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+		return answered
+	}
+	for _, phone := range phones[:3] {
+		if answered := deliver(phone); answered.Reply != "OK" {
+			t.Errorf("a mail that nobody waits long with is answered %d", answered.Status)
+		}
+	}
+	first := <-asked
+	clock.Advance(5 * time.Second)
+	close(first)
+	second := <-asked // it has waited for five seconds
+	if answered := deliver(phones[3]); answered.Status != http.StatusServiceUnavailable {
+		t.Errorf("a mail that would wait long is answered %d", answered.Status)
+	}
+	x.Exchange.OnRequest(nil)
+	close(second)
+	settled(t, x)
+	if answered := deliver(phones[4]); answered.Reply != "OK" {
+		t.Errorf("a mail is answered %d when nobody waits any more", answered.Status)
 	}
 }

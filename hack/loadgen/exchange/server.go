@@ -44,6 +44,7 @@ type Server struct {
 	listener    net.Listener
 	refused     atomic.Int64
 	requests    atomic.Int64
+	delay       atomic.Int64
 	problem     atomic.Pointer[string]
 }
 
@@ -61,6 +62,7 @@ func Start(options Options) (*Server, error) {
 		return nil, fmt.Errorf("listening for the simulated Exchange: %w", err)
 	}
 	s := &Server{options: options, certificate: certificate, listener: listener}
+	s.SetDelay(options.Delay)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+path, s.serve)
 	s.http = &http.Server{
@@ -72,6 +74,9 @@ func Start(options Options) (*Server, error) {
 	go func() { _ = s.http.ServeTLS(listener, "", "") }() // ends with Close
 	return s, nil
 }
+
+// SetDelay changes how long each request takes from now on.
+func (s *Server) SetDelay(d time.Duration) { s.delay.Store(int64(d)) }
 
 // URL is the EWS address.
 func (s *Server) URL() string { return "https://" + s.listener.Addr().String() + path }
@@ -138,10 +143,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 }
 
 func (s *Server) pause(ctx context.Context) error {
-	if s.options.Delay <= 0 {
+	delay := time.Duration(s.delay.Load())
+	if delay <= 0 {
 		return nil
 	}
-	timer := time.NewTimer(s.options.Delay)
+	timer := time.NewTimer(delay)
 	defer timer.Stop()
 	select {
 	case <-timer.C:
