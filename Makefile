@@ -75,6 +75,10 @@ bench-operator: ## Measure the operator with 1,000 tenants (20 minutes).
 bench: env ## Measure the runtime with 100,000 users, and compare with BASELINE, a file that BENCH_FLAGS='-json file' has written.
 	go run ./hack/loadgen $(if $(BASELINE),-baseline $(BASELINE)) $(BENCH_FLAGS)
 
+.PHONY: bench-storm
+bench-storm: env ## Measure 10,000 phones that register at once, lost subscriptions and changed passwords (some ten minutes).
+	go run ./hack/loadgen -set storm -users 10000 $(BENCH_FLAGS)
+
 ##@ Check
 
 .PHONY: env

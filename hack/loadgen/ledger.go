@@ -29,6 +29,8 @@ type ledger struct {
 	delivery, own *meter.Samples
 	// badged are who waits for a badge, by mailbox.
 	badged map[exchange.Mailbox]chan<- struct{}
+	// nudged is told whose phone is asked to register again, if anybody wants to know.
+	nudged func(exchange.Mailbox)
 }
 
 // mail is one that was posted about.
@@ -91,7 +93,11 @@ func (l *ledger) accepted(token string, n apnstest.Notification) {
 	if n.APS.Alert != nil {
 		_ = json.Unmarshal(n.Payload, &content) // the fake has read it already
 	}
-	_, number, err := exchange.ParseItemID(content.ENS.MessageID)
+	mailbox, number, err := exchange.ParseItemID(content.ENS.MessageID)
+	if n.APS.ContentAvailable != 0 && l.nudged != nil {
+		l.nudged(mailboxOf(token))
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if n.APS.Alert == nil {
@@ -105,7 +111,7 @@ func (l *ledger) accepted(token string, n apnstest.Notification) {
 	}
 	m := l.mails[number]
 	switch {
-	case err != nil || m == nil:
+	case err != nil || m == nil || mailbox != mailboxOf(token): // nobody sent it, or to somebody else
 		l.unknown++
 	case m.done:
 		l.twice++
