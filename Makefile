@@ -87,6 +87,18 @@ bench-isolation: env ## Measure what users feel of a slow endpoint, a failing pr
 bench-replicas: env ## Measure two replicas of one tenant beside one.
 	go run ./hack/loadgen -only replicas -users 20000 $(BENCH_FLAGS)
 
+.PHONY: bench-storm
+bench-storm: env ## Measure 10,000 phones that register at once, lost subscriptions and changed passwords (some ten minutes).
+	go run ./hack/loadgen -set storm -users 10000 $(BENCH_FLAGS)
+
+.PHONY: bench-large
+bench-large: env ## Measure the runtime with 1,000,000 users (some ten minutes, 10 GB of disk).
+	go run ./hack/loadgen -set large -users 1000000 $(BENCH_FLAGS)
+
+.PHONY: bench-aging
+bench-aging: env ## Post a day's heartbeats of 100,000 users, and see whether tables grow (some five minutes).
+	go run ./hack/loadgen -set aging -users 100000 $(BENCH_FLAGS)
+
 ##@ Check
 
 .PHONY: env

@@ -33,6 +33,8 @@ type ledger struct {
 	// watched are the own parts of the mails of those users for whom watches is true, if there is such a function.
 	watched *meter.Samples
 	watches func(exchange.Mailbox) bool
+	// nudged is told whose phone is asked to register again, if anybody wants to know.
+	nudged func(exchange.Mailbox)
 }
 
 // mail is one that was posted about.
@@ -98,7 +100,11 @@ func (l *ledger) accepted(token string, n apnstest.Notification) {
 	if n.APS.Alert != nil {
 		_ = json.Unmarshal(n.Payload, &content) // the fake has read it already
 	}
-	_, number, err := exchange.ParseItemID(content.ENS.MessageID)
+	sentTo, number, err := exchange.ParseItemID(content.ENS.MessageID)
+	if n.APS.ContentAvailable != 0 && l.nudged != nil {
+		l.nudged(mailboxOf(token))
+		return
+	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	mailbox := mailboxOf(token)
@@ -116,7 +122,7 @@ func (l *ledger) accepted(token string, n apnstest.Notification) {
 	}
 	m := l.mails[number]
 	switch {
-	case err != nil || m == nil:
+	case err != nil || m == nil || mailbox != sentTo: // nobody sent it, or to somebody else
 		l.unknown++
 	case m.done:
 		l.twice++

@@ -15,6 +15,12 @@ import (
 	"os/signal"
 	"syscall"
 	"time"
+
+	"github.com/jackc/pgx/v5/pgxpool"
+
+	"github.com/ens-operator/ens-operator/hack/loadgen/exchange"
+	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/credential"
 )
 
 func main() {
@@ -34,8 +40,14 @@ func main() {
 	flag.StringVar(&s.profiles, "profiles", "", "a folder for CPU and allocation profiles of the runtime, two of each stage")
 	flag.BoolVar(&s.statements, "statements", false, "print which statements each stage has sent")
 	flag.StringVar(&output, "json", "", "a file to write what was measured to, for machines")
+	flag.StringVar(&s.set, "set", "standard", "the set of stages: standard, storm (registrations), large (a million users) or aging (a day of heartbeats)")
 	flag.Parse()
-	report, err := bench(ctx, s, os.Stderr)
+	run := sets[s.set]
+	if run == nil {
+		fmt.Fprintln(os.Stderr, "loadgen: there is no set", s.set)
+		os.Exit(1)
+	}
+	report, err := run(ctx, s, os.Stderr)
 	report.print(os.Stdout)
 	if err == nil && output != "" {
 		err = report.save(output)
@@ -54,8 +66,30 @@ type settings struct {
 	only, baseline, profiles     string
 	statements                   bool
 	// quota is in cores, 0 for none.
-	quota float64
-	hurry int
+	quota       float64
+	hurry       int
+	set         string
+	arrangement arrangement
+}
+
+// arrangement is how a set of stages differs from the standard one. The zero value does not.
+type arrangement struct {
+	// configure changes the runtime's configuration.
+	configure func(*config.Config)
+	// populate makes the users in place of fill.
+	populate func(context.Context, *pgxpool.Pool, *credential.Keyring, string, int) (*population, error)
+	// subscribed and newest are as of exchange.Options.
+	subscribed func(exchange.Mailbox, exchange.Target)
+	newest     func(exchange.Mailbox) []exchange.Listed
+	// speed is how many times as fast as the real one the clock of runtime, Exchange and Apple runs.
+	speed int
+	// database are further parameters of Postgres.
+	database map[string]string
+}
+
+// sets are the sets of stages by name.
+var sets = map[string]func(context.Context, settings, io.Writer) (*report, error){
+	"standard": bench, "storm": storm, "large": large, "aging": aging,
 }
 
 func say(w io.Writer, format string, args ...any) {

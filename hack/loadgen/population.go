@@ -53,16 +53,17 @@ type sealedUser struct {
 	target exchange.Target
 }
 
-// sealPopulation makes the webhooks of all users with all cores: generation and user id are the mailbox's number.
-func sealPopulation(ring *credential.Keyring, base string, size int) ([]sealedUser, error) {
-	users := make([]sealedUser, size+1)
+// sealUsers makes the webhooks of some users with all cores, those behind a mailbox: generation and user id are the mailbox's
+// number.
+func sealUsers(ring *credential.Keyring, base string, behind exchange.Mailbox, count int) ([]sealedUser, error) {
+	users := make([]sealedUser, count)
 	workers := runtime.GOMAXPROCS(0)
 	failures := make([]error, workers)
 	var group sync.WaitGroup
 	for w := range workers {
 		group.Go(func() {
-			for i := 1 + w; i <= size; i += workers {
-				if users[i], failures[w] = seal(ring, base, exchange.Mailbox(i)); failures[w] != nil {
+			for i := w; i < count; i += workers {
+				if users[i], failures[w] = seal(ring, base, behind+exchange.Mailbox(i+1)); failures[w] != nil {
 					return
 				}
 			}
@@ -92,21 +93,32 @@ func seal(ring *credential.Keyring, base string, mailbox exchange.Mailbox) (seal
 	return sealedUser{sealed: sealed, target: exchange.Target(address.RequestURI())}, nil
 }
 
-// fill writes the population into the database, each table by a COPY of its own connection.
+// fillAtOnce is how many users are made at once: with a million, what is secret about all of them would take gigabytes.
+const fillAtOnce = 20_000
+
+// fill writes the population into the database. Nothing is kept but the webhooks.
 func fill(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyring, base string, size int, where layout) (*population, error) {
-	users, err := sealPopulation(ring, base, size)
-	if err != nil {
-		return nil, err
-	}
 	pair, err := ring.NewKeyPair() // the same for all: for the database one is as good as another
 	if err != nil {
 		return nil, err
 	}
 	now := time.Now()
-	for _, t := range tables(users, pair, now, where) {
-		source := pgx.CopyFromSlice(size, func(i int) ([]any, error) { return t.row(exchange.Mailbox(i + 1)), nil })
-		if _, err := pool.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, source); err != nil {
-			return nil, fmt.Errorf("filling the table %s: %w", t.name, err)
+	p := &population{size: size, targets: make([]exchange.Target, size+1)}
+	for filled := 0; filled < size; filled += fillAtOnce {
+		behind, count := exchange.Mailbox(filled), min(fillAtOnce, size-filled)
+		users, err := sealUsers(ring, base, behind, count)
+		if err != nil {
+			return nil, err
+		}
+		sealed := func(m exchange.Mailbox) credential.Sealed { return users[m-behind-1].sealed }
+		for _, t := range tables(sealed, pair, now, where) {
+			source := pgx.CopyFromSlice(count, func(i int) ([]any, error) { return t.row(behind + exchange.Mailbox(i+1)), nil })
+			if _, err := pool.CopyFrom(ctx, pgx.Identifier{t.name}, t.columns, source); err != nil {
+				return nil, fmt.Errorf("filling the table %s: %w", t.name, err)
+			}
+		}
+		for i, user := range users {
+			p.targets[filled+i+1] = user.target
 		}
 	}
 	for _, statement := range []string{
@@ -120,10 +132,6 @@ func fill(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyring, bas
 	if _, err := pool.Exec(ctx, `VACUUM ANALYZE`); err != nil {
 		return nil, fmt.Errorf("letting Postgres look at the tables: %w", err)
 	}
-	p := &population{size: size, targets: make([]exchange.Target, size+1)}
-	for i, user := range users {
-		p.targets[i] = user.target
-	}
 	return p, nil
 }
 
@@ -135,7 +143,7 @@ type table struct {
 }
 
 // tables are the rows of users that registered a day ago and were heard of a moment ago.
-func tables(users []sealedUser, pair credential.KeyPair, now time.Time, where layout) []table {
+func tables(sealed func(exchange.Mailbox) credential.Sealed, pair credential.KeyPair, now time.Time, where layout) []table {
 	const day = 24 * time.Hour
 	registered := now.Add(-day)
 	return []table{
@@ -154,9 +162,9 @@ func tables(users []sealedUser, pair credential.KeyPair, now time.Time, where la
 		{"subscriptions", strings.Fields("user_id generation state f_hash key_sealed subscription_id device_id endpoint auth_type created_at " +
 			"promoted_at webhook_key"),
 			func(m exchange.Mailbox) []any {
-				sealed := users[m].sealed
-				return []any{int64(m), int64(m), string(store.Active), sealed.FillerHash[:], sealed.Key, m.SubscriptionID(), deviceID(m), where.endpoint(m),
-					int16(credential.Basic), registered, registered, sealed.WebhookKey}
+				of := sealed(m)
+				return []any{int64(m), int64(m), string(store.Active), of.FillerHash[:], of.Key, m.SubscriptionID(), deviceID(m), where.endpoint(m),
+					int16(credential.Basic), registered, registered, of.WebhookKey}
 			}},
 		{"user_state", strings.Fields("user_id last_callback unread"),
 			func(m exchange.Mailbox) []any { return []any{int64(m), now, int32(0)} }},

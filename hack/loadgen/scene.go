@@ -7,9 +7,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"net/http"
 	"os"
 	"path/filepath"
+	"strconv"
 	"time"
 
 	"github.com/jackc/pgx/v5"
@@ -17,6 +19,7 @@ import (
 	"sigs.k8s.io/yaml"
 
 	"github.com/ens-operator/ens-operator/hack/loadgen/exchange"
+	"github.com/ens-operator/ens-operator/hack/loadgen/quick"
 	"github.com/ens-operator/ens-operator/hack/meter"
 	"github.com/ens-operator/ens-operator/hack/process"
 	"github.com/ens-operator/ens-operator/hack/testenv"
@@ -34,6 +37,7 @@ const (
 	providerName = "apple"
 	endpointName = "mail"
 	schemaName   = "tenant"
+	apiToken     = "that of the phones"
 	// readyLimit bounds the start of a runtime, and stopLimit its end.
 	readyLimit = time.Minute
 	stopLimit  = 40 * time.Second
@@ -53,6 +57,9 @@ type scene struct {
 	others   *others
 	users    *population
 	ledger   *ledger
+	// clock is the one of everybody but the database.
+	clock       quick.Clock
+	arrangement arrangement
 
 	// confined is how the runtime is held to less than the machine has, nil if it is not.
 	confined *confinement
@@ -77,9 +84,11 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	}
 	say(progress, "Building ens-runtime")
 	source := "cmd/runtime"
-	if s.profiles != "" {
+	if s.profiles != "" || s.arrangement.speed > 1 {
 		source, x.profiles = "hack/loadgen/profiled", s.profiles
 	}
+	x.clock = quick.New(time.Now(), s.arrangement.speed)
+	x.arrangement = s.arrangement
 	if x.program, err = process.BuildFrom(ctx, x.folder, source); err != nil {
 		return x, err
 	}
@@ -88,11 +97,12 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	}
 	if x.exchange, err = exchange.Start(exchange.Options{
 		Mailboxes: s.users, Delay: s.exchangeDelay, Observe: x.ledger.fetched, Unread: x.ledger.unread,
+		Subscribed: s.arrangement.subscribed, Newest: s.arrangement.newest, Now: x.clock.Now,
 	}); err != nil {
 		return x, err
 	}
 	x.apns = apnstest.Start(apnstest.Options{
-		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: x.ledger.accepted,
+		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: x.ledger.accepted, Clock: x.clock,
 	})
 	if x.others, err = startOthers(s, x.ledger); err != nil {
 		return x, err
@@ -102,7 +112,13 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 		return x, err
 	}
 	say(progress, "Making %d users", s.users)
-	if x.users, err = fill(ctx, x.pool, ring, x.callbackURL(), s.users, s.layout()); err != nil {
+	populate := func(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyring, base string, size int) (*population, error) {
+		return fill(ctx, pool, ring, base, size, s.layout())
+	}
+	if s.arrangement.populate != nil {
+		populate = s.arrangement.populate
+	}
+	if x.users, err = populate(ctx, x.pool, ring, x.callbackURL(), s.users); err != nil {
 		return x, err
 	}
 	for i := range s.users {
@@ -116,11 +132,12 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 
 // databaseParameters are those of a server that is meant for this: memory for the tables that are in use, and checkpoints so
 // rare that the images of whole pages do not hide what is written.
-func databaseParameters() map[string]string {
+func databaseParameters(more map[string]string) map[string]string {
 	parameters := meter.Parameters()
 	parameters["shared_buffers"] = "1GB"
 	parameters["max_wal_size"] = "8GB"
 	parameters["checkpoint_timeout"] = "30min"
+	maps.Copy(parameters, more)
 	return parameters
 }
 
@@ -129,7 +146,7 @@ func (x *scene) startDatabase(ctx context.Context, progress io.Writer) error {
 		return err
 	}
 	var err error
-	if x.postgres, err = testenv.StartPostgres(ctx, testenv.WithFsync(), testenv.WithParameters(databaseParameters())); err != nil {
+	if x.postgres, err = testenv.StartPostgres(ctx, testenv.WithFsync(), testenv.WithParameters(databaseParameters(x.arrangement.database))); err != nil {
 		return fmt.Errorf("starting Postgres: %w", err)
 	}
 	database, err := x.postgres.CreateDatabase(ctx, "ens")
@@ -172,7 +189,10 @@ func (x *scene) writeFolder() (*credential.Keyring, error) {
 		KeyPool:       config.KeyPool{Size: 1, RefillBelow: 1}, // no user is made by a registration
 		AllowLoopback: true,
 	}
-	sum := sha256.Sum256([]byte("nobody calls"))
+	if x.arrangement.configure != nil {
+		x.arrangement.configure(&settings)
+	}
+	sum := sha256.Sum256([]byte(apiToken))
 	files := map[string][]byte{
 		config.APITokenHashesFile: []byte(hex.EncodeToString(sum[:]) + "\n"),
 		config.DatabaseURLFile:    x.schema.URL.Reveal(),
@@ -216,6 +236,9 @@ func (x *scene) start(ctx context.Context) error {
 	arguments := []string{"--config", filepath.Join(x.folder, "config", config.FileName)}
 	if x.profiles != "" {
 		arguments = append(arguments, "--profiles", x.profiles)
+	}
+	if x.arrangement.speed > 1 {
+		arguments = append(arguments, "--clock-speed", strconv.Itoa(x.arrangement.speed), "--clock-origin", strconv.FormatInt(x.clock.Origin().UnixNano(), 10))
 	}
 	path, arguments := x.confined.wrap(x.program, arguments)
 	var err error

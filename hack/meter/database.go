@@ -132,3 +132,23 @@ func (d *Database) Connections(ctx context.Context, role string) (int, error) {
 	}
 	return count, nil
 }
+
+// Table is how a table stands.
+type Table struct {
+	Name string
+	// Heap and Indexes are sizes in bytes; what is stored apart (TOAST) is part of the heap.
+	Heap, Indexes int64
+	// Updates, HotUpdates and Vacuums have been counted since the table was made; the latter those of autovacuum.
+	Updates, HotUpdates, Vacuums int64
+}
+
+// Tables are those of a schema, by name.
+func (d *Database) Tables(ctx context.Context, schema string) ([]Table, error) {
+	const query = `SELECT relname, pg_table_size(relid), pg_indexes_size(relid), n_tup_upd, n_tup_hot_upd, autovacuum_count
+FROM pg_stat_user_tables WHERE schemaname = $1 ORDER BY relname`
+	rows, err := d.pool.Query(ctx, query, schema)
+	if err != nil {
+		return nil, fmt.Errorf("reading the tables: %w", err)
+	}
+	return pgx.CollectRows(rows, pgx.RowToStructByPos[Table])
+}

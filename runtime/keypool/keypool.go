@@ -11,12 +11,12 @@ import (
 	"time"
 
 	"github.com/prometheus/client_golang/prometheus"
-	"golang.org/x/time/rate"
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/store"
+	"github.com/ens-operator/ens-operator/runtime/turns"
 )
 
 // ErrExhausted says that the pool is empty and enough callers already wait for pairs made on the spot, or that the pool
@@ -24,10 +24,8 @@ import (
 var ErrExhausted = errors.New("no key pair is at hand; come again when Retry-After has passed")
 
 const (
-	// RetryAfter is when a caller for whom something is not ready yet should come again at the earliest, maxRetryAfter at
-	// the latest, if many are told to: nobody who could be served is to stay away for longer.
-	RetryAfter    = 5 * time.Second
-	maxRetryAfter = 2 * time.Minute
+	// RetryAfter is when a caller for whom something is not ready yet should come again at the earliest.
+	RetryAfter = 5 * time.Second
 	// turnsPerSecond is how many of those that were turned away are to come again in a second: about as many as there are
 	// pairs to hand out by then, a core making some 25 a second. If all came at once they would take the tenant's whole
 	// allowance of calls, again and again, and the processor that makes the pairs.
@@ -67,7 +65,7 @@ type Pool struct {
 	generators chan struct{}
 	wake       chan struct{}
 	// turns says when those who are turned away may come again.
-	turns *rate.Limiter
+	turns turns.Turns
 	// left estimates the pairs in the pool: the last count less what this replica has handed out since. When it falls to
 	// lookAt the pool is looked at.
 	left, lookAt atomic.Int64
@@ -93,7 +91,6 @@ func New(o Options) *Pool {
 		queue:      make(chan struct{}, inlineQueue),
 		generators: make(chan struct{}, inlineGenerators),
 		wake:       make(chan struct{}, 1),
-		turns:      rate.NewLimiter(turnsPerSecond, 1),
 		size: prometheus.NewGauge(prometheus.GaugeOpts{
 			Name: "ens_key_pool_pairs", Help: "Key pairs in the pool, as this replica last counted them.",
 		}),
@@ -172,8 +169,7 @@ func (p *Pool) generate(ctx context.Context) (credential.KeyPair, error) {
 
 // RetryAfter is when a caller that met ErrExhausted should come again. Each is given a turn behind those before.
 func (p *Pool) RetryAfter() time.Duration {
-	now := p.clock.Now()
-	return min(RetryAfter+p.turns.ReserveN(now, 1).DelayFrom(now), maxRetryAfter)
+	return p.turns.After(p.clock.Now(), RetryAfter, turnsPerSecond)
 }
 
 // Wake makes Run look at the pool now.

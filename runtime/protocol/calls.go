@@ -238,6 +238,11 @@ func (h *Handler) registerDevice(ctx context.Context, t *tenant.Tenant, body []b
 	if refusal != nil {
 		return *refusal
 	}
+	leave, refusal := h.enter(ctx, h.lines.of(checked.Endpoint))
+	if refusal != nil {
+		return *refusal
+	}
+	defer leave()
 	checked.ActivityID = requestid.From(ctx)
 	if request.ExchangeVersion != nil {
 		enslog.ExchangeVersionSent.Log(ctx, h.log, strconv.Itoa(*request.ExchangeVersion))

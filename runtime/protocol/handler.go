@@ -21,6 +21,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/store"
 	"github.com/ens-operator/ens-operator/runtime/tenant"
 	"github.com/ens-operator/ens-operator/runtime/tracing"
+	"github.com/ens-operator/ens-operator/runtime/turns"
 )
 
 const (
@@ -41,6 +42,8 @@ type Handler struct {
 	log          *slog.Logger
 	version      string
 	limits       *limits
+	lines        *lines
+	outOfLine    turns.Turns
 	users        *userCount
 	answers      *prometheus.CounterVec
 	calls        map[string]call
@@ -84,7 +87,7 @@ func (e *Envelope) envelope() *Envelope { return e }
 func NewHandler(o Options) *Handler {
 	h := &Handler{
 		tenant: o.Tenant, store: o.Store, pool: o.Pool, registration: o.Registration, nudger: o.Nudger, clock: o.Clock, log: o.Logger,
-		version: fourParts(o.Version), limits: newLimits(o.Clock), users: &userCount{count: o.Store.CountUsers},
+		version: fourParts(o.Version), limits: newLimits(o.Clock), lines: newLines(), users: &userCount{count: o.Store.CountUsers},
 		answers: prometheus.NewCounterVec(prometheus.CounterOpts{
 			Name: "ens_boxer_answers_total", Help: "Answers to Boxer's calls, by call and response code.",
 		}, []string{"call", "code"}),
@@ -100,7 +103,9 @@ func NewHandler(o Options) *Handler {
 		"updatesettings":    h.updateSettings,
 		"updatecredentials": h.updateCredentials,
 	}
-	o.Registry.MustRegister(h.answers)
+	o.Registry.MustRegister(h.answers, prometheus.NewGaugeFunc(prometheus.GaugeOpts{
+		Name: "ens_boxer_waiting", Help: "Boxer's calls that wait for those before them.",
+	}, func() float64 { return float64(h.lines.waiting.Load()) }))
 	return h
 }
 
@@ -164,6 +169,13 @@ func (h *Handler) guarded(ctx context.Context, r *http.Request, name string, ser
 	}
 	if err != nil {
 		return malformed(errors.New("the body could not be read"))
+	}
+	if name != "registerdevicev2" && name != "registerdevice" { // which wait for their endpoint
+		leave, refusal := h.enter(ctx, h.lines.calls)
+		if refusal != nil {
+			return *refusal
+		}
+		defer leave()
 	}
 	answer := serve(ctx, t, body)
 	if answer.status == http.StatusOK && t.Tokens.Several(h.clock.Now()) {

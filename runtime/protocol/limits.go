@@ -10,6 +10,7 @@ import (
 	"k8s.io/utils/clock"
 
 	"github.com/ens-operator/ens-operator/runtime/config"
+	"github.com/ens-operator/ens-operator/runtime/turns"
 )
 
 const (
@@ -17,6 +18,10 @@ const (
 	undecryptablePerMinute = 5
 	// A user idle for a generation's length has its full allowance back, so that forgetting it changes nothing.
 	generationLength = time.Minute
+	// overLimit is when a caller over a limit of the tenant is to come again at the earliest, and returning the part of what
+	// the limit allows that is left to those who do: others come for the first time, and a registration is two calls.
+	overLimit = time.Second
+	returning = 0.5
 	// The number of users is a soft limit; counting them is not free.
 	userCountAge = 5 * time.Second
 )
@@ -25,6 +30,9 @@ const (
 // whole company behind one address is normal.
 type limits struct {
 	clock clock.PassiveClock
+
+	// allTurns and newUserTurns say when those who are over the limit are to come again.
+	allTurns, newUserTurns turns.Turns
 
 	mu            sync.Mutex
 	all, newUsers *rate.Limiter
@@ -47,14 +55,20 @@ func newLimits(c clock.PassiveClock) *limits {
 func (l *limits) tenant(c config.Limits) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.take(&l.all, rate.Limit(c.RequestsPerSecond), int(c.RequestsPerSecond))
+	if l.take(&l.all, rate.Limit(c.RequestsPerSecond), int(c.RequestsPerSecond)) == 0 {
+		return 0
+	}
+	return l.allTurns.After(l.clock.Now(), overLimit, float64(c.RequestsPerSecond)*returning)
 }
 
 // newUser takes one record that is to be made.
 func (l *limits) newUser(c config.Limits) time.Duration {
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	return l.take(&l.newUsers, perMinute(c.NewUsersPerMinute), int(c.NewUsersPerMinute))
+	if l.take(&l.newUsers, perMinute(c.NewUsersPerMinute), int(c.NewUsersPerMinute)) == 0 {
+		return 0
+	}
+	return l.newUserTurns.After(l.clock.Now(), overLimit, float64(perMinute(c.NewUsersPerMinute))*returning)
 }
 
 // user takes one call of a user's allowance.

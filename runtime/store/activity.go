@@ -34,14 +34,14 @@ const (
 )
 
 // Note adds a row to a user's timeline and drops what is beyond the newest 50. detail must hold no credential, no address
-// and no mail content.
+// and no mail content. It does not wait for the disk.
 func (s *Store) Note(ctx context.Context, userID int64, kind ActivityKind, detail string, now time.Time) error {
 	const note = `WITH noted AS (
     INSERT INTO activity (user_id, at, kind, detail) SELECT id, $2, $3, $4 FROM users WHERE id = $1)
 DELETE FROM activity WHERE user_id = $1 AND id <= (
     SELECT id FROM activity WHERE user_id = $1 ORDER BY id DESC OFFSET $5 LIMIT 1)`
 	// The row that is just being added is not among those that are counted.
-	return s.exec(ctx, "adding to the user's timeline", note, userID, now, string(kind), truncate(detail), maxActivities-1)
+	return s.execSoon(ctx, "adding to the user's timeline", note, userID, now, string(kind), truncate(detail), maxActivities-1)
 }
 
 func truncate(text string) string {

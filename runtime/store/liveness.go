@@ -25,22 +25,36 @@ const maxNudgePause = 24 * time.Hour
 // A user counts as silent if nothing has been heard for the time after which a subscription counts as lost (H-03), has
 // been refused for as long, or has had no subscription for as long. Whoever is taken is left alone for that time, then
 // for twice, four times and so on, give or take a fifth, so that those who were lost together do not come back together.
+//
+// Of a million users the narrow rows alone are read. Of those who may be silent by these, one after the other is looked at in
+// the wide ones, until enough are found: OFFSET 0 has Postgres not look at all of them first. They are locked after that, so
+// that no callback waits for the search.
 const takeSilent = `
-WITH silent AS (
-    SELECT st.user_id, coalesce(s.generation, 0) AS generation
-    FROM user_state st
-    JOIN users u ON u.id = st.user_id AND u.registered_at IS NOT NULL
-    LEFT JOIN subscriptions s ON s.user_id = st.user_id AND s.state = 'active'
-    WHERE (st.nudge_at IS NULL OR st.nudge_at <= $1)
-      AND (s.refused_at < $2 OR greatest(st.last_callback, s.promoted_at, u.registered_at) < $2)
-      AND EXISTS (SELECT 1 FROM devices d WHERE d.user_id = st.user_id AND d.retired_at IS NULL)
-    ORDER BY st.nudge_at NULLS FIRST, st.user_id
-    LIMIT $3 FOR NO KEY UPDATE OF st SKIP LOCKED)
+WITH candidates AS (
+    SELECT user_id, nudge_at FROM user_state
+    WHERE (nudge_at IS NULL OR nudge_at <= $1) AND (last_callback IS NULL OR last_callback < $2)
+    UNION ALL
+    SELECT st.user_id, st.nudge_at FROM subscriptions s JOIN user_state st ON st.user_id = s.user_id
+    WHERE s.refused_at < $2 AND s.state = 'active' AND (st.nudge_at IS NULL OR st.nudge_at <= $1) AND st.last_callback >= $2),
+silent AS (
+    SELECT c.user_id, found.user_hash, found.generation
+    FROM (SELECT user_id FROM candidates ORDER BY nudge_at NULLS FIRST) c
+    CROSS JOIN LATERAL (
+        SELECT u.user_hash, coalesce(s.generation, 0) AS generation
+        FROM users u LEFT JOIN subscriptions s ON s.user_id = u.id AND s.state = 'active'
+        WHERE u.id = c.user_id AND u.registered_at IS NOT NULL
+          AND (s.refused_at < $2 OR greatest(s.promoted_at, u.registered_at) < $2)
+          AND EXISTS (SELECT 1 FROM devices d WHERE d.user_id = u.id AND d.retired_at IS NULL)
+        OFFSET 0) found
+    LIMIT $3),
+locked AS (
+    SELECT st.user_id FROM user_state st JOIN silent ON silent.user_id = st.user_id
+    WHERE st.nudge_at IS NULL OR st.nudge_at <= $1 FOR NO KEY UPDATE OF st SKIP LOCKED)
 UPDATE user_state st SET nudges = least(st.nudges + 1, 1000),
     nudge_at = $1 + make_interval(secs => least($4 * 2 ^ least(st.nudges, 20), $5) * (0.8 + 0.4 * random()))
-FROM silent JOIN users u ON u.id = silent.user_id
-WHERE st.user_id = silent.user_id
-RETURNING st.user_id, u.user_hash, silent.generation, st.nudges`
+FROM locked JOIN silent ON silent.user_id = locked.user_id
+WHERE st.user_id = locked.user_id
+RETURNING st.user_id, silent.user_hash, silent.generation, st.nudges`
 
 // TakeSilent takes up to limit users who are to be asked to register again. lost is the time after which a subscription
 // counts as lost. Of several replicas one gets each.

@@ -205,6 +205,20 @@ func (s *Store) exec(ctx context.Context, doing, sql string, args ...any) error 
 	return nil
 }
 
+// execSoon is exec that does not wait for the disk: what it writes is there for all to see, and lost if the server dies before
+// it has written out the log, as it does with the next transaction that waits.
+func (s *Store) execSoon(ctx context.Context, doing, sql string, args ...any) error {
+	batch := &pgx.Batch{}
+	batch.Queue("BEGIN")
+	batch.Queue("SET LOCAL synchronous_commit = off")
+	batch.Queue(sql, args...)
+	batch.Queue("COMMIT")
+	if err := s.pool.SendBatch(ctx, batch).Close(); err != nil {
+		return fmt.Errorf("%s: %w", doing, s.noting(err))
+	}
+	return nil
+}
+
 // Instance is what a replica says of itself.
 type Instance struct {
 	ID                  [16]byte

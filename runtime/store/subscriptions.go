@@ -53,13 +53,13 @@ func (s *Store) NextGeneration(ctx context.Context) (int64, error) {
 }
 
 // Begin records an attempt as pending. It must be on record before Subscribe is sent, since Exchange's first post may
-// be quicker than its answer.
+// be quicker than its answer. It is on disk when the attempt is promoted: one that is lost before has to be made again anyway.
 func (s *Store) Begin(ctx context.Context, a Attempt, now time.Time) error {
 	const insert = `
 INSERT INTO subscriptions (user_id, generation, state, f_hash, key_sealed, device_id, endpoint, auth_type, created_at,
     webhook_key, blob, updatable, sequence)
 VALUES ($1, $2, 'pending', $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)`
-	return s.exec(ctx, "recording the attempt to subscribe", insert,
+	return s.execSoon(ctx, "recording the attempt to subscribe", insert,
 		a.UserID, a.Generation, a.FillerHash[:], a.Key, a.DeviceID, a.Endpoint, a.AuthType, now,
 		a.WebhookKey, a.Blob, a.Updatable, a.Sequence)
 }

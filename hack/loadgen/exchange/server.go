@@ -19,6 +19,7 @@ import (
 	"net/http"
 	"strconv"
 	"strings"
+	"sync"
 	"sync/atomic"
 	"time"
 )
@@ -34,6 +35,13 @@ type Options struct {
 	Observe func(mailbox Mailbox, mail uint64, held time.Duration)
 	// Unread is a mailbox's count, for those who ask.
 	Unread func(Mailbox) int
+	// Subscribed is told the webhook of each subscription that is made, before Subscribe is answered, and posts to it. It is
+	// called by many goroutines.
+	Subscribed func(Mailbox, Target)
+	// Newest are a mailbox's unread mails, the newest first.
+	Newest func(Mailbox) []Listed
+	// Now is the time by the server's clock; nil is time.Now.
+	Now func() time.Time
 }
 
 // Server answers what the runtime asks Exchange after a post.
@@ -46,6 +54,10 @@ type Server struct {
 	requests    atomic.Int64
 	delay       atomic.Int64
 	problem     atomic.Pointer[string]
+	// webhooks are the latest by mailbox, subscriptions how many were made.
+	webhooks      sync.Map
+	subscriptions atomic.Int64
+	passwords     passwords
 }
 
 // path is where every Exchange server serves EWS.
@@ -56,6 +68,9 @@ func Start(options Options) (*Server, error) {
 	certificate, err := newCertificate()
 	if err != nil {
 		return nil, fmt.Errorf("making the certificate of the simulated Exchange: %w", err)
+	}
+	if options.Now == nil {
+		options.Now = time.Now
 	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
@@ -118,7 +133,11 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client has gone
 	}
-	user, err := authenticate(r)
+	user, err := s.authenticate(r)
+	if errors.Is(err, errOutdated) {
+		challenge(w)
+		return
+	}
 	if err != nil {
 		s.refuse(w, http.StatusUnauthorized, err)
 		return
@@ -162,20 +181,35 @@ func (s *Server) refuse(w http.ResponseWriter, status int, err error) {
 	problem := err.Error()
 	s.problem.Store(&problem)
 	if status == http.StatusUnauthorized {
-		w.Header().Set("WWW-Authenticate", `Basic realm="load"`)
+		challenge(w)
+		return
 	}
 	http.Error(w, http.StatusText(status), status)
 }
 
-var errCredential = errors.New("the credential is not right")
+func challenge(w http.ResponseWriter) {
+	w.Header().Set("WWW-Authenticate", `Basic realm="load"`)
+	http.Error(w, http.StatusText(http.StatusUnauthorized), http.StatusUnauthorized)
+}
 
-func authenticate(r *http.Request) (Mailbox, error) {
+var (
+	errCredential = errors.New("the credential is not right")
+	errOutdated   = errors.New("the credential was right before")
+)
+
+func (s *Server) authenticate(r *http.Request) (Mailbox, error) {
 	name, password, ok := r.BasicAuth()
 	if !ok {
 		return 0, errors.New("no Basic credential")
 	}
 	user, err := parseAddress(name)
-	if err != nil || user.Password() != password {
+	if err != nil {
+		return 0, errCredential
+	}
+	switch ok, outdated := s.passwords.judge(user, password); {
+	case outdated:
+		return 0, errOutdated
+	case !ok:
 		return 0, errCredential
 	}
 	return user, nil
@@ -190,7 +224,7 @@ const (
 	namespaces = ` xmlns:m="http://schemas.microsoft.com/exchange/services/2006/messages" xmlns:t="http://schemas.microsoft.com/exchange/services/2006/types">`
 )
 
-// answer is the answer to a request of a user, and the mails that it is about.
+// answer is the answer to a request of a user, and the mails of which a post told the runtime.
 func (s *Server) answer(user Mailbox, request []byte) (answer []byte, mails []uint64, err error) {
 	if int(user) > s.options.Mailboxes {
 		return nil, nil, errCredential
@@ -199,9 +233,18 @@ func (s *Server) answer(user Mailbox, request []byte) (answer []byte, mails []ui
 	case bytes.Contains(request, []byte("<m:GetItem>")):
 		return s.getItem(user, request)
 	case bytes.Contains(request, []byte("<m:GetFolder>")) && bytes.Contains(request, []byte(`Id="inbox"`)):
-		return s.getFolder(user), nil, nil
+		return s.getFolder(user), nil, checkAddressed(user, string(request))
+	case bytes.Contains(request, []byte("<m:ResolveNames ")):
+		answer, err = resolveNames(user, string(request))
+		return answer, nil, err
+	case bytes.Contains(request, []byte("<m:Subscribe>")):
+		answer, err = s.subscribe(user, string(request))
+		return answer, nil, err
+	case bytes.Contains(request, []byte("<m:FindItem ")):
+		answer, err = s.findItem(user, string(request))
+		return answer, nil, err
 	default:
-		return nil, nil, errors.New("an operation that nobody uses after a post")
+		return nil, nil, errors.New("an operation that the runtime has no use for")
 	}
 }
 
@@ -236,7 +279,7 @@ func (s *Server) getItem(user Mailbox, request []byte) (answer []byte, mails []u
 			return nil, nil, errors.New("one user's credential came for another's mail")
 		}
 		mails = append(mails, mail)
-		answer = appendItem(answer, user, mail, text, wants)
+		answer = appendItem(answer, user, mail, text, s.options.Now(), wants)
 	}
 	if len(mails) == 0 {
 		return nil, nil, errors.New("a GetItem without items")
@@ -259,7 +302,7 @@ const (
 )
 
 // appendItem writes one mail in the schema's order.
-func appendItem(b []byte, user Mailbox, mail uint64, itemID string, wants func(string) bool) []byte {
+func appendItem(b []byte, user Mailbox, mail uint64, itemID string, received time.Time, wants func(string) bool) []byte {
 	const mailbox = `<t:Mailbox><t:Name>` + senderName + `</t:Name><t:EmailAddress>` + senderAddress +
 		`</t:EmailAddress><t:RoutingType>SMTP</t:RoutingType><t:MailboxType>OneOff</t:MailboxType></t:Mailbox>`
 	b = append(b, `<m:GetItemResponseMessage ResponseClass="Success"><m:ResponseCode>NoError</m:ResponseCode><m:Items><t:Message>`...)
@@ -276,7 +319,7 @@ func appendItem(b []byte, user Mailbox, mail uint64, itemID string, wants func(s
 	put("item:Subject", `<t:Subject>`+Subject(mail)+`</t:Subject>`)
 	if wants("item:DateTimeReceived") {
 		b = append(b, `<t:DateTimeReceived>`...)
-		b = time.Now().UTC().AppendFormat(b, time.RFC3339)
+		b = received.UTC().AppendFormat(b, time.RFC3339)
 		b = append(b, `</t:DateTimeReceived>`...)
 	}
 	put("item:Preview", `<t:Preview>`+preview+`</t:Preview>`)

@@ -1,5 +1,5 @@
 // Command profiled is ens-runtime that profiles itself when it is told to: SIGUSR1 begins, SIGUSR2 ends and writes the
-// profiles (CPU and allocations) into a folder. It is for the load generator.
+// profiles (CPU and allocations) into a folder. Its clock may run faster than the real one. It is for the load generator.
 package main
 
 import (
@@ -15,7 +15,9 @@ import (
 	"runtime/debug"
 	"runtime/pprof"
 	"syscall"
+	"time"
 
+	"github.com/ens-operator/ens-operator/hack/loadgen/quick"
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/server"
@@ -29,7 +31,12 @@ func main() {
 	options := server.Options{Version: "profiled"}
 	flag.StringVar(&options.ConfigPath, "config", "", "the configuration file")
 	folder := flag.String("profiles", ".", "where the profiles are written to")
+	origin := flag.Int64("clock-origin", time.Now().UnixNano(), "when the clock told the real time, in Unix nanoseconds")
+	speed := flag.Int("clock-speed", 1, "how many times as fast the clock runs since then")
 	flag.Parse()
+	if *speed > 1 {
+		options.Clock = quick.New(time.Unix(0, *origin), *speed)
+	}
 	output := enslog.New(os.Stdout)
 	output.Use(config.Logging{})
 	options.Logger, options.Logging = slog.New(output), output.Use
