@@ -84,9 +84,6 @@ func large(ctx context.Context, s settings, progress io.Writer) (*report, error)
 	return r, b.judge()
 }
 
-// shortItem is the length of what stands in the journal for an item id.
-const shortItem = 16
-
 // withJournal is fill, with what was told in the last hour.
 func withJournal(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyring, base string, size int) (*population, error) {
 	p, err := fill(ctx, pool, ring, base, size, layout{})
@@ -97,9 +94,7 @@ func withJournal(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyri
 	rows := int(toldInAnHour * float64(size))
 	source := pgx.CopyFromSlice(rows, func(i int) ([]any, error) {
 		m, number := exchange.Mailbox(i%size+1), uint64(i/size+1)<<32 // numbers that no mail of the run has
-		sum := sha256.Sum256([]byte(m.ItemID(number)))
-		item := base64.RawURLEncoding.EncodeToString(sum[:])[:shortItem] // a stand-in for the item id, as the store makes it
-		return []any{int64(m), int16(store.NewMail), item, int64(m), []int64{int64(m)}, now, now}, nil
+		return []any{int64(m), int16(store.NewMail), journalItem(m.ItemID(number)), int64(m), []int64{int64(m)}, now, now}, nil
 	})
 	columns := []string{"user_id", "kind", "item", "generation", "done", "done_at", "created_at"}
 	if _, err := pool.CopyFrom(ctx, pgx.Identifier{"pending"}, columns, source); err != nil {
@@ -107,6 +102,13 @@ func withJournal(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyri
 	}
 	_, err = pool.Exec(ctx, `VACUUM ANALYZE`)
 	return p, err
+}
+
+// journalItem is what is left of an item id in a row of the journal that is done: 16 characters of its hash.
+func journalItem(id string) string {
+	const length = 16
+	sum := sha256.Sum256([]byte(id))
+	return base64.RawURLEncoding.EncodeToString(sum[:])[:length]
 }
 
 // tableSizes is what a user takes by table, indexes among it.
