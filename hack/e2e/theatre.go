@@ -7,6 +7,7 @@ import (
 	"time"
 
 	appsv1 "k8s.io/api/apps/v1"
+	corev1 "k8s.io/api/core/v1"
 	apimeta "k8s.io/apimachinery/pkg/api/meta"
 	"sigs.k8s.io/controller-runtime/pkg/client"
 
@@ -97,6 +98,24 @@ func (t *theatre) awaitPods(ctx context.Context, changed func(*appsv1.Deployment
 	})
 }
 
+// awaitLeave waits until no pod of operator and tenant is about to end: those that drain serve, too.
+func (t *theatre) awaitLeave(ctx context.Context) error {
+	return await(ctx, "the pods that are about to end", func(ctx context.Context) (bool, error) {
+		for _, namespace := range []string{operatorNamespace, namespace} {
+			pods := &corev1.PodList{}
+			if err := t.Client.List(ctx, pods, client.InNamespace(namespace)); err != nil {
+				return false, err
+			}
+			for _, pod := range pods.Items {
+				if pod.DeletionTimestamp != nil {
+					return false, nil
+				}
+			}
+		}
+		return true, nil
+	})
+}
+
 // annotate sets an annotation of the tenant, by which an administrator asks for something to be done once.
 func (t *theatre) annotate(ctx context.Context, name, value string) error {
 	_, err := t.Kubectl(ctx, "--namespace="+namespace, "annotate", "enstenant", tenantName, name+"="+value, "--overwrite")
@@ -116,6 +135,9 @@ func (t *theatre) underTraffic(ctx context.Context, do func(context.Context) err
 	began := time.Now()
 	failed := do(ctx)
 	took := time.Since(began)
+	if failed == nil {
+		failed = t.awaitLeave(ctx)
+	}
 	time.Sleep(around)
 	count, err := stream.End(ctx)
 	if failed = errors.Join(failed, err); failed != nil {

@@ -7,6 +7,7 @@ import (
 	"io"
 	"os"
 	"path/filepath"
+	"syscall"
 	"time"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -42,6 +43,8 @@ type Cluster struct {
 	folder   string
 	progress io.Writer
 	programs map[string]string
+	// claimed is the lock file, while the cluster is ours.
+	claimed *os.File
 }
 
 // DefaultFolder is where a cluster is if nobody says otherwise.
@@ -75,6 +78,9 @@ func (c *Cluster) Up(ctx context.Context) error {
 	if err := c.Prepare(ctx); err != nil {
 		return err
 	}
+	if err := c.claim(); err != nil {
+		return err
+	}
 	if err := c.Down(ctx); err != nil {
 		return fmt.Errorf("taking down what was left of an earlier cluster: %w", err)
 	}
@@ -95,6 +101,21 @@ func (c *Cluster) Up(ctx context.Context) error {
 		}
 		fmt.Fprintf(c.progress, "cluster: %s after %.1f s\n", step.what, time.Since(began).Seconds())
 	}
+	return nil
+}
+
+// claim keeps other processes from bringing up a cluster in the folder, and so from taking this one down, as long as ours
+// lives. The kernel releases it in every case.
+func (c *Cluster) claim() error {
+	const forAllToLock = 0o666
+	file, err := os.OpenFile(c.folder+".lock", os.O_CREATE|os.O_RDWR, forAllToLock)
+	if err != nil {
+		return err
+	}
+	if err := syscall.Flock(int(file.Fd()), syscall.LOCK_EX|syscall.LOCK_NB); err != nil {
+		return errors.Join(fmt.Errorf("another process is at work with the cluster in %s: %w", c.folder, err), file.Close())
+	}
+	c.claimed = file // collected, it would be closed
 	return nil
 }
 

@@ -1,15 +1,19 @@
 package traffic
 
 import (
+	"cmp"
 	"context"
 	"encoding/json"
 	"fmt"
+	"regexp"
 	"slices"
+	"strconv"
 	"strings"
 	"sync"
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
+	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 )
 
@@ -31,8 +35,10 @@ type Stream struct {
 
 	// firstPost is how many posts Exchange had made before.
 	firstPost int
-	mails     []mail
-	err       error
+	// summedBefore is what each phone had been told as numbers before.
+	summedBefore map[string]int
+	mails        []mail
+	err          error
 }
 
 type mail struct {
@@ -44,6 +50,8 @@ type mail struct {
 type Count struct {
 	// Mails is how many arrived, Notifications how many notifications of them phones had to get: one for each phone.
 	Mails, Notifications int
+	// Summed are those that were told as a number, because several came at once.
+	Summed int
 	// Lost were not shown on a phone, Duplicates were shown more than once.
 	Lost, Duplicates int
 	// LostOf names the lost ones.
@@ -60,8 +68,8 @@ type Count struct {
 
 // String is the count as it is printed.
 func (c Count) String() string {
-	return fmt.Sprintf("%d mails, %d notifications due: %d lost, %d shown twice; %d posts of Exchange, of which %d failed and %d were given up; all told %.1f s after the last mail",
-		c.Mails, c.Notifications, c.Lost, c.Duplicates, c.Posts, c.FailedPosts, c.GivenUp, c.Settled.Seconds())
+	return fmt.Sprintf("%d mails, %d notifications due (%d told as a number): %d lost, %d shown twice; %d posts of Exchange, of which %d failed and %d were given up; all told %.1f s after the last mail",
+		c.Mails, c.Notifications, c.Summed, c.Lost, c.Duplicates, c.Posts, c.FailedPosts, c.GivenUp, c.Settled.Seconds())
 }
 
 // Err says what of the count must not be.
@@ -78,7 +86,12 @@ func (c Count) Err() error {
 // Start begins a stream for users whose phones are registered. End it.
 func (t *Tenant) Start(ctx context.Context, users []*User) *Stream {
 	ctx, stop := context.WithCancel(ctx)
-	s := &Stream{tenant: t, users: users, stop: stop, firstPost: len(t.Exchange.Callbacks())}
+	s := &Stream{tenant: t, users: users, stop: stop, firstPost: len(t.Exchange.Callbacks()), summedBefore: map[string]int{}}
+	for _, user := range users {
+		for _, phone := range user.Phones {
+			s.summedBefore[phone.DeviceToken] = summedUp(t.screen(phone.Platform, phone.DeviceToken))
+		}
+	}
 	s.ended.Go(func() { s.run(ctx) })
 	return s
 }
@@ -153,25 +166,17 @@ func (s *Stream) waitIdle(ctx context.Context) error {
 // count compares the mails with what the phones show.
 func (s *Stream) count() Count {
 	count := Count{Mails: len(s.mails)}
-	shown := map[string]map[string]int{} // by phone, then by subject
+	boxes := map[string]bool{} // other tenants may have the same Exchange
 	for _, user := range s.users {
+		boxes[user.Address] = true
 		for _, phone := range user.Phones {
-			shown[phone.DeviceToken] = s.tenant.screen(phone.Platform, phone.DeviceToken)
-		}
-	}
-	for _, m := range s.mails {
-		for _, phone := range m.user.Phones {
-			count.Notifications++
-			switch times := shown[phone.DeviceToken][m.subject]; {
-			case times == 0:
-				count.Lost++
-				count.LostOf = append(count.LostOf, fmt.Sprintf("%q of %s, %s", m.subject, m.user.Address, phone.Platform))
-			case times > 1:
-				count.Duplicates++
-			}
+			s.countPhone(user, phone, &count)
 		}
 	}
 	for _, post := range s.tenant.Exchange.Callbacks()[s.firstPost:] {
+		if !boxes[post.Mailbox] {
+			continue
+		}
 		count.Posts++
 		if post.Err != nil {
 			count.FailedPosts++
@@ -181,19 +186,62 @@ func (s *Stream) count() Count {
 		}
 	}
 	for _, subscription := range s.tenant.Exchange.Subscriptions() {
-		if subscription.Ended == ewstest.EndedByRetry {
+		if boxes[subscription.Mailbox] && subscription.Ended == ewstest.EndedByRetry {
 			count.GivenUp++
 		}
 	}
 	return count
 }
 
-// screen counts what a phone shows, by subject. A later notification under the same id takes the place of the former.
+// countPhone adds what one phone was due and what it shows. Of a burst the runtime tells three mails one by one, and of the
+// others how many there are.
+func (s *Stream) countPhone(user *User, phone *boxertest.Phone, count *Count) {
+	shown := s.tenant.screen(phone.Platform, phone.DeviceToken)
+	summed := summedUp(shown) - s.summedBefore[phone.DeviceToken]
+	var missing []string
+	for _, m := range s.mails {
+		if m.user != user {
+			continue
+		}
+		count.Notifications++
+		switch times := shown[m.subject]; {
+		case times == 0:
+			missing = append(missing, fmt.Sprintf("%q of %s, %s", m.subject, user.Address, phone.Platform))
+		case times > 1:
+			count.Duplicates++
+		}
+	}
+	count.Summed += summed
+	if lost := len(missing) - summed; lost > 0 {
+		count.Lost += lost
+		count.LostOf = append(count.LostOf, fmt.Sprintf("%d of %s", lost, strings.Join(missing, ", ")))
+	} else {
+		count.Duplicates -= lost // a number that is too high tells mails once more
+	}
+}
+
+// summary is how the runtime tells of several mails at once.
+var summary = regexp.MustCompile(`^(\d+) new messages$`)
+
+// summedUp is how many mails a phone was told as numbers.
+func summedUp(shown map[string]int) int {
+	total := 0
+	for text, times := range shown {
+		if found := summary.FindStringSubmatch(text); found != nil {
+			number, _ := strconv.Atoi(found[1]) // it has digits only
+			total += number * times
+		}
+	}
+	return total
+}
+
+// screen counts what a phone shows, by subject, or by title where there is none. A later notification under the same id takes
+// the place of the former.
 func (t *Tenant) screen(platform, token string) map[string]int {
 	shown := map[string]int{}
 	if platform == string(push.IOS) {
 		for _, alert := range t.APNs.Screen(token).Alerts {
-			shown[alert.Subtitle]++
+			shown[cmp.Or(alert.Subtitle, alert.Title)]++
 		}
 		return shown
 	}
@@ -202,8 +250,8 @@ func (t *Tenant) screen(platform, token string) map[string]int {
 		var about struct {
 			MessageID string `json:"messageId"`
 		}
-		if json.Unmarshal([]byte(message.Data["ens"]), &about) != nil || !seen[about.MessageID] {
-			shown[message.Data["subtitle"]]++
+		if json.Unmarshal([]byte(message.Data["ens"]), &about) != nil || about.MessageID == "" || !seen[about.MessageID] {
+			shown[cmp.Or(message.Data["subtitle"], message.Data["title"])]++
 		}
 		seen[about.MessageID] = true
 	}
