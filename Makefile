@@ -21,6 +21,8 @@ PACKAGES ?= ./...
 # What make bench compares with, and further flags of it, e.g. BENCH_FLAGS='-users 1000 -stage 5s'.
 BASELINE ?=
 BENCH_FLAGS ?=
+# Further flags of make e2e: -run, -keep.
+E2E_FLAGS ?=
 # How long each fuzz target runs.
 FUZZTIME ?= 5s
 
@@ -34,7 +36,7 @@ export FUZZTIME
 help: ## Show this help.
 	@awk 'BEGIN { FS = ":.*## "; print "Usage: make <target>" } \
 		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
-		/^[a-z-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+		/^[a-z0-9-]+:.*## / { printf "  %-15s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 .PHONY: build
 build: ## Build the programs into bin/.
@@ -66,6 +68,10 @@ images: ## Make the container images into bin/, for linux/amd64 and linux/arm64,
 .PHONY: demo
 demo: ## Show the whole story on this machine: mail arrives, the phones show it. KEEP=1 leaves it running.
 	go run ./hack/demo
+
+.PHONY: e2e
+e2e: ## Tell stories on a real cluster: KUBECONFIG's, or as root one of processes of this machine (docs/e2e.md). E2E_FLAGS='-run scale' tells some.
+	go run ./hack/e2e $(E2E_FLAGS)
 
 .PHONY: bench-operator
 bench-operator: ## Measure the operator with 1,000 tenants (20 minutes).

@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"os/signal"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
@@ -56,16 +57,21 @@ type release struct {
 func main() {
 	folder := flag.String("out", "bin", "the folder for the archives")
 	version := flag.String("version", "", "the images' version; empty for the chart's appVersion")
+	chosen := flag.String("platforms", "", "only these, separated by commas, e.g. linux/amd64; empty for all")
 	flag.Parse()
 	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	if err := run(ctx, *folder, *version); err != nil {
+	if err := run(ctx, *folder, *version, *chosen); err != nil {
 		fmt.Fprintln(os.Stderr, "images:", err)
 		os.Exit(1)
 	}
 }
 
-func run(ctx context.Context, folder, version string) error {
+func run(ctx context.Context, folder, version, chosen string) error {
+	on, err := choose(chosen)
+	if err != nil {
+		return err
+	}
 	r, err := newRelease(ctx, version, os.Getenv("SOURCE_DATE_EPOCH"))
 	if err != nil {
 		return err
@@ -74,13 +80,29 @@ func run(ctx context.Context, folder, version string) error {
 		return err
 	}
 	for _, p := range programs {
-		archive, digest, err := r.make(ctx, folder, p, platforms)
+		archive, digest, err := r.make(ctx, folder, p, on)
 		if err != nil {
 			return fmt.Errorf("making the image %s: %w", p.name, err)
 		}
 		fmt.Printf("%s %s\n", archive, digest)
 	}
 	return nil
+}
+
+// choose returns the platforms of a list.
+func choose(list string) ([]platform, error) {
+	if list == "" {
+		return platforms, nil
+	}
+	var on []platform
+	for name := range strings.SplitSeq(list, ",") {
+		i := slices.IndexFunc(platforms, func(p platform) bool { return p.String() == name })
+		if i < 0 {
+			return nil, fmt.Errorf("there is no platform %q, only %v", name, platforms)
+		}
+		on = append(on, platforms[i])
+	}
+	return on, nil
 }
 
 // newRelease asks git and the chart.

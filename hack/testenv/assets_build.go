@@ -5,9 +5,9 @@ import (
 	"fmt"
 	"io"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -15,12 +15,8 @@ import (
 // server derives its feature gates and version checks from that.
 var versionPackages = []string{"k8s.io/component-base/version", "k8s.io/client-go/pkg/version"}
 
-// assetPackages are what the programs are built from.
-var assetPackages = map[string]string{
-	"kube-apiserver": "k8s.io/kubernetes/cmd/kube-apiserver",
-	"etcd":           "go.etcd.io/etcd/server/v3",
-	"kubectl":        "k8s.io/kubernetes/cmd/kubectl",
-}
+// smallerTags leave out what needs reflection over all methods, which makes the programs a third smaller.
+const smallerTags = "grpcnotrace,notest"
 
 // build compiles the programs of version into folder.
 func (c AssetCache) build(ctx context.Context, version, folder string, progress io.Writer) error {
@@ -28,23 +24,22 @@ func (c AssetCache) build(ctx context.Context, version, folder string, progress 
 	if err != nil {
 		return err
 	}
-	environment, err := buildEnvironment()
-	if err != nil {
-		return err
-	}
 	for _, program := range assetPrograms {
-		// The tags leave out what needs reflection over all methods, which makes the programs a third smaller.
-		command := exec.CommandContext(ctx, "go", "build", "-trimpath", "-buildvcs=false", "-mod=readonly",
-			"-tags=grpcnotrace,notest", "-ldflags="+flags, "-o", filepath.Join(folder, program), assetPackages[program])
-		command.Dir, command.Env = c.Module, environment
-		watch := startWatch(progress, "building "+program+" for Kubernetes "+version)
-		output, err := command.CombinedOutput()
-		watch.done(err)
-		if err != nil {
-			return fmt.Errorf("building %s: %w\n%s", program, err, output)
+		w := kubernetesWrapper(program, c.Module, flags)
+		if err := w.build(ctx, filepath.Join(folder, program), progress); err != nil {
+			return err
 		}
 	}
 	return nil
+}
+
+// kubernetesWrapper is how a program of Kubernetes is built from the module that pins it.
+func kubernetesWrapper(program, module, linkerFlags string) Wrapper {
+	w := Wrapper{Name: program, Module: module, Package: "k8s.io/kubernetes/cmd/" + program, Tags: smallerTags, LinkerFlags: linkerFlags}
+	if program == "etcd" {
+		w.Package = "go.etcd.io/etcd/server/v3"
+	}
+	return w
 }
 
 func linkerFlags(version string) (string, error) {
@@ -62,6 +57,7 @@ func linkerFlags(version string) (string, error) {
 			flags = append(flags, fmt.Sprintf("-X %s.%s=%s", name, variable, value))
 		}
 	}
+	slices.Sort(flags[2:]) // the same each time, since it is part of what builds are told apart by
 	return strings.Join(flags, " "), nil
 }
 

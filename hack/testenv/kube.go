@@ -128,7 +128,7 @@ func (settings kubeSettings) crdPaths(ctx context.Context) ([]string, error) {
 		paths = append(paths, filepath.Join(root, "config", "crd", "bases"))
 	}
 	if settings.certManager {
-		folder, err := moduleFolder(ctx, root, certManagerModule)
+		folder, err := ModuleFolder(ctx, root, certManagerModule)
 		if err != nil {
 			return nil, err
 		}

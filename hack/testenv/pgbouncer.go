@@ -3,9 +3,7 @@ package testenv
 import (
 	"context"
 	"errors"
-	"fmt"
 	"io"
-	"os"
 	"os/exec"
 )
 
@@ -23,34 +21,12 @@ func PgBouncer(ctx context.Context, progress io.Writer) (path string, err error)
 		}
 		return "", ErrNoPgBouncer
 	}
-	if path, err = find(); err == nil {
-		return path, nil
-	}
-	apt, err := exec.LookPath("apt-get")
-	if os.Geteuid() != 0 || err != nil {
+	err = Install(ctx, progress, func() bool { _, err := find(); return err == nil }, "pgbouncer")
+	if errors.Is(err, ErrCannotInstall) {
 		return "", ErrNoPgBouncer
 	}
-	ctx, cancel := context.WithTimeout(ctx, installLimit)
-	defer cancel()
-	unlock, err := lock(ctx, installLock, progress, "another process to install PgBouncer")
 	if err != nil {
 		return "", err
-	}
-	defer unlock()
-	if path, err = find(); err == nil {
-		return path, nil // somebody else did it while we waited
-	}
-	watch := startWatch(progress, "installing PgBouncer with apt-get")
-	defer func() { watch.done(err) }()
-	restorePolicy, err := forbidServices()
-	if err != nil {
-		return "", err
-	}
-	defer func() { err = errors.Join(err, restorePolicy()) }()
-	for _, arguments := range [][]string{{"update"}, {"install", "--yes", "--no-install-recommends", "pgbouncer"}} {
-		if err := runApt(ctx, apt, arguments...); err != nil {
-			return "", fmt.Errorf("installing PgBouncer, or install it yourself (package pgbouncer): %w", err)
-		}
 	}
 	return find()
 }

@@ -22,6 +22,7 @@ import (
 
 const (
 	superuser = "postgres"
+	loopback  = "127.0.0.1"
 	// maxConnections leaves room for many tests in parallel, each with a pool per replica it plays.
 	maxConnections = 200
 	// portAttempts is how often another port is tried when somebody took the free one first.
@@ -40,7 +41,7 @@ const (
 
 var errPortTaken = errors.New("the port was taken by somebody else")
 
-// PostgresServer is a running Postgres with a data folder of its own, reachable on loopback TCP by password only.
+// PostgresServer is a running Postgres with a data folder of its own, reachable on loopback TCP, or WithHost, by password only.
 // It logs no statements: they may hold passwords.
 type PostgresServer struct {
 	programs string
@@ -67,6 +68,8 @@ type postgresSettings struct {
 	fenced bool
 	// more are further parameters.
 	more map[string]string
+	// host is the address to listen on.
+	host string
 	// certificate and key are the server's, in PEM; empty without TLS.
 	certificate, key string
 }
@@ -87,13 +90,17 @@ func WithParameters(parameters map[string]string) PostgresOption {
 	return func(s *postgresSettings) { s.more = parameters }
 }
 
+// WithHost has the server listen on another address of this machine than 127.0.0.1, and take everybody who has a password
+// and reaches it: for pods.
+func WithHost(address string) PostgresOption { return func(s *postgresSettings) { s.host = address } }
+
 // StartPostgres starts a server and waits until it answers; ctx bounds the start, not the server's life. If Postgres
 // is not installed it tries to install it, see PostgresPrograms. As root it runs the server as another user, because
 // Postgres refuses to run as root.
 func StartPostgres(ctx context.Context, options ...PostgresOption) (*PostgresServer, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit+installLimit)
 	defer cancel()
-	settings := postgresSettings{fsync: true}
+	settings := postgresSettings{fsync: true, host: loopback}
 	for _, option := range options {
 		option(&settings)
 	}
@@ -149,13 +156,28 @@ func (s *PostgresServer) initialize(ctx context.Context) error {
 	if err := os.Remove(passwords); err != nil {
 		return fmt.Errorf("removing the password file of initdb: %w", err)
 	}
+	if err := s.admitOthers(); err != nil {
+		return err
+	}
 	return s.writeCertificate()
+}
+
+// admitOthers lets in who is not on loopback, if the server listens elsewhere.
+func (s *PostgresServer) admitOthers() error {
+	if s.settings.host == loopback {
+		return nil
+	}
+	rules := filepath.Join(s.dataFolder(), "cluster", "pg_hba.conf")
+	if err := s.account.write(rules, "host all,replication all all scram-sha-256\n"); err != nil {
+		return fmt.Errorf("letting others in: %w", err)
+	}
+	return nil
 }
 
 // runAnywhere starts the server on a port that is free now and waits until it answers.
 func (s *PostgresServer) runAnywhere(ctx context.Context) (err error) {
 	for range portAttempts {
-		if s.port, err = freePort(ctx); err != nil {
+		if s.port, err = freePort(ctx, s.settings.host); err != nil {
 			return err
 		}
 		if err = s.run(ctx); !errors.Is(err, errPortTaken) {
@@ -200,7 +222,7 @@ func (settings postgresSettings) parameters(port int) map[string]string {
 	onOff := map[bool]string{true: "on", false: "off"}
 	durable := onOff[settings.fsync]
 	parameters := map[string]string{
-		"listen_addresses":        "127.0.0.1",
+		"listen_addresses":        settings.host,
 		"port":                    strconv.Itoa(port),
 		"unix_socket_directories": "",
 		"max_connections":         strconv.Itoa(maxConnections),
@@ -259,7 +281,7 @@ func (s *PostgresServer) logTail() []byte {
 // URL is the connection string of the superuser, to the database postgres.
 func (s *PostgresServer) URL() string { return s.urlFor(superuser, s.password, superuser) }
 
-// Port is the TCP port on 127.0.0.1.
+// Port is the TCP port on 127.0.0.1, or on what WithHost says.
 func (s *PostgresServer) Port() int { return s.port }
 
 // PID is the number of the server's main process, whose children serve the sessions.
@@ -283,11 +305,13 @@ func (s *PostgresServer) urlFor(user, password, database string) string {
 	return u.String()
 }
 
-func (s *PostgresServer) address() string { return net.JoinHostPort("127.0.0.1", strconv.Itoa(s.port)) }
+func (s *PostgresServer) address() string {
+	return net.JoinHostPort(s.settings.host, strconv.Itoa(s.port))
+}
 
 // ownURL is the connection string of the superuser to this server, whatever pair it belongs to.
 func (s *PostgresServer) ownURL() string {
-	alone := PostgresServer{port: s.port}
+	alone := PostgresServer{port: s.port, settings: postgresSettings{host: s.settings.host}}
 	return alone.urlFor(superuser, s.password, superuser)
 }
 
@@ -349,9 +373,9 @@ func (s *PostgresServer) halt() error {
 	return s.box.forget("postgres")
 }
 
-// freePort returns a TCP port on loopback that nobody listens on now.
-func freePort(ctx context.Context) (int, error) {
-	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", "127.0.0.1:0")
+// freePort returns a TCP port of an address of this machine that nobody listens on now.
+func freePort(ctx context.Context, host string) (int, error) {
+	listener, err := new(net.ListenConfig).Listen(ctx, "tcp", net.JoinHostPort(host, "0"))
 	if err != nil {
 		return 0, fmt.Errorf("looking for a free port: %w", err)
 	}

@@ -21,10 +21,10 @@ type PostgresPair struct {
 
 // StartPostgresPair starts a pair. The connection strings of its databases name both servers and take whichever can be
 // written to.
-func StartPostgresPair(ctx context.Context) (*PostgresPair, error) {
+func StartPostgresPair(ctx context.Context, options ...PostgresOption) (*PostgresPair, error) {
 	ctx, cancel := context.WithTimeout(ctx, startLimit+installLimit)
 	defer cancel()
-	primary, err := StartPostgres(ctx, WithCommit())
+	primary, err := StartPostgres(ctx, append([]PostgresOption{WithCommit()}, options...)...)
 	if err != nil {
 		return nil, err
 	}
@@ -61,7 +61,7 @@ func (s *PostgresServer) copyOf(ctx context.Context, primary *PostgresServer) er
 	if err := s.account.own(s.box.folder, s.dataFolder()); err != nil {
 		return err
 	}
-	backup := s.account.command(ctx, filepath.Join(s.programs, "pg_basebackup"), "--pgdata=cluster", "--host=127.0.0.1",
+	backup := s.account.command(ctx, filepath.Join(s.programs, "pg_basebackup"), "--pgdata=cluster", "--host="+primary.settings.host,
 		"--port="+strconv.Itoa(primary.port), "--username="+superuser, "--write-recovery-conf", "--checkpoint=fast", "--no-sync")
 	backup.Env = append(backup.Env, "PGPASSWORD="+primary.password)
 	backup.Dir = s.dataFolder()

@@ -35,9 +35,9 @@ func RepositoryRoot() (string, error) {
 	}
 }
 
-// moduleFolder is where the go command keeps the files of a module that the checkout depends on; it downloads them if
+// ModuleFolder is where the go command keeps the files of a module that the checkout depends on; it downloads them if
 // need be.
-func moduleFolder(ctx context.Context, root, module string) (string, error) {
+func ModuleFolder(ctx context.Context, root, module string) (string, error) {
 	command := exec.CommandContext(ctx, "go", "mod", "download", "-json", module)
 	command.Dir = root
 	output, err := command.Output()

@@ -1,6 +1,7 @@
 package server_test
 
 import (
+	"context"
 	"crypto/ecdsa"
 	"crypto/elliptic"
 	"crypto/rand"
@@ -13,6 +14,7 @@ import (
 	"fmt"
 	"io"
 	"math/big"
+	"net"
 	"net/http"
 	"net/url"
 	"path/filepath"
@@ -310,6 +312,46 @@ func TestAReplicaThatStopsIsNotReadyAndAnswersUntilTheDrainDelayIsOver(t *testin
 	_ = response.Body.Close()
 	if !response.Close {
 		t.Error("a draining replica does not ask its client to connect elsewhere")
+	}
+	if err := <-stopped; err != nil {
+		t.Error(err)
+	}
+}
+
+// What stands in front keeps connections and sends the next post on one of them at any moment; a post that meets its
+// connection's end fails, since nobody may repeat it but Exchange, after half a minute.
+func TestAReplicaThatStopsAnswersOnConnectionsThatWereIdle(t *testing.T) {
+	t.Parallel()
+	x := runtimetest.New(t, runtimetest.Options{Configure: func(c *config.Config) { c.Server.DrainDelaySeconds = new(int32(2)) }})
+	replica := x.Start(t)
+	connections := 0
+	client := &http.Client{Transport: &http.Transport{DialContext: func(ctx context.Context, network, address string) (net.Conn, error) {
+		connections++
+		return new(net.Dialer).DialContext(ctx, network, address)
+	}}}
+	call := func() (last bool) {
+		response, err := client.Get("http://" + replica.Address + "/api/ens/alive")
+		if err != nil {
+			t.Fatal(err)
+		}
+		_, _ = io.Copy(io.Discard, response.Body) // so that the connection is idle
+		_ = response.Body.Close()
+		return response.Close
+	}
+	call()
+	stopped := make(chan error, 1)
+	go func() { stopped <- replica.Stop() }()
+	runtimetest.Eventually(t, func() string {
+		if body := get(t, "http://"+replica.Metrics+"/readyz"); !strings.Contains(body, "draining") {
+			return "readiness says " + body
+		}
+		return ""
+	})
+	if !call() {
+		t.Error("a draining replica does not ask its client to connect elsewhere")
+	}
+	if connections != 1 {
+		t.Error("the replica closed an idle connection when it began to drain: a post on it would have failed")
 	}
 	if err := <-stopped; err != nil {
 		t.Error(err)

@@ -339,7 +339,7 @@ func (s *Server) Run(ctx context.Context) error {
 	var err error
 	select {
 	case <-ctx.Done():
-		s.drain(public)
+		s.drain()
 	case err = <-failed:
 		err = fmt.Errorf("serving: %w", err)
 	}
@@ -391,9 +391,10 @@ func (s *Server) httpServer(handler http.Handler) *http.Server {
 }
 
 // drain goes on serving while the replica is taken out of rotation. Answers ask clients to connect anew, elsewhere.
-func (s *Server) drain(public *http.Server) {
+// Connections that are idle stay: whoever is in front may be sending a post on one of them, and posts are not repeated by
+// proxies. So http.Server's SetKeepAlivesEnabled, which closes them, is not for this.
+func (s *Server) drain() {
 	s.health.draining.Store(true)
-	public.SetKeepAlivesEnabled(false)
 	delay := s.tenant.Load().Config.Server.DrainDelay()
 	s.log.Info("The runtime is draining", "delay", delay)
 	<-s.clock.After(delay)
@@ -405,6 +406,9 @@ func (s *Server) publicHandler() http.Handler {
 	return http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
 		r = r.WithContext(requestid.New(r.Context()))
 		w.Header().Set(requestid.Header, requestid.From(r.Context()))
+		if s.health.draining.Load() {
+			w.Header().Set("Connection", "close") // with HTTP/2, too, where Go makes a GOAWAY of it
+		}
 		served.ServeHTTP(w, r)
 	})
 }

@@ -80,9 +80,11 @@ type Server struct {
 	// Seed is what the choices are drawn from.
 	Seed uint64
 
-	options     Options
-	version     int
-	certificate tls.Certificate
+	options Options
+	version int
+	// certificate is shown, next is not yet.
+	certificate atomic.Pointer[tls.Certificate]
+	next        atomic.Pointer[tls.Certificate]
 	listener    net.Listener
 	http        *http.Server
 	callbacks   atomic.Pointer[http.Client]
@@ -171,11 +173,15 @@ func StartT(t testing.TB, options Options) *Server {
 }
 
 func (s *Server) listen() (err error) {
-	if s.options.Certificate != nil {
-		s.certificate = *s.options.Certificate
-	} else if s.certificate, err = localcert.New("fake Exchange"); err != nil {
-		return err
+	certificate := s.options.Certificate
+	if certificate == nil {
+		made, err := localcert.New("fake Exchange", s.options.Listen)
+		if err != nil {
+			return err
+		}
+		certificate = &made
 	}
+	s.certificate.Store(certificate)
 	s.listener, err = net.Listen("tcp", s.options.Listen)
 	if err != nil {
 		return err
@@ -183,8 +189,9 @@ func (s *Server) listen() (err error) {
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(s.serve),
 		TLSConfig: &tls.Config{
-			Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12,
-			ClientAuth: s.options.ClientCertificates.clientAuth(),
+			GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return s.certificate.Load(), nil },
+			MinVersion:     tls.VersionTLS12,
+			ClientAuth:     s.options.ClientCertificates.clientAuth(),
 		},
 		ConnContext:       withConnection,
 		ReadHeaderTimeout: readHeaderTimeout,

@@ -126,7 +126,7 @@ func StartT(t testing.TB, options Options) *Server {
 const readHeaderTimeout = 10 * time.Second
 
 func (s *Server) listen() (err error) {
-	if s.certificate, err = localcert.New("fake SEG"); err != nil {
+	if s.certificate, err = localcert.New("fake SEG", s.options.Listen); err != nil {
 		return err
 	}
 	if s.listener, err = net.Listen("tcp", s.options.Listen); err != nil {

@@ -16,8 +16,9 @@ import (
 // Lifetime is enough for tests and demos on one machine.
 const Lifetime = 24 * time.Hour
 
-// New makes a self-signed certificate for the loopback addresses.
-func New(commonName string) (tls.Certificate, error) {
+// New makes a self-signed certificate for the loopback addresses, and for the IP address in the address that the server
+// listens on.
+func New(commonName, listen string) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -35,6 +36,9 @@ func New(commonName string) (tls.Certificate, error) {
 		IsCA:                  true,
 		DNSNames:              []string{"localhost"},
 		IPAddresses:           []net.IP{net.IPv4(127, 0, 0, 1), net.IPv6loopback},
+	}
+	if host, _, err := net.SplitHostPort(listen); err == nil && net.ParseIP(host) != nil {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(host))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {

@@ -107,7 +107,7 @@ func Start(o Options) *Server {
 	if o.Logf == nil {
 		o.Logf = log.Printf
 	}
-	certificate, err := localcert.New("fake APNs")
+	certificate, err := localcert.New("fake APNs", o.Address)
 	if err != nil {
 		panic("apnstest: " + err.Error())
 	}

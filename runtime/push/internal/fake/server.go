@@ -29,7 +29,7 @@ func Start(name, address string, change func(*tls.Config), handler http.HandlerF
 	if address == "" {
 		address = "127.0.0.1:0"
 	}
-	certificate, err := localcert.New("fake " + name)
+	certificate, err := localcert.New("fake "+name, address)
 	if err != nil {
 		panic("fake " + name + ": " + err.Error())
 	}

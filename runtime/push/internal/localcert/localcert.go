@@ -31,8 +31,8 @@ type Certificate struct {
 	PEM []byte
 }
 
-// New makes a certificate for localhost, 127.0.0.1 and ::1.
-func New(commonName string) (Certificate, error) {
+// New makes a certificate for localhost, 127.0.0.1 and ::1, and for the IP address in the address that the server listens on.
+func New(commonName, listen string) (Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return Certificate{}, fmt.Errorf("generate the certificate's key: %w", err)
@@ -52,6 +52,9 @@ func New(commonName string) (Certificate, error) {
 		KeyUsage:    x509.KeyUsageDigitalSignature | x509.KeyUsageCertSign,
 		ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
 		IsCA:        true, BasicConstraintsValid: true,
+	}
+	if host, _, err := net.SplitHostPort(listen); err == nil && net.ParseIP(host) != nil {
+		template.IPAddresses = append(template.IPAddresses, net.ParseIP(host))
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, key.Public(), key)
 	if err != nil {
