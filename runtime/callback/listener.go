@@ -211,16 +211,9 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		return 0, err
 	}
 	defer done()
-	subscription, err := l.store.Subscription(ctx, hook.UserID, hook.Generation, now)
+	subscription, err := l.find(ctx, hook, body, now)
 	if err != nil {
 		return 0, err
-	}
-	if subscription.Found {
-		requestid.Identify(ctx, hex.EncodeToString(subscription.UserHash[:]))
-	}
-	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
-		unknown, _ := ews.ParseNotification(body) // only to say in the log which subscription it was
-		return 0, outdatedPost(unknown)
 	}
 	l.steps.Reached(step.PostLookedUp)
 	c, standing, newer, err := open(t, hook, subscription)
@@ -262,6 +255,22 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		return 0, err
 	}
 	return brought.userID, nil
+}
+
+// find looks up the subscription that a webhook names.
+func (l *Listener) find(ctx context.Context, hook credential.Webhook, body []byte, now time.Time) (store.Subscription, error) {
+	subscription, err := l.store.Subscription(ctx, hook.UserID, hook.Generation, now)
+	if err != nil {
+		return store.Subscription{}, err
+	}
+	if subscription.Found {
+		requestid.Identify(ctx, hex.EncodeToString(subscription.UserHash[:]))
+	}
+	if !subscription.Found || subscription.FillerHash != hook.FillerHash() {
+		unknown, _ := ews.ParseNotification(body) // only to say in the log which subscription it was
+		return store.Subscription{}, outdatedPost(unknown)
+	}
+	return subscription, nil
 }
 
 func readPost(w http.ResponseWriter, r *http.Request) ([]byte, error) {
