@@ -11,7 +11,7 @@ import (
 // atRest is how long CPU time is measured while nothing is done.
 const atRest = 20 * time.Second
 
-// busy is the part of a CPU above which a pod is not at rest: after phones have registered, it makes keys for the next.
+// busy is the part of a CPU above which a pod is not at rest: a new tenant makes 500 keys in its first minutes.
 const busy = 0.02
 
 // rest measures what our pods take while no mail comes.
