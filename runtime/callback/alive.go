@@ -14,8 +14,8 @@ import (
 
 // markEvery is how long signs of life are collected until they are recorded together: one that is lost when the process
 // dies comes again with the next heartbeat, and nobody who looks for missing ones minds a moment. It is long enough for most
-// mails to be told meanwhile, which records the sign, too.
-const markEvery = time.Second
+// mails to be told meanwhile, which records the sign, too, and short for whoever waits to see a new subscription live.
+const markEvery = 250 * time.Millisecond
 
 // markTimeout bounds a record. A sign that is lost comes again.
 const markTimeout = 5 * time.Second
