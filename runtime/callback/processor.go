@@ -214,11 +214,12 @@ func (p *Processor) process(w *work) {
 	if w.owed || len(w.lapsing) > 0 {
 		p.takeOwed(ctx, w)
 	}
-	if slices.ContainsFunc(w.claims, store.Claim.Interrupted) {
-		p.doubt(ctx, w)
-	}
-	for tries := 0; len(w.claims) > 0 && tries < maxOvertaken; tries++ {
-		if !p.finish(w, p.rounds(ctx, w)) {
+	for tries := 1; len(w.claims) > 0; tries++ {
+		if slices.ContainsFunc(w.claims, store.Claim.Interrupted) && !p.doubt(ctx, w) {
+			p.complete(w, outcomes(w.claims, returned))
+			break
+		}
+		if overtaken := p.finish(w, p.rounds(ctx, w)); !overtaken || tries == maxOvertaken {
 			break
 		}
 		w.claims, w.unread = nil, nil
@@ -246,15 +247,17 @@ func (p *Processor) takeOwed(ctx context.Context, w *work) {
 }
 
 // doubt is for claims that somebody had before and did not end. They may have told the phones a count and not have put it
-// on record, so all phones are told again, by way of the journal.
-func (p *Processor) doubt(ctx context.Context, w *work) {
+// on record, so all phones are told again, by way of the journal. It returns false if that could not be brought about: then
+// the claims have to wait, since it is their mark that says so.
+func (p *Processor) doubt(ctx context.Context, w *work) bool {
 	err := p.store.ForgetTold(ctx, w.userID)
 	if err == nil && !slices.ContainsFunc(w.claims, func(c store.Claim) bool { return c.Kind == store.Badge }) {
 		err = p.claim(ctx, w, store.Badge, fromDoubt)
 	}
 	if err != nil {
-		p.log.WarnContext(ctx, "The badge may be wrong until the next mail", "error", err)
+		p.log.WarnContext(ctx, "What was interrupted cannot be taken up, and goes back to the journal", "error", err)
 	}
+	return err == nil
 }
 
 // claim writes to the journal what a user is owed, and adds it to the work.

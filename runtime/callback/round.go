@@ -424,6 +424,6 @@ func (d *delivery) result() result {
 	}
 	return result{ended: d.ended, told: &store.Told{
 		UserID: d.work.userID, At: d.processor.clock.Now(), Unread: d.unread, Badged: d.badged, Delivered: d.delivered, Newest: d.newest,
-		Revision: d.target.Revision, Generation: d.work.generation, Heard: d.work.heard,
+		Revision: d.target.Revision, Generation: d.work.generation, Owner: d.processor.owner, Heard: d.work.heard,
 	}}
 }

@@ -30,9 +30,11 @@ type Told struct {
 	Delivered bool
 	// Newest begins with the newest of the mails that were seen, by Exchange's clock; zero if none was.
 	Newest Gap
-	// Revision is that of the Target by which it was decided what to tell, and Generation that of the subscription.
+	// Revision is that of the Target by which it was decided what to tell, Generation that of the subscription, and Owner the
+	// replica that has told it.
 	Revision   int
 	Generation int64
+	Owner      Owner
 	// Heard is when Exchange posted what was told, zero if it did not: a sign of life, as for MarkAlive.
 	Heard time.Time
 }
@@ -52,7 +54,7 @@ type Completion struct {
 // nothing. Where what is owed has changed meanwhile, or the lease was lost, the claim's row stays as it is. Batched.
 //
 // It returns whether another replica has told the same user's devices at the same time, so that nobody knows whose count they
-// got last: then the journal owes it anew.
+// got last: then the journal owes it anew, as a claim that counts as interrupted.
 func (s *Store) Finish(ctx context.Context, e Ending) (overtaken bool, err error) {
 	return s.batches.endings.do(ctx, e)
 }
@@ -64,6 +66,7 @@ const maxSeen = 100
 // for all replicas. All who work for a user lock the rows of user_state first, then those of pending, then those of devices,
 // as does whoever removes the user.
 const (
+	// A count that another replica is at is left to it: it will find that it was overtaken, too.
 	updateStates = `
 WITH changed AS (
     UPDATE user_state AS st SET unread = coalesce(i.unread, st.unread), revision = st.revision + 1,
@@ -73,13 +76,14 @@ WITH changed AS (
         newest_items = CASE WHEN i.newest IS NULL OR i.newest < st.newest_mail THEN st.newest_items WHEN i.newest = st.newest_mail
             THEN ARRAY(SELECT DISTINCT unnest(st.newest_items || i.seen::bigint[]) LIMIT $8) ELSE (i.seen::bigint[])[1:$8] END
     FROM unnest($1::bigint[], $2::integer[], $3::bool[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-        $9::integer[], $10::bigint[]) AS i(user_id, unread, delivered, at, heard, newest, seen, revision, generation)
+        $9::integer[], $10::bigint[], $11::uuid[]) AS i(user_id, unread, delivered, at, heard, newest, seen, revision, generation, owner)
     WHERE st.user_id = i.user_id
-    RETURNING st.user_id, i.generation, i.at, st.revision <> i.revision + 1 AS overtaken)
-INSERT INTO pending AS p (user_id, kind, item, generation, created_at)
-SELECT user_id, 2, '', generation, at FROM changed WHERE overtaken
+    RETURNING st.user_id, i.generation, i.at, i.owner, st.revision <> i.revision + 1 AS overtaken)
+INSERT INTO pending AS p (user_id, kind, item, generation, created_at, lease_owner, done)
+SELECT user_id, 2, '', generation, at, owner, '{0}'::bigint[] FROM changed WHERE overtaken
 ON CONFLICT (user_id, kind, item) DO UPDATE SET generation = excluded.generation, created_at = excluded.created_at,
-    revision = p.revision + 1, attempts = 0, done = '{}', done_at = NULL, lease_owner = NULL, lease_until = NULL
+    revision = p.revision + 1, attempts = 0, done = excluded.done, done_at = NULL, lease_owner = NULL, lease_until = NULL
+WHERE p.done_at IS NOT NULL OR p.lease_until IS NULL OR p.lease_until <= excluded.created_at OR p.lease_owner = excluded.lease_owner
 RETURNING user_id`
 
 	// A row that failed is left alone for a minute, then two, four, up to an hour, so that ten tries span hours however busy
@@ -152,13 +156,13 @@ func queueStates(batch *pgx.Batch, told []*Told, overtaken map[int64]bool) {
 	n := len(told)
 	userIDs, unread, delivered, at := make([]int64, n), make([]*int, n), make([]bool, n), make([]time.Time, n)
 	heard, newest, seen := make([]*time.Time, n), make([]*time.Time, n), make([]string, n)
-	revisions, generations := make([]int32, n), make([]int64, n)
+	revisions, generations, owners := make([]int32, n), make([]int64, n), make([][16]byte, n)
 	for i, t := range told {
 		userIDs[i], unread[i], delivered[i], at[i] = t.UserID, t.Unread, t.Delivered, t.At
 		heard[i], newest[i], seen[i] = orNull(t.Heard), orNull(t.Newest.Since), arrayLiteral(t.Newest.Seen)
-		revisions[i], generations[i] = int32(t.Revision), t.Generation
+		revisions[i], generations[i], owners[i] = int32(t.Revision), t.Generation, t.Owner
 	}
-	batch.Queue(updateStates, userIDs, unread, delivered, at, heard, newest, seen, maxSeen, revisions, generations).Query(func(rows pgx.Rows) error {
+	batch.Queue(updateStates, userIDs, unread, delivered, at, heard, newest, seen, maxSeen, revisions, generations, owners).Query(func(rows pgx.Rows) error {
 		users, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		for _, id := range users {
 			overtaken[id] = true
