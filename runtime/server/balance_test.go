@@ -179,6 +179,7 @@ func TestWhatIsOwedIsMeasured(t *testing.T) {
 			m := milestonesOf(t, replica)
 			owed, age := m.sum("ens_journal_owed"), m.sum("ens_journal_oldest_owed_seconds")
 			if !want(owed, age) {
+				clock.Advance(time.Second) // the look that the minute was for may have begun before
 				return fmt.Sprintf("%g rows are owed, the oldest for %g s", owed, age)
 			}
 			return ""
