@@ -40,7 +40,7 @@ func (x *Tenant) Launch(t testing.TB) *Replica {
 	options := server.Options{
 		ConfigPath: filepath.Join(x.Folder, config.FileName), Version: Version, Clock: x.options.Clock,
 		Logger:      slog.New(slog.DiscardHandler),
-		DialContext: x.options.DialContext, LookupSRV: x.options.LookupSRV,
+		DialContext: x.options.DialContext, LookupSRV: x.options.LookupSRV, Steps: x.options.Steps,
 	}
 	switch {
 	case x.options.Log != nil:

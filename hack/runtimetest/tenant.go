@@ -31,6 +31,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm/fcmtest"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store/storetest"
 )
 
@@ -62,6 +63,8 @@ type Options struct {
 	// DialContext and LookupSRV replace how in-process replicas reach out, see server.Options.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)
+	// Steps is told of each step of in-process replicas; nil tells nobody.
+	Steps step.Hook
 	// Log gets what in-process replicas log; nil discards it.
 	Log slog.Handler
 	// LogTo gets it, if Log is nil, in the format and from the level that the configuration says.

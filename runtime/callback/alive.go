@@ -39,9 +39,8 @@ func newSigns(o Options) *signs {
 	return &signs{store: o.Store, clock: o.Clock, log: o.Logger, steps: o.Steps, closing: make(chan struct{})}
 }
 
-// note notes that Exchange has posted for a user.
-func (s *signs) note(userID int64) {
-	now := s.clock.Now()
+// note notes when Exchange has posted for a user.
+func (s *signs) note(userID int64, at time.Time) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	if s.seen == nil {
@@ -54,7 +53,9 @@ func (s *signs) note(userID int64) {
 			s.flush()
 		})
 	}
-	s.seen[userID] = now
+	if at.After(s.seen[userID]) {
+		s.seen[userID] = at
+	}
 }
 
 // recorded takes off what is on record already, with what the user was told.

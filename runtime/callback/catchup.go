@@ -108,7 +108,7 @@ func (p *Processor) journal(ctx context.Context, w *work, items []string) ([]sto
 func (d *delivery) unanswered(ctx context.Context, claim store.Claim, err error) {
 	d.processor.log.WarnContext(ctx, "Exchange could not be asked", "kind", claim.Kind.String(), "error", err)
 	switch {
-	case errors.Is(err, errBackedOff) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
+	case unasked(err) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
 		d.end(outcome{claim, returned})
 	case errors.Is(err, errRefused) || credentialFailed(err):
 		d.end(outcome{claim, nothing})

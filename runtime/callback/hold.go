@@ -16,6 +16,10 @@ import (
 // their own retries included, within this time too: these are worth a further round.
 const slow = 3 * time.Second
 
+// patience is how long a work keeps its place at Exchange meanwhile: longer than most pushes take, and much shorter than slow, or
+// the users of a push service that has just begun to hang would have all places soon.
+const patience = 250 * time.Millisecond
+
 // pushes are those of one notification.
 type pushes struct {
 	// ended is closed when no push is left.
@@ -67,15 +71,15 @@ func (d *delivery) note(p *pushes) {
 // goes on with what else its user is owed, at other push services. The claims stay leased until then.
 func (d *delivery) await(pushes *pushes, conclude func(*delivery)) {
 	p := d.processor
-	timer := p.clock.NewTimer(slow)
-	defer timer.Stop()
-	select {
-	case <-pushes.ended:
-		d.note(pushes)
+	ended := p.wait(pushes, patience)
+	if !ended {
+		d.work.place.leave()
+		ended = p.wait(pushes, slow-patience)
+	}
+	d.note(pushes)
+	if ended {
 		conclude(d)
 		return
-	case <-timer.C():
-		d.note(pushes)
 	}
 	late := &delivery{processor: p, work: d.work, target: d.target, unread: d.unread}
 	late.target.Devices = slices.Clone(d.target.Devices)
@@ -86,6 +90,18 @@ func (d *delivery) await(pushes *pushes, conclude func(*delivery)) {
 		late.ended = append(late.ended, outcomes(late.again, failed)...) // there is no credential any more for a further round
 		p.finish(late.work, late.result())
 	})
+}
+
+// wait returns whether the pushes have ended within a time.
+func (p *Processor) wait(pushes *pushes, most time.Duration) bool {
+	timer := p.clock.NewTimer(most)
+	defer timer.Stop()
+	select {
+	case <-pushes.ended:
+		return true
+	case <-timer.C():
+		return false
+	}
 }
 
 // untilDeadline is a context for what may outlast the work of ctx, but not the time that the work and its claims have.

@@ -2,6 +2,7 @@ package callback
 
 import (
 	"context"
+	"errors"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -80,5 +81,39 @@ func (l *lanes) acquire(endpoint string, deadline time.Time) (release func(), ok
 		return nil, false
 	case <-l.closing.Done():
 		return nil, false
+	}
+}
+
+// place is a worker of an endpoint, which a work has while it may ask Exchange. A work that waits for something else gives it to
+// others: a push service that hangs must not hold up all who are at the same Exchange.
+type place struct {
+	lanes    *lanes
+	endpoint string
+	// deadline bounds the wait for one.
+	deadline time.Time
+	// release is nil while the work has none.
+	release func()
+}
+
+// errNoPlace says that the time was up before there was one.
+var errNoPlace = errors.New("all who may ask the server at once are at it")
+
+// take has the work have a place. It returns false when the time for the work is up before there is one.
+func (p *place) take() bool {
+	if p.release != nil {
+		return true
+	}
+	release, ok := p.lanes.acquire(p.endpoint, p.deadline)
+	if ok {
+		p.release = release
+	}
+	return ok
+}
+
+// leave gives the place to others.
+func (p *place) leave() {
+	if p.release != nil {
+		p.release()
+		p.release = nil
 	}
 }

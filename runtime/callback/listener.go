@@ -103,12 +103,13 @@ func (l *Listener) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 		return
 	}
 	ctx := r.Context() // the store bounds what the answer waits for: Exchange counts an unanswered post against the user
-	alive, err := l.receive(ctx, w, r)
+	now := l.clock.Now()
+	alive, err := l.receive(ctx, w, r, now)
 	l.answer(ctx, w, err)
 	if alive != 0 {
 		_ = http.NewResponseController(w).Flush() // Exchange does not wait for what follows
 		l.steps.Reached(step.PostAnswered)
-		l.signs.note(alive)
+		l.signs.note(alive, now) // not a moment later: who tells what came with it records the same time
 	}
 }
 
@@ -186,7 +187,7 @@ func (l *Listener) answer(ctx context.Context, w http.ResponseWriter, err error)
 
 // receive does everything before the answer. Its error says what to answer, alive is the user whose subscription has been
 // shown to be alive, 0 if none.
-func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.Request) (alive int64, err error) {
+func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.Request, now time.Time) (alive int64, err error) {
 	l.steps.Reached(step.PostReceived)
 	if !l.fit() {
 		return 0, errUnfit
@@ -201,16 +202,17 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err != nil {
 		return 0, err
 	}
-	now := l.clock.Now()
 	recent := recentEvents(body, now)
 	if recent && l.processor.full(hook.UserID, t.Config.Endpoints) {
 		return 0, errBusy
 	}
-	done, err := l.begin(ctx)
-	if err != nil {
-		return 0, err
+	if tellsEvents(body) {
+		done, err := l.begin(ctx)
+		if err != nil {
+			return 0, err
+		}
+		defer done()
 	}
-	defer done()
 	subscription, err := l.find(ctx, hook, body, now)
 	if err != nil {
 		return 0, err
@@ -353,7 +355,16 @@ func (l *Listener) take(ctx context.Context, in intents, lost bool, w *work) (er
 		w.credential.Wipe()
 		return err
 	}
-	l.metrics.intend(len(in.keys), len(w.claims))
+	intended := len(in.keys)
+	if in.counted && len(w.claims) == 0 { // whoever is at the mail, or has been, may know another count
+		in.keys = map[store.Key]bool{{Kind: store.Badge}: true}
+		intended++
+		if w.claims, err = l.write(ctx, in, w, w.tenant.Config.Callback.Lease()); err != nil {
+			w.credential.Wipe()
+			return err
+		}
+	}
+	l.metrics.intend(intended, len(w.claims))
 	l.metrics.claim(w.claims, fromPost)
 	w.changed, w.unread, w.lost, w.activity = in.changed, in.unread, lost, requestid.From(ctx)
 	w.span = trace.SpanFromContext(ctx)
@@ -390,6 +401,9 @@ func (l *Listener) write(ctx context.Context, in intents, w *work, lease time.Du
 type intents struct {
 	// keys lack the user.
 	keys map[store.Key]bool
+	// counted says that the count changes with a mail that is among the keys. It needs no row of its own: whoever works on the
+	// mail tells the count too.
+	counted bool
 	// changed says that something happened in the mailbox, unread is the count after it, nil if the post does not tell.
 	changed bool
 	unread  *int
@@ -420,6 +434,10 @@ func read(n ews.Notification) (in intents, lost bool) {
 			case ews.Status:
 			}
 		}
+	}
+	if badge := (store.Key{Kind: store.Badge}); !lost && in.keys[badge] && len(in.keys) > 1 {
+		delete(in.keys, badge)
+		in.counted = true
 	}
 	return in, lost
 }

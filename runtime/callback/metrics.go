@@ -71,6 +71,7 @@ const (
 	fromNudge   source = "nudge"
 	fromGap     source = "gap"
 	fromDoubt   source = "doubt"
+	fromUntold  source = "untold"
 )
 
 func (m *Metrics) claim(claims []store.Claim, from source) {

@@ -166,9 +166,10 @@ func (p *Processor) enqueue(w *work) (joined string) {
 // serve works for one user, who counts in a lane, until nothing more has come.
 func (p *Processor) serve(w *work, counted *lane) {
 	for w != nil {
-		if release, ok := p.lanes.acquire(w.endpoint, w.deadline); ok {
+		w.place = &place{lanes: p.lanes, endpoint: w.endpoint, deadline: w.deadline}
+		if w.place.take() {
 			p.process(w)
-			release()
+			w.place.leave()
 		} else {
 			p.giveBack(w)
 		}
@@ -408,6 +409,7 @@ func (p *Processor) rounds(ctx context.Context, w *work) result {
 		}
 		all.overtaken = p.finish(w, result{told: r.told}) || all.overtaken // the next round needs to know
 		all.told = nil
+		w.place.leave()
 		if !p.pause(ctx, pauses[round]) { // the time was too short for a fair try
 			all.ended = append(all.ended, outcomes(again, returned)...)
 			return all

@@ -9,7 +9,6 @@ import (
 	"strconv"
 	"time"
 
-	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
 	"github.com/ens-operator/ens-operator/runtime/push"
@@ -47,6 +46,9 @@ func (p *Processor) round(ctx context.Context, w *work) (r result, again []store
 	}
 	d := &delivery{processor: p, work: w, target: target, unread: w.unread}
 	defer d.close()
+	if target.Heard.After(w.heard) { // another replica may have told of a later post, whose count is the newer one
+		d.unread = nil
+	}
 	mails, others := split(d.tellable(w.claims))
 	if d.throughGateway() {
 		d.unread = nil // a count is told to those whose fetch the gateway permits, wherever it comes from
@@ -60,6 +62,7 @@ func (p *Processor) round(ctx context.Context, w *work) (r result, again []store
 		d.mails(ctx, batch)
 	}
 	d.alert(ctx)
+	others = append(others, d.oweCount(ctx, others)...)
 	for _, claim := range others {
 		switch claim.Kind {
 		case store.Badge:
@@ -241,6 +244,9 @@ func (d *delivery) ask(ctx context.Context, call func(*ews.Session) error) error
 	if err := d.processor.backOffs.check(box); err != nil {
 		return err
 	}
+	if !d.work.place.take() {
+		return errNoPlace
+	}
 	err := d.connect()
 	if err == nil {
 		err = d.fetchPermitted(ctx, call)
@@ -259,6 +265,9 @@ func (d *delivery) ask(ctx context.Context, call func(*ews.Session) error) error
 	}
 	return err
 }
+
+// unasked reports whether Exchange was not even asked, so that it counts as no try.
+func unasked(err error) bool { return errors.Is(err, errBackedOff) || errors.Is(err, errNoPlace) }
 
 // credentialFailed reports whether Exchange did not take the credential.
 func credentialFailed(err error) bool { return errors.Is(err, ews.ErrUnauthorized) || certainly(err) }
@@ -291,7 +300,7 @@ const emailFetchFailed = "EmailFetchfailed"
 // says only that there is new mail.
 func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err error) {
 	d.processor.log.WarnContext(ctx, "Mail could not be fetched", "responseCode", emailFetchFailed, "mails", len(claims), "error", err)
-	if !d.work.noted && !errors.Is(err, errBackedOff) { // what made us back off is on the timeline already
+	if !d.work.noted && !unasked(err) { // what made us back off is on the timeline already
 		d.work.noted = true
 		d.processor.note(ctx, d.work, store.ActivityFetchFailed, emailFetchFailed+": "+err.Error())
 	}
@@ -301,7 +310,7 @@ func (d *delivery) unfetched(ctx context.Context, claims []store.Claim, err erro
 	}
 	for _, claim := range claims {
 		switch {
-		case errors.Is(err, errBackedOff) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
+		case unasked(err) && d.processor.clock.Since(claim.CreatedAt) <= maxAge:
 			d.end(outcome{claim, returned})
 		case d.exhausted(claim):
 			d.tellGenerically(ctx, claim)
@@ -361,22 +370,6 @@ func (d *delivery) exhausted(c store.Claim) bool {
 	return c.Attempts+1 >= maxAttempts || d.outdated(c)
 }
 
-// badge tells the unread count to the devices that were last told another one, or to all if the tenant wants that.
-func (d *delivery) badge(ctx context.Context, claim store.Claim) {
-	if d.unread == nil {
-		if err := d.countUnread(ctx); err != nil {
-			d.unanswered(ctx, claim, fmt.Errorf("counting unread mail: %w", err))
-			return
-		}
-	}
-	enslog.BadgeUpdated.Log(ctx, d.processor.log, count(d.unread), count(d.target.Unread))
-	d.tell(ctx, claim, func(device store.Device) (push.Notification, bool) {
-		unchanged := device.BadgeSent != nil && *device.BadgeSent == *d.unread
-		worth := !unchanged || d.work.tenant.Config.Notifications.UnchangedBadges == config.UnchangedSend
-		return push.Notification{Kind: push.Badge, Unread: d.unread, UserID: d.userID()}, device.Badge && worth
-	})
-}
-
 // count is an unread count as the log shows it, nothing for one that is not known.
 func count(unread *int) string {
 	if unread == nil {
@@ -391,21 +384,6 @@ func (d *delivery) ewsURL() string {
 		return endpoint.URL
 	}
 	return ""
-}
-
-// countUnread asks Exchange for the unread count.
-func (d *delivery) countUnread(ctx context.Context) error {
-	if !d.work.standing.usable(d.processor.clock.Now()) {
-		return errRefused
-	}
-	return d.ask(ctx, func(session *ews.Session) error {
-		enslog.Counting.Log(ctx, d.processor.log, d.ewsURL())
-		inbox, err := session.Inbox(ctx, "")
-		if err == nil {
-			d.unread = &inbox.UnreadCount
-		}
-		return err
-	})
 }
 
 func (d *delivery) resubscribe(ctx context.Context, claim store.Claim) {

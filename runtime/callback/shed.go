@@ -17,15 +17,15 @@ import (
 // in any case: a subscription whose posts are never taken ends after some eight minutes.
 const shedFor = 2 * time.Minute
 
-// maxTaking bounds the posts that are being taken at once; more wait. Each is many steps, between which Go lets everybody else
-// have a turn: with a thousand of them, those that work on what was taken have theirs a thousand times later, and little is
-// told. It is as many as are of use: they share statements.
+// maxTaking bounds the posts about events that are being taken at once; more wait. Each is many steps, between which Go lets
+// everybody else have a turn: with a thousand of them, those that work on what was taken have theirs a thousand times later, and
+// little is told. It is as many as are of use: they share statements. Heartbeats bring no work.
 const maxTaking = 128
 
 // beginTimeout bounds how long a post waits for its turn: as long as in the store's queue, where the time goes if it hangs.
 const beginTimeout = 4 * time.Second
 
-// begin waits until a post may be taken. The caller calls done.
+// begin waits until a post about events may be taken. The caller calls done.
 func (l *Listener) begin(ctx context.Context) (done func(), err error) {
 	done = func() { <-l.taking }
 	select {
@@ -46,8 +46,11 @@ func (l *Listener) begin(ctx context.Context) (done func(), err error) {
 // timestampTag is the end of the tag before an event's time, whatever its prefix is.
 var timestampTag = []byte("TimeStamp>")
 
-// recentEvents reports whether a post tells of events, all of them of the last shedFor: a heartbeat does not. It looks for the
-// times alone, which takes a tenth of the time of reading it all; where they are written in another way, it says no.
+// tellsEvents reports whether a post tells of events: a heartbeat does not.
+func tellsEvents(body []byte) bool { return bytes.Contains(body, timestampTag) }
+
+// recentEvents reports whether a post tells of events, all of them of the last shedFor. It looks for the times alone, which takes
+// a tenth of the time of reading it all; where they are written in another way, it says no.
 func recentEvents(body []byte, now time.Time) bool {
 	found := false
 	for {

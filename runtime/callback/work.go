@@ -52,6 +52,8 @@ type work struct {
 	// span is what brought it, and once it is worked on, that work. links are the spans of what was merged into it.
 	span  trace.Span
 	links []trace.Link
+	// place is nil until the work begins.
+	place *place
 	// deadline is when the credential is wiped and the claims go back at the latest.
 	deadline time.Time
 }

@@ -21,6 +21,7 @@ func post(subscriptionID string, events ...string) []byte {
 }
 
 const (
+	stillThere = `<t:StatusEvent><t:Watermark>AQ==</t:Watermark></t:StatusEvent>`
 	// folderChanged is the Inbox's own event, with and without its count: both are legal.
 	folderChanged = `<t:ModifiedEvent><t:Watermark>AQ==</t:Watermark><t:TimeStamp>2026-11-21T12:00:00Z</t:TimeStamp>` +
 		`<t:FolderId Id="AAMkInbox="/><t:ParentFolderId Id="AAMkRoot="/></t:ModifiedEvent>`

@@ -19,7 +19,7 @@ func BenchmarkCallback(b *testing.B) {
 	s := x.Exchange.Subscriptions()[0]
 	x.Exchange.EndSubscriptions(alice, "") // from here on the benchmark speaks for Exchange
 	address := strings.Replace(s.URL, strings.TrimPrefix(x.Front.URL, "http://"), replica.Address, 1)
-	body := post(s.ID, `<t:StatusEvent><t:Watermark>AQ==</t:Watermark></t:StatusEvent>`)
+	body := post(s.ID, stillThere)
 	b.ReportAllocs()
 	for b.Loop() {
 		response, err := http.Post(address, "text/xml; charset=utf-8", bytes.NewReader(body))

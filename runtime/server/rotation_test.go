@@ -37,7 +37,7 @@ func newPair(t *testing.T) *pair {
 	for i, folder := range p.folders {
 		p.replicas[i] = folder.Launch(t)
 	}
-	t.Cleanup(func() { go p.run(stopped) }) // a replica that stops waits for its clock
+	t.Cleanup(func() { go runClock(p.clock, stopped) }) // a replica that stops waits for its clock
 	for _, replica := range p.replicas {
 		runtimetest.WaitReady(t, replica.Metrics)
 	}
@@ -46,14 +46,14 @@ func newPair(t *testing.T) *pair {
 	return p
 }
 
-// run lets the clock run until stopped.
-func (p *pair) run(stopped <-chan struct{}) {
+// runClock lets a clock run until stopped.
+func runClock(clock *clocktesting.FakeClock, stopped <-chan struct{}) {
 	ticker := time.NewTicker(time.Millisecond)
 	defer ticker.Stop()
 	for {
 		select {
 		case <-ticker.C:
-			p.clock.Step(time.Second)
+			clock.Step(time.Second)
 		case <-stopped:
 			return
 		}

@@ -4,14 +4,18 @@ import (
 	"fmt"
 	"net/http"
 	"strings"
+	"sync/atomic"
 	"testing"
 	"time"
+
+	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/step"
 )
 
 // crowd is more users than one worker and its queue have room for.
@@ -126,7 +130,7 @@ func TestOnlyWhatIsRecentIsLeftToExchange(t *testing.T) {
 			http.StatusServiceUnavailable},
 		{"a mail that comes again after three minutes", mail(3 * time.Minute), http.StatusOK},
 		{"a mail of tomorrow, by a clock that is wrong", mail(-24 * time.Hour), http.StatusOK},
-		{"a heartbeat", `<t:StatusEvent><t:Watermark>AQ==</t:Watermark></t:StatusEvent>`, http.StatusOK},
+		{"a heartbeat", stillThere, http.StatusOK},
 	} {
 		if got := x.Exchange.Post(t.Context(), s.URL, post(s.ID, c.event)); got.Status != c.want {
 			t.Errorf("%s is answered %d, want %d", c.name, got.Status, c.want)
@@ -187,5 +191,63 @@ func TestNobodyQueuesForLong(t *testing.T) {
 	settled(t, x)
 	if answered := deliver(phones[4]); answered.Reply != "OK" {
 		t.Errorf("a mail is answered %d when nobody waits any more", answered.Status)
+	}
+}
+
+// Those that are being taken do not get on here. A heartbeat brings no work, and waits for nobody.
+func TestPostsAboutEventsWaitForThoseBefore(t *testing.T) {
+	t.Parallel()
+	const atOnce = 128
+	stopped := make(chan struct{})
+	t.Cleanup(func() { close(stopped) })
+	clock := clocktesting.NewFakeClock(time.Now())
+	var holding atomic.Bool
+	arrived, released := make(chan struct{}, 2*atOnce), make(chan struct{})
+	x := runtimetest.New(t, runtimetest.Options{Clock: clock, Exchange: ewstest.Options{Calm: true}, Steps: func(s step.Step) {
+		if s == step.JournalDue && holding.Load() {
+			arrived <- struct{}{}
+			<-released
+		}
+	}})
+	x.Start(t)
+	t.Cleanup(func() { go runClock(clock, stopped) }) // a replica that stops waits for its clock
+	runtimetest.MustRegister(t, x.Phone(alice, push.IOS), 7)
+	heard(t, x, "OK")
+	settled(t, x)
+	s := x.Exchange.Subscriptions()[0]
+	ctx := runtimetest.Context(t)
+	tell := func(event string) ewstest.Callback { return x.Exchange.Post(ctx, s.URL, post(s.ID, event)) }
+	mail := func(n int) string { return strings.ReplaceAll(mailThatIsGone, "AAMkGone", fmt.Sprint("AAMkGone", n)) }
+
+	holding.Store(true)
+	answers := make(chan ewstest.Callback, atOnce)
+	for n := range atOnce {
+		go func() { answers <- tell(mail(n)) }()
+	}
+	for range atOnce {
+		<-arrived
+	}
+	if c := tell(stillThere); c.Reply != "OK" {
+		t.Errorf("a heartbeat is answered %d %q: %v", c.Status, c.Reply, c.Err)
+	}
+	another := make(chan ewstest.Callback, 1)
+	go func() { another <- tell(mail(atOnce)) }()
+	runtimetest.Eventually(t, func() string {
+		clock.Step(time.Second) // so long that Exchange had better come again
+		select {
+		case c := <-another:
+			if c.Status != http.StatusServiceUnavailable {
+				t.Errorf("one post more is answered %d %q: %v", c.Status, c.Reply, c.Err)
+			}
+			return ""
+		default:
+			return "one post more has no answer"
+		}
+	})
+	close(released)
+	for range atOnce {
+		if c := <-answers; c.Reply != "OK" {
+			t.Errorf("a post that was being taken is answered %d %q: %v", c.Status, c.Reply, c.Err)
+		}
 	}
 }

@@ -2,6 +2,7 @@ package store
 
 import (
 	"context"
+	"time"
 
 	"github.com/jackc/pgx/v5"
 )
@@ -12,11 +13,13 @@ type Target struct {
 	Unread  *int
 	// Revision is that of what was told, see Told.
 	Revision int
+	// Heard is the last post on record, by whichever replica got it; zero if there is none.
+	Heard time.Time
 }
 
 const selectTargets = `
 SELECT i.ord, d.ref, d.device_id, d.platform, d.token, d.provider, d.app_id, d.policy, d.sound, d.badge, d.locale,
-    d.device_log_id, d.badge_sent, st.unread, coalesce(st.revision, 0)
+    d.device_log_id, d.badge_sent, st.unread, coalesce(st.revision, 0), st.last_callback
 FROM unnest($1::bigint[]) WITH ORDINALITY AS i(user_id, ord)
 JOIN devices d ON d.user_id = i.user_id AND d.retired_at IS NULL
 LEFT JOIN user_state st ON st.user_id = i.user_id
@@ -37,13 +40,14 @@ func (s *Store) selectTargets(ctx context.Context, userIDs []int64) ([]Target, e
 	var d Device
 	var unread *int
 	var revision int
+	var heard *time.Time
 	fields := []any{&ord, &d.Ref, &d.ID, &d.Platform, &d.Token, &d.Provider, &d.AppID, &d.Policy, &d.Sound, &d.Badge,
-		&d.Locale, &d.DeviceLogID, &d.BadgeSent, &unread, &revision}
+		&d.Locale, &d.DeviceLogID, &d.BadgeSent, &unread, &revision, &heard}
 	_, err = pgx.ForEachRow(rows, fields, func() error {
 		target := &targets[ord-1]
 		target.Devices = append(target.Devices, d)
-		target.Unread, target.Revision = unread, revision
-		d.BadgeSent, unread = nil, nil
+		target.Unread, target.Revision, target.Heard = unread, revision, orZero(heard)
+		d.BadgeSent, unread, heard = nil, nil, nil
 		return nil
 	})
 	if err != nil {
