@@ -53,6 +53,12 @@ var stories = []story{
 	{name: "reinstall", title: "The chart is uninstalled and installed again", tell: reinstall},
 }
 
+// errNotReady says that we were told to stop before everything was built and ran.
+var errNotReady = errors.New("interrupted before the first story")
+
+// exitNoStage is the exit code that says that no story was told, for a reason that says nothing about what the stories are of.
+const exitNoStage = 3
+
 // storyLimit bounds one story.
 const storyLimit = 10 * time.Minute
 
@@ -65,6 +71,9 @@ func main() {
 	log.SetLogger(logr.Discard()) // controller-runtime's client would complain that it has none
 	if err := run(ctx, *pattern, *keep); err != nil {
 		fmt.Fprintln(os.Stderr, "\ne2e:", err)
+		if errors.Is(err, errNotReady) || errors.Is(err, stage.ErrNoCluster) {
+			os.Exit(exitNoStage)
+		}
 		os.Exit(1)
 	}
 }
@@ -80,8 +89,10 @@ func run(ctx context.Context, pattern string, keep bool) (err error) {
 	}
 	out := newTeller(os.Stdout)
 	out.chapter("The stage")
-	scene, err := stage.Set(ctx, folder, out)
-	failed := err
+	scene, failed := stage.Set(ctx, folder, out)
+	if failed != nil && ctx.Err() != nil {
+		failed = fmt.Errorf("%w: %w", errNotReady, failed)
+	}
 	defer func() {
 		if keep && ctx.Err() == nil {
 			out.say("left running until Ctrl-C: export KUBECONFIG=%s", scene.Kubeconfig())

@@ -44,7 +44,10 @@ type Stage struct {
 	own *onenode.Cluster
 }
 
-// Set sets the scene. The stage is returned with an error too, to be closed.
+// ErrNoCluster says that there is no cluster: none was given, and this machine bears none.
+var ErrNoCluster = errors.New("there is no cluster to tell stories on")
+
+// Set sets the scene. The stage is returned with an error too, to be closed. If there is no cluster, it is an ErrNoCluster.
 func Set(ctx context.Context, folder string, progress io.Writer) (*Stage, error) {
 	s := &Stage{Folder: folder, progress: progress}
 	for _, step := range []func(context.Context) error{
@@ -75,11 +78,11 @@ func (s *Stage) openCluster(ctx context.Context) error {
 	}
 	own, err := onenode.New(onenode.DefaultFolder(), s.progress)
 	if err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrNoCluster, err)
 	}
 	s.own, s.Host = own, onenode.HostAddress
 	if err := own.Up(ctx); err != nil {
-		return err
+		return fmt.Errorf("%w: %w", ErrNoCluster, err)
 	}
 	s.kubeconfig, s.kubectl = own.Kubeconfig(), own.Kubectl()
 	return nil
