@@ -153,11 +153,11 @@ func tables(sealed func(exchange.Mailbox) credential.Sealed, pair credential.Key
 				return []any{int64(m), hash[:], pair.ID, pair.Public, pair.Private, inbox[:], registered, registered}
 			}},
 		{"devices", strings.Fields("ref user_id device_id platform token provider app_id push_environment policy sound badge locale " +
-			"device_log_id sync_key app_version os_version badge_sent registered_at secret_hash secret_used"),
+			"device_log_id sync_key app_version os_version registered_at secret_hash secret_used"),
 			func(m exchange.Mailbox) []any {
 				hash := sha256.Sum256([]byte(m.InboxID() + "secret"))
 				return []any{int64(m), int64(m), deviceID(m), string(push.IOS), deviceToken(m), where.provider(m), topic, "production", int16(1), "default",
-					true, "en-US", deviceID(m)[:8], hex.EncodeToString(hash[:8]), "25.11.0", "19.1", int32(0), registered, hash[:], true}
+					true, "en-US", deviceID(m)[:8], hex.EncodeToString(hash[:8]), "25.11.0", "19.1", registered, hash[:], true}
 			}},
 		{"subscriptions", strings.Fields("user_id generation state f_hash key_sealed subscription_id device_id endpoint auth_type created_at " +
 			"promoted_at webhook_key"),
@@ -166,8 +166,8 @@ func tables(sealed func(exchange.Mailbox) credential.Sealed, pair credential.Key
 				return []any{int64(m), int64(m), string(store.Active), of.FillerHash[:], of.Key, m.SubscriptionID(), deviceID(m), where.endpoint(m),
 					int16(credential.Basic), registered, registered, of.WebhookKey}
 			}},
-		{"user_state", strings.Fields("user_id last_callback unread"),
-			func(m exchange.Mailbox) []any { return []any{int64(m), now, int32(0)} }},
+		{"user_state", strings.Fields("user_id last_callback unread badged"),
+			func(m exchange.Mailbox) []any { return []any{int64(m), now, int32(0), []int64{int64(m)}} }},
 		{"activity", strings.Fields("id user_id at kind detail"),
 			func(m exchange.Mailbox) []any {
 				return []any{int64(m), int64(m), registered, string(store.ActivityRegistered), credential.Basic.String()}

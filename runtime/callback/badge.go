@@ -15,13 +15,13 @@ import (
 // The unread count comes to the phones with each mail. It has a row of its own in the journal only where it changes without a
 // mail that is told.
 
-// oweCount adds the count to what is owed if a mail is left untold, by now or for good, since it may have changed the count all
-// the same. A mail that is told brings the count with it, and so does one that somebody can be told of only later.
+// oweCount adds the count, if it is known, to what is owed if a mail is left untold, by now or for good: it may have changed the
+// count all the same. A mail that is told brings the count with it, and so does one that somebody can be told of only later.
 func (d *delivery) oweCount(ctx context.Context, others []store.Claim) []store.Claim {
 	untold := slices.ContainsFunc(d.ended, func(o outcome) bool {
 		return o.claim.Kind == store.NewMail && (o.end == failed || o.end == nothing)
 	})
-	if !untold || slices.ContainsFunc(others, func(c store.Claim) bool { return c.Kind == store.Badge }) {
+	if !untold || d.unread == nil || slices.ContainsFunc(others, func(c store.Claim) bool { return c.Kind == store.Badge }) {
 		return nil
 	}
 	before := len(d.work.claims)

@@ -81,7 +81,7 @@ func (d *delivery) await(pushes *pushes, conclude func(*delivery)) {
 		conclude(d)
 		return
 	}
-	late := &delivery{processor: p, work: d.work, target: d.target, unread: d.unread}
+	late := &delivery{processor: p, work: d.work, target: d.target, record: d.record, unread: d.unread}
 	late.target.Devices = slices.Clone(d.target.Devices)
 	p.running.Go(func() {
 		<-pushes.ended

@@ -350,9 +350,10 @@ func outcomes(claims []store.Claim, end ending) []outcome {
 
 // result is what came of the work on some claims.
 type result struct {
-	// told is nil if the devices were told nothing that is to be remembered.
-	told  *store.Told
-	ended []outcome
+	// told is nil if the devices were told nothing that is to be remembered; record is then nil, too.
+	told   *store.Told
+	record *record
+	ended  []outcome
 	// overtaken says that the journal owes the count anew already.
 	overtaken bool
 }
@@ -372,7 +373,7 @@ func (p *Processor) finish(w *work, r result) (overtaken bool) {
 	}
 	p.steps.Reached(step.CompletionDue)
 	ctx, span := tracing.Start(ctx, "journal complete", tracing.Count.Int(len(r.ended)))
-	overtaken, err := p.store.Finish(ctx, store.Ending{Told: r.told, Completions: completions})
+	overtaken, err := p.put(ctx, r, completions)
 	tracing.End(span, err)
 	p.metrics.release(r.ended, err)
 	if err != nil {
@@ -399,7 +400,7 @@ func (p *Processor) rounds(ctx context.Context, w *work) result {
 	for round := 0; ; round++ {
 		r, again := p.round(ctx, w)
 		all.ended = append(all.ended, r.ended...)
-		all.told = r.told
+		all.told, all.record = r.told, r.record
 		if len(again) == 0 {
 			return all
 		}
@@ -407,7 +408,7 @@ func (p *Processor) rounds(ctx context.Context, w *work) result {
 			all.ended = append(all.ended, outcomes(again, failed)...)
 			return all
 		}
-		all.overtaken = p.finish(w, result{told: r.told}) || all.overtaken // the next round needs to know
+		all.overtaken = p.finish(w, result{told: r.told, record: r.record}) || all.overtaken // the next round needs to know
 		all.told = nil
 		w.place.leave()
 		if !p.pause(ctx, pauses[round]) { // the time was too short for a fair try

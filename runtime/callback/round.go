@@ -44,7 +44,7 @@ func (p *Processor) round(ctx context.Context, w *work) (r result, again []store
 		}
 		return r, nil
 	}
-	d := &delivery{processor: p, work: w, target: target, unread: w.unread}
+	d := &delivery{processor: p, work: w, target: target, record: &record{revision: target.Revision}, unread: w.unread}
 	defer d.close()
 	if target.Heard.After(w.heard) { // another replica may have told of a later post, whose count is the newer one
 		d.unread = nil
@@ -90,6 +90,7 @@ type delivery struct {
 	processor *Processor
 	work      *work
 	target    store.Target
+	record    *record
 	// session is open once Exchange has been asked.
 	session *ews.Session
 	// permitted are the refs of the devices that the secure email gateway permits what was fetched, see fetchPermitted.
@@ -400,8 +401,8 @@ func (d *delivery) result() result {
 	if !d.delivered && d.unread == nil && d.newest.IsZero() {
 		return result{ended: d.ended}
 	}
-	return result{ended: d.ended, told: &store.Told{
+	return result{ended: d.ended, record: d.record, told: &store.Told{
 		UserID: d.work.userID, At: d.processor.clock.Now(), Unread: d.unread, Badged: d.badged, Delivered: d.delivered, Newest: d.newest,
-		Revision: d.target.Revision, Generation: d.work.generation, Owner: d.processor.owner, Heard: d.work.heard,
+		Generation: d.work.generation, Owner: d.processor.owner, Heard: d.work.heard,
 	}}
 }

@@ -12,6 +12,7 @@ import (
 	clocktesting "k8s.io/utils/clock/testing"
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
+	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store/storetest"
@@ -138,7 +139,7 @@ func TestAMailThatIsGoneBeforeItIsFetchedChangesTheCount(t *testing.T) {
 
 func TestAMailAndItsCountAreOneRowOfTheJournal(t *testing.T) {
 	t.Parallel()
-	x := runtimetest.New(t, runtimetest.Options{})
+	x := runtimetest.New(t, runtimetest.Options{Exchange: ewstest.Options{Calm: true}})
 	x.Start(t)
 	phone := x.Phone(alice, push.IOS)
 	runtimetest.MustRegister(t, phone, 7)

@@ -34,7 +34,7 @@ type Device struct {
 	SyncKey     string
 	AppVersion  string
 	OSVersion   string
-	// BadgeSent is the last unread count the device was told, nil if none.
+	// BadgeSent is the unread count that the device is known to have been told last, nil if that is not known.
 	BadgeSent *int
 	// SecretHash is the SHA-256 of the device secret that the device is given, and SecretUsed says that it has sent it
 	// already; both are written, not read.
@@ -55,6 +55,15 @@ WHERE id = $1 RETURNING mailbox_id`
 	if err == nil && (len(mailboxID) == 0 || !slices.Equal(known, mailboxID)) {
 		return ErrOtherMailbox
 	}
+	return err
+}
+
+// forgetBadge takes off the record what a device was told, since an app that registers has forgotten it. It comes before
+// attachDevice, and before the other tables: their rows are locked in the order of updateStates.
+func forgetBadge(ctx context.Context, tx pgx.Tx, userID int64, deviceID string) error {
+	const forget = `UPDATE user_state SET badged = array_remove(badged, (SELECT ref FROM devices WHERE user_id = $1 AND device_id = $2))
+WHERE user_id = $1 AND badged <> '{}'`
+	_, err := tx.Exec(ctx, forget, userID, deviceID)
 	return err
 }
 

@@ -248,6 +248,10 @@ func TestWhatWasToldIsRemembered(t *testing.T) {
 	neighbour, _ := subscribed(t, s, "bob")
 	foreign := target(t, s, neighbour.ID).Devices[0].Ref
 
+	// A replica of the version before goes by what it has told itself, until a newer one tells.
+	if _, err := schema.Looking.Exec(t.Context(), `UPDATE devices SET badge_sent = 5`); err != nil {
+		t.Fatal(err)
+	}
 	for _, step := range []struct {
 		name                  string
 		told                  store.Told
@@ -258,8 +262,12 @@ func TestWhatWasToldIsRemembered(t *testing.T) {
 		{"a count to one", store.Told{Unread: new(3), Badged: []int64{phone}, Delivered: true}, "3", "3", "-", 1},
 		{"a count to both", store.Told{Unread: new(0), Badged: []int64{phone, tablet}, Delivered: true}, "0", "0", "0", 2},
 		{"a mail without a count", store.Told{Delivered: true}, "0", "0", "0", 3},
-		{"a count that nobody took", store.Told{Unread: new(7)}, "7", "0", "0", 3},
-		{"somebody else's device", store.Told{Unread: new(8), Badged: []int64{foreign}}, "8", "0", "0", 3},
+		{"another count to one", store.Told{Unread: new(4), Badged: []int64{tablet}, Delivered: true}, "4", "-", "4", 4},
+		{"the same to the other", store.Told{Unread: new(4), Badged: []int64{phone}, Delivered: true}, "4", "4", "4", 5},
+		{"the same that nobody needed", store.Told{Unread: new(4)}, "4", "4", "4", 6},
+		{"a count that nobody took", store.Told{Unread: new(7)}, "7", "-", "-", 7},
+		{"somebody else's device", store.Told{Unread: new(8), Badged: []int64{foreign}}, "8", "-", "-", 8},
+		{"both again", store.Told{Unread: new(9), Badged: []int64{phone, tablet}}, "9", "9", "9", 9},
 	} {
 		step.told.UserID = user.ID
 		if step.delivered > 0 {
@@ -277,13 +285,24 @@ func TestWhatWasToldIsRemembered(t *testing.T) {
 		t.Errorf("another user's: got %+v", got)
 	}
 	delivery := storetest.Value[time.Time](t, schema, `SELECT last_delivery FROM user_state WHERE user_id = $1`, user.ID)
-	if want := at(3); !delivery.Equal(want.Truncate(time.Microsecond)) {
+	if want := at(5); !delivery.Equal(want.Truncate(time.Microsecond)) {
 		t.Errorf("the last delivery was at %v, want %v", delivery, want)
+	}
+	if n := storetest.Value[int](t, schema, `SELECT count(*) FROM devices WHERE user_id = $1 AND badge_sent IS NOT NULL`, user.ID); n != 0 {
+		t.Errorf("for a replica of the version before, %d devices show what they were told before", n)
 	}
 	// A phone that registers anew has forgotten its badge.
 	attach(t, s, user.ID, device("phone"), at(time.Hour))
-	if got := target(t, s, user.ID).Devices[0]; got.BadgeSent != nil {
-		t.Errorf("after it registered again the badge is %s", text(got.BadgeSent))
+	again := target(t, s, user.ID).Devices
+	if again[0].BadgeSent != nil || text(again[1].BadgeSent) != "9" {
+		t.Errorf("after it registered again the badges are %s and %s", text(again[0].BadgeSent), text(again[1].BadgeSent))
+	}
+	// So has the app behind another token.
+	if err := s.ChangeToken(t.Context(), tablet, "another token", at(time.Hour)); err != nil {
+		t.Fatal(err)
+	}
+	if got := target(t, s, user.ID).Devices[1]; got.BadgeSent != nil {
+		t.Errorf("after its token changed the badge is %s", text(got.BadgeSent))
 	}
 }
 

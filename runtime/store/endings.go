@@ -74,9 +74,12 @@ WITH changed AS (
         last_callback = greatest(st.last_callback, i.heard),
         newest_mail = greatest(st.newest_mail, i.newest),
         newest_items = CASE WHEN i.newest IS NULL OR i.newest < st.newest_mail THEN st.newest_items WHEN i.newest = st.newest_mail
-            THEN ARRAY(SELECT DISTINCT unnest(st.newest_items || i.seen::bigint[]) LIMIT $8) ELSE (i.seen::bigint[])[1:$8] END
+            THEN ARRAY(SELECT DISTINCT unnest(st.newest_items || i.seen::bigint[]) LIMIT $8) ELSE (i.seen::bigint[])[1:$8] END,
+        badged = CASE WHEN i.unread IS NULL OR i.unread = st.unread AND i.badged::bigint[] <@ st.badged THEN st.badged
+            WHEN i.unread = st.unread THEN st.badged || i.badged::bigint[] ELSE i.badged::bigint[] END
     FROM unnest($1::bigint[], $2::integer[], $3::bool[], $4::timestamptz[], $5::timestamptz[], $6::timestamptz[], $7::text[],
-        $9::integer[], $10::bigint[], $11::uuid[]) AS i(user_id, unread, delivered, at, heard, newest, seen, revision, generation, owner)
+        $9::integer[], $10::bigint[], $11::uuid[], $12::text[])
+        AS i(user_id, unread, delivered, at, heard, newest, seen, revision, generation, owner, badged)
     WHERE st.user_id = i.user_id
     RETURNING st.user_id, i.generation, i.at, i.owner, st.revision <> i.revision + 1 AS overtaken)
 INSERT INTO pending AS p (user_id, kind, item, generation, created_at, lease_owner, done)
@@ -101,10 +104,11 @@ FROM unnest($1::bigint[], $2::smallint[], $3::text[], $4::int[], $5::uuid[], $6:
     AS i(user_id, kind, item, revision, owner, finished, failed, now, done)
 WHERE p.user_id = i.user_id AND p.kind = i.kind AND p.item = i.item AND p.revision = i.revision AND p.lease_owner = i.owner`
 
-	updateBadges = `
-UPDATE devices AS d SET badge_sent = i.unread
-FROM unnest($1::bigint[], $2::bigint[], $3::integer[]) AS i(user_id, ref, unread)
-WHERE d.ref = i.ref AND d.user_id = i.user_id`
+	// A replica of the version before 0009_badged.sql must not go by what it has told itself.
+	forgetBadges = `
+UPDATE devices AS d SET badge_sent = NULL
+FROM unnest($1::bigint[]) AS i(ref)
+WHERE d.ref = i.ref AND d.badge_sent IS NOT NULL`
 )
 
 // endWork sends everything in one go, which is one transaction. It returns for each ending whether it was overtaken.
@@ -117,7 +121,7 @@ func (s *Store) endWork(ctx context.Context, endings []Ending) ([]bool, error) {
 	}
 	queueEntries(batch, endings)
 	for _, told := range waves {
-		queueBadges(batch, told)
+		queueForgetting(batch, told)
 	}
 	if batch.Len() > 0 {
 		if err := s.noting(s.hot.SendBatch(ctx, batch).Close()); err != nil {
@@ -156,13 +160,13 @@ func queueStates(batch *pgx.Batch, told []*Told, overtaken map[int64]bool) {
 	n := len(told)
 	userIDs, unread, delivered, at := make([]int64, n), make([]*int, n), make([]bool, n), make([]time.Time, n)
 	heard, newest, seen := make([]*time.Time, n), make([]*time.Time, n), make([]string, n)
-	revisions, generations, owners := make([]int32, n), make([]int64, n), make([][16]byte, n)
+	revisions, generations, owners, badged := make([]int32, n), make([]int64, n), make([][16]byte, n), make([]string, n)
 	for i, t := range told {
 		userIDs[i], unread[i], delivered[i], at[i] = t.UserID, t.Unread, t.Delivered, t.At
 		heard[i], newest[i], seen[i] = orNull(t.Heard), orNull(t.Newest.Since), arrayLiteral(t.Newest.Seen)
-		revisions[i], generations[i], owners[i] = int32(t.Revision), t.Generation, t.Owner
+		revisions[i], generations[i], owners[i], badged[i] = int32(t.Revision), t.Generation, t.Owner, arrayLiteral(t.Badged)
 	}
-	batch.Queue(updateStates, userIDs, unread, delivered, at, heard, newest, seen, maxSeen, revisions, generations, owners).Query(func(rows pgx.Rows) error {
+	batch.Queue(updateStates, userIDs, unread, delivered, at, heard, newest, seen, maxSeen, revisions, generations, owners, badged).Query(func(rows pgx.Rows) error {
 		users, err := pgx.CollectRows(rows, pgx.RowTo[int64])
 		for _, id := range users {
 			overtaken[id] = true
@@ -202,27 +206,15 @@ func queueEntries(batch *pgx.Batch, endings []Ending) {
 	batch.Queue(updateEntries, userIDs, kinds, items, revisions, owners, finished, failed, now, done)
 }
 
-func queueBadges(batch *pgx.Batch, told []*Told) {
-	type badge struct {
-		userID, ref int64
-		unread      *int
-	}
-	var badges []badge
+func queueForgetting(batch *pgx.Batch, told []*Told) {
+	var refs []int64
 	for _, t := range told {
-		for _, ref := range t.Badged {
-			badges = append(badges, badge{t.UserID, ref, t.Unread})
-		}
+		refs = append(refs, t.Badged...)
 	}
-	if len(badges) == 0 {
-		return
+	if len(refs) > 0 {
+		slices.Sort(refs)
+		batch.Queue(forgetBadges, refs)
 	}
-	slices.SortFunc(badges, func(a, b badge) int { return cmp.Compare(a.ref, b.ref) })
-	n := len(badges)
-	userIDs, refs, unread := make([]int64, n), make([]int64, n), make([]*int, n)
-	for i, b := range badges {
-		userIDs[i], refs[i], unread[i] = b.userID, b.ref, b.unread
-	}
-	batch.Queue(updateBadges, userIDs, refs, unread)
 }
 
 // arrayLiteral is PostgreSQL's text form of a bigint[]: unnest cannot take arrays of arrays of different lengths.

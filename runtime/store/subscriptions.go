@@ -95,6 +95,9 @@ func (s *Store) Promote(ctx context.Context, p Promotion, now time.Time) (ref in
 		if _, err := tx.Exec(ctx, `UPDATE user_state SET nudges = 0, nudge_at = NULL WHERE user_id = $1 AND nudges > 0`, p.UserID); err != nil {
 			return err
 		}
+		if err := forgetBadge(ctx, tx, p.UserID, p.Device.ID); err != nil {
+			return err
+		}
 		const retire = `UPDATE subscriptions SET state = 'retired'
 WHERE user_id = $1 AND generation < $2 AND state <> 'retired'`
 		if _, err := tx.Exec(ctx, retire, p.UserID, p.Generation); err != nil {
@@ -136,6 +139,9 @@ func (s *Store) Attach(ctx context.Context, userID int64, mailboxID []byte, d De
 	var ref int64
 	err := s.inTransaction(ctx, "attaching the device", func(tx pgx.Tx) error {
 		err := lockUser(ctx, tx, userID, mailboxID, now)
+		if err == nil {
+			err = forgetBadge(ctx, tx, userID, d.ID)
+		}
 		if err == nil {
 			ref, err = attachDevice(ctx, tx, userID, d, maxDevices, now)
 		}

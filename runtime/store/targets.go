@@ -19,7 +19,7 @@ type Target struct {
 
 const selectTargets = `
 SELECT i.ord, d.ref, d.device_id, d.platform, d.token, d.provider, d.app_id, d.policy, d.sound, d.badge, d.locale,
-    d.device_log_id, d.badge_sent, st.unread, coalesce(st.revision, 0), st.last_callback
+    d.device_log_id, CASE WHEN d.ref = ANY (st.badged) THEN st.unread END, st.unread, coalesce(st.revision, 0), st.last_callback
 FROM unnest($1::bigint[]) WITH ORDINALITY AS i(user_id, ord)
 JOIN devices d ON d.user_id = i.user_id AND d.retired_at IS NULL
 LEFT JOIN user_state st ON st.user_id = i.user_id
@@ -58,5 +58,7 @@ func (s *Store) selectTargets(ctx context.Context, userIDs []int64) ([]Target, e
 
 // ForgetTold takes off the record which unread count the user's devices were told: it is not known any more.
 func (s *Store) ForgetTold(ctx context.Context, userID int64) error {
-	return s.exec(ctx, "forgetting what was told", `UPDATE devices SET badge_sent = NULL WHERE user_id = $1 AND badge_sent IS NOT NULL`, userID)
+	return s.exec(ctx, "forgetting what was told", `
+WITH before AS (UPDATE devices SET badge_sent = NULL WHERE user_id = $1 AND badge_sent IS NOT NULL)
+UPDATE user_state SET badged = '{}' WHERE user_id = $1 AND badged <> '{}'`, userID)
 }

@@ -68,6 +68,12 @@ const (
 // again. Errors: ErrNotFound, ErrTooManyChanges.
 func (s *Store) ChangeToken(ctx context.Context, ref int64, token string, now time.Time) error {
 	return s.inTransaction(ctx, "changing the device's token", func(tx pgx.Tx) error {
+		// Before the device's row, as all do.
+		const forget = `UPDATE user_state SET badged = array_remove(badged, $1)
+WHERE user_id = (SELECT user_id FROM devices WHERE ref = $1 AND token <> $2) AND $1 = ANY (badged)`
+		if _, err := tx.Exec(ctx, forget, ref, token); err != nil {
+			return err
+		}
 		var known string
 		var changes int
 		var since *time.Time

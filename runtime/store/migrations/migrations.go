@@ -15,7 +15,7 @@ import (
 )
 
 // Version is the newest schema version this program knows: the number of the last script.
-const Version = 8
+const Version = 9
 
 // MinimumVersion is the oldest schema version the runtime of this program can work with.
 const MinimumVersion = 7
