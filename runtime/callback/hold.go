@@ -16,9 +16,10 @@ import (
 // their own retries included, within this time too: these are worth a further round.
 const slow = 3 * time.Second
 
-// patience is how long a work keeps its place at Exchange meanwhile: longer than most pushes take, and much shorter than slow, or
-// the users of a push service that has just begun to hang would have all places soon.
-const patience = 250 * time.Millisecond
+// patience is how long a work keeps its place at Exchange meanwhile: longer than pushes take even where there is little CPU, or
+// more would be taken than can be told, and shorter than slow, or the users of a push service that has just begun to hang would
+// have all places soon.
+const patience = time.Second
 
 // pushes are those of one notification.
 type pushes struct {

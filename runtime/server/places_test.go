@@ -23,7 +23,7 @@ func TestAFailingPushServiceKeepsNobodyFromExchange(t *testing.T) {
 		// passes is how much time may go by until bob is told: what alice's work does takes seconds.
 		passes time.Duration
 	}{
-		"that hangs":                {apnstest.Fault{Hang: true}, time.Second},
+		"that hangs":                {apnstest.Fault{Hang: true}, 2 * time.Second},
 		"that is to be asked again": {apnstest.Fault{Status: http.StatusInternalServerError, Reason: "InternalServerError"}, time.Second},
 	} {
 		t.Run(name, func(t *testing.T) {
