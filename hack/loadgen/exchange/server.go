@@ -92,7 +92,10 @@ func Start(options Options) (*Server, error) {
 		ReadHeaderTimeout: time.Minute,
 		ConnContext:       withConnection,
 		ErrorLog:          log.New(io.Discard, "", 0), // a client that ends closes its connections
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+		TLSConfig: &tls.Config{
+			Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}, // those that Windows has switched on
+		},
 	}
 	go func() { _ = s.http.ServeTLS(listener, "", "") }() // ends with Close
 	return s, nil
