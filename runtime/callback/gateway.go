@@ -59,7 +59,7 @@ func (d *delivery) fetchForEach(ctx context.Context, devices []store.Device, cal
 	var denied []store.Device
 	var denial error
 	for _, device := range devices {
-		err := d.fetchFor(ctx, device, call)
+		err := d.fetchFor(device, call)
 		switch {
 		case deniedByGateway(err):
 			denied, denial = append(denied, device), err
@@ -78,7 +78,7 @@ func (d *delivery) fetchForEach(ctx context.Context, devices []store.Device, cal
 }
 
 // fetchFor makes the call for one device alone.
-func (d *delivery) fetchFor(ctx context.Context, device store.Device, call func(*ews.Session) error) error {
+func (d *delivery) fetchFor(device store.Device, call func(*ews.Session) error) error {
 	alone := d.work.tenant.Endpoint(d.work.endpoint).Client.Session(d.work.credential, d.work.activity)
 	defer alone.Close()
 	alone.SetDevices(device.ID)

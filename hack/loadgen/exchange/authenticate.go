@@ -4,6 +4,7 @@ import (
 	"context"
 	"crypto/rand"
 	"errors"
+	"maps"
 	"net"
 	"net/http"
 	"strings"
@@ -139,9 +140,7 @@ const authenticateHeader = "Www-Authenticate"
 
 // challenge answers 401, with the scheme that is switched on unless the header has something to say of its own.
 func (s *Server) challenge(w http.ResponseWriter, header http.Header) {
-	for name, values := range header {
-		w.Header()[name] = values
-	}
+	maps.Copy(w.Header(), header)
 	if w.Header().Get(authenticateHeader) == "" {
 		w.Header().Set(authenticateHeader, s.options.Scheme.challenge())
 	}
