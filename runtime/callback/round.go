@@ -52,7 +52,7 @@ func (p *Processor) round(ctx context.Context, w *work) (r result, again []store
 	}
 	mails, others := split(d.tellable(w.claims))
 	if d.throughGateway() {
-		d.unread, d.posted = nil, w.unread // a count is told to those whose fetch the gateway permits, wherever it comes from
+		d.unread, d.posted = nil, d.unread // a count is told to those whose fetch the gateway permits, wherever it comes from
 	}
 	for _, claim := range others {
 		if claim.Kind == store.CatchUp {

@@ -13,6 +13,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews/segtest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store/storetest"
 )
 
@@ -325,5 +326,40 @@ func TestPhonesThatAreAllCompromisedAreToldWhenOneIsNotAnyMore(t *testing.T) {
 	heartbeatUntil(t, x, func() bool { return len(alertsOf(x, second)) > 1 })
 	if n := len(alertsOf(x, first)); n != 1 {
 		t.Errorf("the phone that is still compromised shows %d alerts", n)
+	}
+}
+
+// Through a gateway, too, a count comes with the post and is told to whom the mail is permitted, unless a later post has come.
+func TestACountThatALaterPostHasMadeOldIsNotToldThroughTheGateway(t *testing.T) {
+	t.Parallel()
+	work := newGate(step.WorkBegun)
+	x, seg := behindGateway(t, runtimetest.Options{Steps: work.pass, Exchange: ewstest.Options{Calm: true}}, false, config.AuthBasic)
+	first, second := x.Launch(t), x.Launch(t)
+	runtimetest.WaitReady(t, first.Metrics)
+	runtimetest.WaitReady(t, second.Metrics)
+	phone := enrolled(x, seg, push.IOS, true)
+	runtimetest.MustRegister(t, phone, 7)
+	heard(t, x, "OK")
+	settled(t, x)
+
+	x.Front.Use(first.Address)
+	work.shut.Store(true)
+	answered(t, x, deliver(t, x, lunch)) // with the count 1
+	<-work.reached
+	x.Front.Use(second.Address)
+	deliver(t, x, lunch) // with the count 2
+	if _, err := x.APNs.Wait(runtimetest.Context(t), phone.DeviceToken, 1); err != nil {
+		t.Fatal(err)
+	}
+	runtimetest.Eventually(t, func() string {
+		if storetest.Value[int](t, x.Schema, `SELECT count(*) FROM pending WHERE kind = 1 AND done_at IS NOT NULL`) != 1 {
+			return "the second mail is not told"
+		}
+		return ""
+	})
+	close(work.open)
+	settled(t, x)
+	if badge := x.APNs.Screen(phone.DeviceToken).Badge; badge != 2 {
+		t.Errorf("the phone shows %d, want 2", badge)
 	}
 }
