@@ -93,6 +93,10 @@ bench-isolation: env ## Measure what users feel of a slow endpoint, a failing pr
 bench-replicas: env ## Measure two replicas of one tenant beside one.
 	go run ./hack/loadgen -only replicas -users 20000 $(BENCH_FLAGS)
 
+.PHONY: bench-variants
+bench-variants: env ## Measure a mail by OAuth, NTLM, a gateway, FCM and SNS beside Basic and APNs (three minutes).
+	go run ./hack/loadgen -set variants -users 80000 -stage 8s $(BENCH_FLAGS)
+
 .PHONY: bench-storm
 bench-storm: env ## Measure 10,000 phones that register at once, lost subscriptions and changed passwords (some ten minutes).
 	go run ./hack/loadgen -set storm -users 10000 $(BENCH_FLAGS)

@@ -28,14 +28,8 @@ const (
 	mendingLimit = 4 * time.Minute
 )
 
-// layout says where users are.
-type layout struct{ two bool }
-
 func (l layout) otherEndpoint(m exchange.Mailbox) bool { return l.two && m%2 == 1 }
 func (l layout) otherProvider(m exchange.Mailbox) bool { return l.two && m/2%2 == 1 }
-
-func (l layout) endpoint(m exchange.Mailbox) string { return named(endpointName, l.otherEndpoint(m)) }
-func (l layout) provider(m exchange.Mailbox) string { return named(providerName, l.otherProvider(m)) }
 
 func named(name string, other bool) string {
 	if other {
@@ -50,8 +44,11 @@ type others struct {
 	apns     *apnstest.Server
 }
 
+// apart says that there are two of each.
+func (s settings) apart() bool { return s.asks("isolation") }
+
 func startOthers(s settings, l *ledger) (*others, error) {
-	if !s.layout().two {
+	if !s.apart() {
 		return nil, nil //nolint:nilnil // there is only one of each
 	}
 	server, err := exchange.Start(exchange.Options{Mailboxes: s.users, Delay: s.exchangeDelay, Observe: l.fetched, Unread: l.unread})
@@ -59,11 +56,9 @@ func startOthers(s settings, l *ledger) (*others, error) {
 		return nil, err
 	}
 	return &others{exchange: server, apns: apnstest.Start(apnstest.Options{
-		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: l.accepted,
+		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: l.acceptedByApple,
 	})}, nil
 }
-
-func (s settings) layout() layout { return layout{two: s.asks("isolation")} }
 
 // configure adds them to a configuration, and the provider's files to those of the folder.
 func (o *others) configure(c *config.Config, files map[string][]byte) {
@@ -100,7 +95,7 @@ type trouble struct {
 }
 
 func (b *run) troubles() []trouble {
-	where, other := b.settings.layout(), b.scene.others
+	where, other := b.scene.layout, b.scene.others
 	fail := func(f apnstest.Fault) func() {
 		return func() { other.apns.OnRequest(func(apnstest.Request) *apnstest.Fault { return &f }) }
 	}

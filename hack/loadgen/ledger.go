@@ -1,15 +1,14 @@
 package main
 
 import (
-	"encoding/json"
 	"fmt"
+	"math/bits"
 	"sync"
 	"sync/atomic"
 	"time"
 
 	"github.com/ens-operator/ens-operator/hack/loadgen/exchange"
 	"github.com/ens-operator/ens-operator/hack/meter"
-	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
 )
 
 // ledger knows what every mailbox's phone is owed and when it was told: each mail exactly once.
@@ -33,6 +32,8 @@ type ledger struct {
 	// watched are the own parts of the mails of those users for whom watches is true, if there is such a function.
 	watched *meter.Samples
 	watches func(exchange.Mailbox) bool
+	// devices is how many a mailbox has; one if it is nil.
+	devices func(exchange.Mailbox) int
 	// nudged is told whose phone is asked to register again, if anybody wants to know.
 	nudged func(exchange.Mailbox)
 }
@@ -45,7 +46,9 @@ type mail struct {
 	// held is how long Exchange had the runtime wait for it.
 	held time.Duration
 	told chan struct{}
-	done bool
+	// shown are the devices that were told, one bit for each, done says that all were.
+	shown uint64
+	done  bool
 }
 
 func newLedger(mailboxes int) *ledger {
@@ -86,59 +89,72 @@ func (l *ledger) awaitBadge(mailbox exchange.Mailbox) <-chan struct{} {
 	return told
 }
 
-// payload is what of a push tells what it is about.
-type payload struct {
-	ENS struct {
-		MessageID string `json:"messageId"`
-	} `json:"ens"`
+// notice is what a provider tells of a push that it takes.
+type notice struct {
+	device device
+	// received is when it had come in whole.
+	received time.Time
+	// alert says that it shows something, title and messageID what.
+	alert            bool
+	title, messageID string
+	// nudge says that it asks the phone to register again.
+	nudge bool
 }
 
-// accepted is told by the provider of every push that it takes.
-func (l *ledger) accepted(token string, n apnstest.Notification) {
-	now := time.Now()
-	var content payload
-	if n.APS.Alert != nil {
-		_ = json.Unmarshal(n.Payload, &content) // the fake has read it already
-	}
-	sentTo, number, err := exchange.ParseItemID(content.ENS.MessageID)
-	if n.APS.ContentAvailable != 0 && l.nudged != nil {
-		l.nudged(mailboxOf(token))
+// accepted is told by the providers of every push that they take.
+func (l *ledger) accepted(n notice) {
+	if n.nudge && l.nudged != nil {
+		l.nudged(n.device.of)
 		return
 	}
+	now := time.Now()
+	sentTo, number, err := exchange.ParseItemID(n.messageID)
 	l.mu.Lock()
 	defer l.mu.Unlock()
-	mailbox := mailboxOf(token)
-	if n.APS.Alert == nil {
+	if !n.alert {
 		l.badges++
-		if told := l.badged[mailbox]; told != nil {
+		if told := l.badged[n.device.of]; told != nil {
 			close(told)
-			delete(l.badged, mailbox)
+			delete(l.badged, n.device.of)
 		}
 		return
 	}
-	if content.ENS.MessageID == "" {
-		l.summary(mailbox, n, now)
+	if n.messageID == "" {
+		l.summary(n, now)
 		return
 	}
 	m := l.mails[number]
 	switch {
-	case err != nil || m == nil || mailbox != sentTo: // nobody sent it, or to somebody else
+	case err != nil || m == nil || n.device.of != sentTo || n.device.number >= l.devicesOf(sentTo): // nobody sent it, or to somebody else
 		l.unknown++
-	case m.done:
+	case m.shownOn(n.device):
 		l.twice++
 	default:
-		l.tell(mailbox, m, n, now)
+		l.tell(m, n, now)
 	}
 }
 
-// tell notes that a mail was told; l.mu is held.
-func (l *ledger) tell(mailbox exchange.Mailbox, m *mail, n apnstest.Notification, now time.Time) {
+func (l *ledger) devicesOf(mailbox exchange.Mailbox) int {
+	if l.devices == nil {
+		return 1
+	}
+	return l.devices(mailbox)
+}
+
+func (m *mail) shownOn(d device) bool { return m.shown&(1<<d.number) != 0 }
+
+// tell notes that a device was told of a mail; it counts as told with the last of them. l.mu is held.
+func (l *ledger) tell(m *mail, n notice, now time.Time) {
+	m.shown |= 1 << n.device.number
+	if bits.OnesCount64(m.shown) < l.devicesOf(n.device.of) {
+		return
+	}
 	m.done = true
 	l.told++
-	own := n.Received.Sub(m.sent) - m.held
+	own := n.received.Sub(m.sent) - m.held
 	l.delivery.Add(now.Sub(m.sent))
 	l.own.Add(own)
-	if l.watches != nil && l.watches(mailbox) {
+	if l.watches != nil && l.watches(n.device.of) {
 		l.watched.Add(own)
 	}
 	close(m.told)
@@ -146,9 +162,9 @@ func (l *ledger) tell(mailbox exchange.Mailbox, m *mail, n apnstest.Notification
 
 // summary is a notification that tells of several mails, and only how many: of some that were fetched and not told, and it must
 // not be of more. l.mu is held.
-func (l *ledger) summary(mailbox exchange.Mailbox, n apnstest.Notification, now time.Time) {
+func (l *ledger) summary(n notice, now time.Time) {
 	count := 0
-	if _, err := fmt.Sscanf(n.APS.Alert.Title, "%d new messages", &count); err != nil {
+	if _, err := fmt.Sscanf(n.title, "%d new messages", &count); err != nil {
 		l.unknown++
 		return
 	}
@@ -156,8 +172,8 @@ func (l *ledger) summary(mailbox exchange.Mailbox, n apnstest.Notification, now 
 		if count == 0 {
 			return
 		}
-		if m.mailbox == mailbox && !m.done {
-			l.tell(mailbox, m, n, now)
+		if m.mailbox == n.device.of && !m.shownOn(n.device) {
+			l.tell(m, n, now)
 			count--
 		}
 	}

@@ -32,11 +32,15 @@ type driver struct {
 }
 
 func newDriver(x *scene) *driver {
-	d := &driver{
-		scene: x, turns: make([]exchange.Mailbox, x.users.size), busy: make([]atomic.Bool, x.users.size+1), answered: &meter.Samples{},
+	among := x.busy
+	if among.count == 0 {
+		among = span{first: 1, count: x.users.size}
 	}
-	for i, at := range rand.Perm(x.users.size) {
-		d.turns[i] = exchange.Mailbox(at + 1)
+	d := &driver{
+		scene: x, turns: make([]exchange.Mailbox, among.count), busy: make([]atomic.Bool, x.users.size+1), answered: &meter.Samples{},
+	}
+	for i, at := range rand.Perm(among.count) {
+		d.turns[i] = among.first + exchange.Mailbox(at)
 	}
 	return d
 }

@@ -40,7 +40,7 @@ func main() {
 	flag.StringVar(&s.profiles, "profiles", "", "a folder for CPU and allocation profiles of the runtime, two of each stage")
 	flag.BoolVar(&s.statements, "statements", false, "print which statements each stage has sent")
 	flag.StringVar(&output, "json", "", "a file to write what was measured to, for machines")
-	flag.StringVar(&s.set, "set", "standard", "the set of stages: standard, storm (registrations), large (a million users) or aging (a day of heartbeats)")
+	flag.StringVar(&s.set, "set", "standard", "the set of stages: standard, variants (ways of a mail beside one another), storm (registrations), large (a million users) or aging (a day of heartbeats)")
 	flag.Parse()
 	run := sets[s.set]
 	if run == nil {
@@ -81,6 +81,8 @@ type arrangement struct {
 	// subscribed and newest are as of exchange.Options.
 	subscribed func(exchange.Mailbox, exchange.Target)
 	newest     func(exchange.Mailbox) []exchange.Listed
+	// ways are those that the users' mail goes; unless set, everybody's is the common one.
+	ways []way
 	// speed is how many times as fast as the real one the clock of runtime, Exchange and Apple runs.
 	speed int
 	// database are further parameters of Postgres.
@@ -89,7 +91,7 @@ type arrangement struct {
 
 // sets are the sets of stages by name.
 var sets = map[string]func(context.Context, settings, io.Writer) (*report, error){
-	"standard": bench, "storm": storm, "large": large, "aging": aging,
+	"standard": bench, "variants": variants, "storm": storm, "large": large, "aging": aging,
 }
 
 func say(w io.Writer, format string, args ...any) {

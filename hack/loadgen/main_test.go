@@ -2,11 +2,22 @@ package main
 
 import (
 	"bytes"
+	"flag"
+	"os"
 	"path/filepath"
 	"strings"
 	"testing"
 	"time"
 )
+
+// TestMain has R, which is measured before each stage, measured for an instant and not for a second: nobody looks at it here.
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if err := flag.Set("test.benchtime", "20ms"); err != nil {
+		panic(err)
+	}
+	os.Exit(m.Run())
+}
 
 // mostAllocations is how many allocations a post may take by stage, everything in the runtime counted that runs meanwhile. Times
 // differ from run to run, these hardly do; with so few users few of them share a statement, so that it is more than under load.

@@ -49,7 +49,7 @@ func (p *phones) phone(mailbox exchange.Mailbox, password string) *boxertest.Pho
 	return &boxertest.Phone{
 		BaseURL: "http://" + p.scene.address + basePath, Client: p.client, APIToken: apiToken,
 		Address: mailbox.Address(), Username: mailbox.Address(), Password: password,
-		DeviceID: deviceID(mailbox), DeviceToken: deviceToken(mailbox), Platform: string(push.IOS), AppID: topic,
+		DeviceID: device{of: mailbox}.id(), DeviceToken: device{of: mailbox}.token(), Platform: string(push.IOS), AppID: topic,
 	}
 }
 

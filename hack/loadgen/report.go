@@ -21,6 +21,8 @@ type figure struct {
 	// Goal is the most it may be, or the least if AtLeast; none if 0.
 	Goal    float64 `json:"goal,omitempty"`
 	AtLeast bool    `json:"atLeast,omitempty"`
+	// First is the same figure of what it is compared with in the same run; nothing is if 0.
+	First float64 `json:"first,omitempty"`
 }
 
 func (f figure) verdict() string {
@@ -88,6 +90,20 @@ func (r *report) inReference(d time.Duration) float64 {
 	return microseconds(d) / r.Reference[len(r.Reference)-1]
 }
 
+// compare puts a stage's figures beside those of another.
+func (r *report) compare(stage, with string) {
+	first := map[[2]string]float64{}
+	for i, f := range r.Figures {
+		key := [2]string{f.Name, f.Unit}
+		switch f.Stage {
+		case with:
+			first[key] = f.Value
+		case stage:
+			r.Figures[i].First = first[key]
+		}
+	}
+}
+
 func (r *report) save(path string) error {
 	content, err := json.MarshalIndent(r, "", "  ")
 	if err != nil {
@@ -107,6 +123,10 @@ func (r *report) print(w io.Writer) {
 	_, _ = fmt.Fprintf(w, "%d users, %d CPUs, R = %.0f to %.0f µs\n", r.Users, r.CPUs, slices.Min(r.Reference), slices.Max(r.Reference))
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) //nolint:mnd // the gap between columns
 	header := "STAGE\tWHAT\tMEASURED\t\tGOAL\t\t"
+	compared := slices.ContainsFunc(r.Figures, func(f figure) bool { return f.First != 0 })
+	if compared {
+		header += "TO THE FIRST\t"
+	}
 	if r.before != nil {
 		header += "TO BASELINE\t"
 	}
@@ -120,6 +140,12 @@ func (r *report) print(w io.Writer) {
 			}
 		}
 		_, _ = fmt.Fprintf(table, "%s\t%s\t%s\t%s\t%s\t%s\t", f.Stage, f.Name, number(f.Value), f.Unit, goal, f.verdict())
+		if f.First != 0 {
+			_, _ = fmt.Fprintf(table, "×%.2f", f.Value/f.First)
+		}
+		if compared {
+			_, _ = fmt.Fprint(table, "\t")
+		}
 		if earlier := r.before[f.Stage+"/"+f.Name]; earlier != 0 {
 			_, _ = fmt.Fprintf(table, "×%.2f\t", f.Value/earlier)
 		}

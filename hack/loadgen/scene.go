@@ -55,8 +55,12 @@ type scene struct {
 	exchange *exchange.Server
 	apns     *apnstest.Server
 	others   *others
-	users    *population
-	ledger   *ledger
+	stations *stations
+	// layout says which way each user's mail goes, busy to whom something happens: to everybody if it is empty.
+	layout layout
+	busy   span
+	users  *population
+	ledger *ledger
 	// clock is the one of everybody but the database.
 	clock       quick.Clock
 	arrangement arrangement
@@ -95,17 +99,25 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	if err := x.startDatabase(ctx, progress); err != nil {
 		return x, err
 	}
-	if x.exchange, err = exchange.Start(exchange.Options{
+	options := exchange.Options{
 		Mailboxes: s.users, Delay: s.exchangeDelay, Observe: x.ledger.fetched, Unread: x.ledger.unread,
 		Subscribed: s.arrangement.subscribed, Newest: s.arrangement.newest, Now: x.clock.Now,
-	}); err != nil {
+	}
+	if x.exchange, err = exchange.Start(options); err != nil {
 		return x, err
 	}
 	x.apns = apnstest.Start(apnstest.Options{
-		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: x.ledger.accepted, Clock: x.clock,
+		Calm: true, MaxDelay: s.providerDelay, Logf: func(string, ...any) {}, Observe: x.ledger.acceptedByApple, Clock: x.clock,
 	})
 	if x.others, err = startOthers(s, x.ledger); err != nil {
 		return x, err
+	}
+	if x.stations, err = x.startStations(s, options); err != nil {
+		return x, err
+	}
+	x.layout = layout{two: s.apart(), ways: s.arrangement.ways}
+	if x.stations != nil {
+		x.layout.each, x.layout.issue = s.users/len(x.layout.ways), x.stations.issue
 	}
 	ring, err := x.writeFolder()
 	if err != nil {
@@ -113,7 +125,7 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	}
 	say(progress, "Making %d users", s.users)
 	populate := func(ctx context.Context, pool *pgxpool.Pool, ring *credential.Keyring, base string, size int) (*population, error) {
-		return fill(ctx, pool, ring, base, size, s.layout())
+		return fill(ctx, pool, ring, base, size, x.layout)
 	}
 	if s.arrangement.populate != nil {
 		populate = s.arrangement.populate
@@ -121,12 +133,7 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	if x.users, err = populate(ctx, x.pool, ring, x.callbackURL(), s.users); err != nil {
 		return x, err
 	}
-	for i := range s.users {
-		x.apns.AddDevice(deviceToken(exchange.Mailbox(i+1)), topic)
-		if x.others != nil {
-			x.others.apns.AddDevice(deviceToken(exchange.Mailbox(i+1)), topic)
-		}
-	}
+	x.addDevices(s.users)
 	return x, nil
 }
 
@@ -200,6 +207,7 @@ func (x *scene) writeFolder() (*credential.Keyring, error) {
 		filepath.Join(config.PushFolder, providerName, config.CABundleFile): x.apns.CertificatePEM(),
 	}
 	x.others.configure(&settings, files)
+	x.stations.configure(&settings, files)
 	var err error
 	if files[config.FileName], err = yaml.Marshal(settings); err != nil {
 		return nil, err
@@ -285,6 +293,7 @@ func (x *scene) close() {
 	}
 	x.confined.remove()
 	x.others.close()
+	x.stations.close()
 	if x.apns != nil {
 		x.apns.Close()
 	}

@@ -90,8 +90,8 @@ func (b *run) explain(err error) error {
 	if b.scene.runtime == nil {
 		return err
 	}
-	if _, refused := b.scene.exchange.Requests(); refused > 0 {
-		err = fmt.Errorf("%w (the simulated Exchange has refused %d requests, the last because: %s)", err, refused, b.scene.exchange.Problem())
+	if _, refused, problem := b.scene.requests(); refused > 0 {
+		err = fmt.Errorf("%w (the simulated Exchange has refused %d requests, the last because: %s)", err, refused, problem)
 	}
 	return fmt.Errorf("%w; the runtime said last:\n%s", err, b.scene.runtime.tail())
 }
@@ -210,7 +210,7 @@ func (b *run) judge() error {
 	a := b.scene.ledger.account()
 	b.report.add("all", "notifications lost", float64(a.untold), "")
 	b.report.add("all", "notifications shown twice", float64(a.twice), "")
-	_, refused := b.scene.exchange.Requests()
+	_, refused, _ := b.scene.requests()
 	b.report.add("all", "requests that Exchange refused", float64(refused), "")
 	if a.untold+a.twice+a.unknown > 0 || refused > 0 {
 		return b.explain(fmt.Errorf("%d notifications lost, %d shown twice, %d about no mail, %d requests refused by Exchange", a.untold, a.twice, a.unknown, refused))

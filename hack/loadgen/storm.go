@@ -233,7 +233,7 @@ func (b *run) everybodyIsTold(ctx context.Context, stage string) error {
 // faultless is an error if anybody was told what is not theirs, or not told what is.
 func (b *run) faultless() error {
 	a := b.scene.ledger.account()
-	if _, refused := b.scene.exchange.Requests(); a.untold+a.twice+a.unknown > 0 || refused > 0 {
+	if _, refused, _ := b.scene.requests(); a.untold+a.twice+a.unknown > 0 || refused > 0 {
 		return b.explain(fmt.Errorf("%d notifications lost, %d shown twice, %d not the user's own, %d requests refused by Exchange",
 			a.untold, a.twice, a.unknown, refused))
 	}

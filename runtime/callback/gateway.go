@@ -24,6 +24,9 @@ func (d *delivery) fetchPermitted(ctx context.Context, call func(*ews.Session) e
 		return call(d.session)
 	}
 	devices := d.target.Devices
+	if len(devices) > 1 && d.session.NamesNone() {
+		return d.fetchForEach(ctx, devices, call)
+	}
 	ids := make([]string, len(devices))
 	for i, device := range devices {
 		ids[i] = device.ID
@@ -37,29 +40,49 @@ func (d *delivery) fetchPermitted(ctx context.Context, call func(*ews.Session) e
 	if err != nil {
 		return err
 	}
+	var unnamed []store.Device
 	for _, device := range devices {
-		permitted, known := d.session.Verdict(device.ID)
-		if known {
+		if permitted, known := d.session.Verdict(device.ID); known {
 			d.permit(device.Ref, permitted)
-			continue
+		} else {
+			unnamed = append(unnamed, device)
 		}
-		if err := d.fetchFor(ctx, device, call); err != nil {
+	}
+	if err := d.fetchForEach(ctx, unnamed, call); !deniedByGateway(err) {
+		return err
+	}
+	return nil // somebody's device is permitted what has been fetched
+}
+
+// fetchForEach makes the call for each of some devices alone. It fails if none is permitted.
+func (d *delivery) fetchForEach(ctx context.Context, devices []store.Device, call func(*ews.Session) error) error {
+	var denied []store.Device
+	var denial error
+	for _, device := range devices {
+		err := d.fetchFor(device, call)
+		switch {
+		case deniedByGateway(err):
+			denied, denial = append(denied, device), err
+		case err != nil:
 			return err
 		}
 	}
-	return nil
+	if len(denied) == 0 {
+		return nil
+	}
+	d.deny(ctx, denied, denial)
+	if len(denied) < len(devices) {
+		return nil
+	}
+	return denial
 }
 
 // fetchFor makes the call for one device alone.
-func (d *delivery) fetchFor(ctx context.Context, device store.Device, call func(*ews.Session) error) error {
+func (d *delivery) fetchFor(device store.Device, call func(*ews.Session) error) error {
 	alone := d.work.tenant.Endpoint(d.work.endpoint).Client.Session(d.work.credential, d.work.activity)
 	defer alone.Close()
 	alone.SetDevices(device.ID)
 	err := call(alone)
-	if deniedByGateway(err) {
-		d.deny(ctx, []store.Device{device}, err)
-		return nil
-	}
 	if err == nil {
 		permitted, known := alone.Verdict(device.ID) // not known if the id could not be named
 		d.permit(device.Ref, permitted && known)

@@ -1,6 +1,7 @@
 package callback
 
 import (
+	"cmp"
 	"context"
 	"crypto/sha256"
 	"errors"
@@ -51,7 +52,7 @@ func (p *Processor) round(ctx context.Context, w *work) (r result, again []store
 	}
 	mails, others := split(d.tellable(w.claims))
 	if d.throughGateway() {
-		d.unread = nil // a count is told to those whose fetch the gateway permits, wherever it comes from
+		d.unread, d.posted = nil, d.unread // a count is told to those whose fetch the gateway permits, wherever it comes from
 	}
 	for _, claim := range others {
 		if claim.Kind == store.CatchUp {
@@ -95,8 +96,8 @@ type delivery struct {
 	session *ews.Session
 	// permitted are the refs of the devices that the secure email gateway permits what was fetched, see fetchPermitted.
 	permitted map[int64]bool
-	// unread is the Inbox's count once it is known.
-	unread *int
+	// unread is the Inbox's count once it is known, posted what Exchange has said of it and a gateway has permitted to nobody yet.
+	unread, posted *int
 	// alerts are the mails that are to be told.
 	alerts []alert
 	// newest begins with the newest of the mails that were fetched.
@@ -213,7 +214,7 @@ func (d *delivery) fetch(ctx context.Context, claims []store.Claim) ([]ews.Messa
 		items[i] = claim.Item
 	}
 	var messages []ews.Message
-	unread := d.unread
+	unread := cmp.Or(d.unread, d.posted)
 	err := d.ask(ctx, func(session *ews.Session) error {
 		if unread == nil || len(d.work.mailboxID) == 0 {
 			enslog.Counting.Log(ctx, d.processor.log, d.ewsURL())

@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"net"
 	"net/url"
+	"sync/atomic"
 
 	"golang.org/x/sync/semaphore"
 	"k8s.io/utils/clock"
@@ -40,6 +41,8 @@ type Client struct {
 	authn    *authn.Authenticator
 	slots    *semaphore.Weighted
 	versions versionMemory
+	// namesNone says that a SEG has answered for several devices and named none of them.
+	namesNone atomic.Bool
 }
 
 // NewClient returns a Client. It does not connect. Close it when the endpoint's configuration changes.

@@ -67,6 +67,10 @@ func (s *Session) Verdict(deviceID string) (permitted, known bool) {
 	return alone, alone
 }
 
+// NamesNone reports whether a SEG is known to answer for several devices without naming them: of such a call nobody learns
+// more than of one for each of them.
+func (s *Session) NamesNone() bool { return s.client.namesNone.Load() }
+
 // GatewayTransaction is the SEG's own name for the last call, by which its log can be searched (G-06). It is empty if
 // there is no SEG or it gave none.
 func (s *Session) GatewayTransaction() string { return s.gateway.transaction }
@@ -96,6 +100,9 @@ func (s *Session) hearVerdicts(header http.Header) {
 	if seg := s.client.options.Endpoint.SecureEmailGateway; seg != nil {
 		s.gateway.sent = s.gateway.devices
 		s.gateway.statuses = deviceStatuses(header.Values(seg.DevicesHeader))
+		if named := len(s.gateway.statuses) > 0; named || len(s.gateway.sent) > 1 {
+			s.client.namesNone.Store(!named)
+		}
 	}
 }
 

@@ -13,6 +13,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/ews/segtest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store/storetest"
 )
 
@@ -244,5 +245,121 @@ func TestACountThatWasFetchedBesideAMailThatWasNotIsToldToNobodyUnpermitted(t *t
 	waitsInJournal(t, x)
 	if n := len(x.APNs.Notifications(bad.DeviceToken)) - silentPushes(x, bad); n != 0 { // it may be asked to register
 		t.Errorf("the compromised phone got %d notifications", n)
+	}
+}
+
+func TestAMailTakesOneCallThroughTheGatewayOrOneForEachPhoneThatItDoesNotName(t *testing.T) {
+	t.Parallel()
+	for name, c := range map[string]struct {
+		phones      int
+		nameDevices bool
+		calls       int
+	}{
+		"one phone":                     {1, false, 1},
+		"two phones that are not named": {2, false, 2},
+		"two phones that are named":     {2, true, 1},
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			x, seg := behindGateway(t, runtimetest.Options{Exchange: ewstest.Options{Calm: true}}, c.nameDevices, config.AuthBasic)
+			var phones []*boxertest.Phone
+			for range c.phones {
+				phone := enrolled(x, seg, push.IOS, true)
+				runtimetest.MustRegister(t, phone, map[bool]int{true: 7, false: 6}[len(phones) == 0])
+				heard(t, x, "OK")
+				waitFresh(t, phone)
+				phones = append(phones, phone)
+			}
+			settled(t, x)
+			before := 0
+			for mails := 1; mails <= 2; mails++ { // with the first one it is found out whether phones are named
+				before = len(seg.Requests())
+				deliver(t, x, lunch)
+				for _, phone := range phones {
+					shown(t, x, phone, mails)
+				}
+				settled(t, x)
+			}
+			if calls := seg.Requests()[before:]; len(calls) != c.calls {
+				t.Errorf("a mail took %d calls, want %d: %+v", len(calls), c.calls, calls)
+			}
+			for _, phone := range phones {
+				notifications := x.APNs.Notifications(phone.DeviceToken)
+				if badge := notifications[len(notifications)-1].APS.Badge; badge == nil || *badge != 2 {
+					t.Errorf("the badge is %v, want 2", badge)
+				}
+			}
+		})
+	}
+}
+
+func TestPhonesThatAreAllCompromisedAreToldWhenOneIsNotAnyMore(t *testing.T) {
+	t.Parallel()
+	clock := &runtimetest.Clock{}
+	x, seg := behindGateway(t, runtimetest.Options{Clock: clock, Exchange: ewstest.Options{Calm: true}}, false, config.AuthBasic)
+	first, second := enrolled(x, seg, push.IOS, true), enrolled(x, seg, push.IOS, true)
+	runtimetest.MustRegister(t, first, 7)
+	heard(t, x, "OK")
+	waitFresh(t, first)
+	runtimetest.MustRegister(t, second, 6)
+	deliver(t, x, lunch) // since then each is asked for alone
+	for _, phone := range []*boxertest.Phone{first, second} {
+		shown(t, x, phone, 1)
+	}
+	settled(t, x)
+	for _, phone := range []*boxertest.Phone{first, second} {
+		seg.SetCompliant(phone.DeviceID, false)
+	}
+	deliver(t, x, lunch)
+	waitsInJournal(t, x)
+	for _, phone := range []*boxertest.Phone{first, second} {
+		if n := len(alertsOf(x, phone)); n != 1 {
+			t.Errorf("a compromised phone shows %d alerts", n)
+		}
+	}
+	const noted = `SELECT count(*) FROM activity WHERE kind = 'gateway refused'`
+	if n := storetest.Value[int](t, x.Schema, noted); n != 1 { // not for each phone
+		t.Errorf("the timeline tells of the gateway %d times for one try", n)
+	}
+	seg.SetCompliant(second.DeviceID, true)
+	clock.Advance(2 * time.Minute) // the journal rests between its tries
+	heartbeatUntil(t, x, func() bool { return len(alertsOf(x, second)) > 1 })
+	if n := len(alertsOf(x, first)); n != 1 {
+		t.Errorf("the phone that is still compromised shows %d alerts", n)
+	}
+}
+
+// Through a gateway, too, a count comes with the post and is told to whom the mail is permitted, unless a later post has come.
+func TestACountThatALaterPostHasMadeOldIsNotToldThroughTheGateway(t *testing.T) {
+	t.Parallel()
+	work := newGate(step.WorkBegun)
+	x, seg := behindGateway(t, runtimetest.Options{Steps: work.pass, Exchange: ewstest.Options{Calm: true}}, false, config.AuthBasic)
+	first, second := x.Launch(t), x.Launch(t)
+	runtimetest.WaitReady(t, first.Metrics)
+	runtimetest.WaitReady(t, second.Metrics)
+	phone := enrolled(x, seg, push.IOS, true)
+	runtimetest.MustRegister(t, phone, 7)
+	heard(t, x, "OK")
+	settled(t, x)
+
+	x.Front.Use(first.Address)
+	work.shut.Store(true)
+	answered(t, x, deliver(t, x, lunch)) // with the count 1
+	<-work.reached
+	x.Front.Use(second.Address)
+	deliver(t, x, lunch) // with the count 2
+	if _, err := x.APNs.Wait(runtimetest.Context(t), phone.DeviceToken, 1); err != nil {
+		t.Fatal(err)
+	}
+	runtimetest.Eventually(t, func() string {
+		if storetest.Value[int](t, x.Schema, `SELECT count(*) FROM pending WHERE kind = 1 AND done_at IS NOT NULL`) != 1 {
+			return "the second mail is not told"
+		}
+		return ""
+	})
+	close(work.open)
+	settled(t, x)
+	if badge := x.APNs.Screen(phone.DeviceToken).Badge; badge != 2 {
+		t.Errorf("the phone shows %d, want 2", badge)
 	}
 }

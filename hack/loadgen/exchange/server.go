@@ -10,6 +10,7 @@ import (
 	"crypto/tls"
 	"crypto/x509"
 	"encoding/hex"
+	"encoding/pem"
 	"errors"
 	"fmt"
 	"io"
@@ -42,6 +43,8 @@ type Options struct {
 	Newest func(Mailbox) []Listed
 	// Now is the time by the server's clock; nil is time.Now.
 	Now func() time.Time
+	// Scheme is the only way of authenticating that is switched on; Basic unless set.
+	Scheme Scheme
 }
 
 // Server answers what the runtime asks Exchange after a post.
@@ -58,6 +61,7 @@ type Server struct {
 	webhooks      sync.Map
 	subscriptions atomic.Int64
 	passwords     passwords
+	tokenKey      []byte
 }
 
 // path is where every Exchange server serves EWS.
@@ -72,19 +76,26 @@ func Start(options Options) (*Server, error) {
 	if options.Now == nil {
 		options.Now = time.Now
 	}
+	if options.Scheme == "" {
+		options.Scheme = Basic
+	}
 	listener, err := net.Listen("tcp", "127.0.0.1:0")
 	if err != nil {
 		return nil, fmt.Errorf("listening for the simulated Exchange: %w", err)
 	}
-	s := &Server{options: options, certificate: certificate, listener: listener}
+	s := &Server{options: options, certificate: certificate, listener: listener, tokenKey: newTokenKey()}
 	s.SetDelay(options.Delay)
 	mux := http.NewServeMux()
 	mux.HandleFunc("POST "+path, s.serve)
 	s.http = &http.Server{
 		Handler:           mux,
 		ReadHeaderTimeout: time.Minute,
+		ConnContext:       withConnection,
 		ErrorLog:          log.New(io.Discard, "", 0), // a client that ends closes its connections
-		TLSConfig:         &tls.Config{Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"}},
+		TLSConfig: &tls.Config{
+			Certificates: []tls.Certificate{certificate}, MinVersion: tls.VersionTLS12, NextProtos: []string{"http/1.1"},
+			CurvePreferences: []tls.CurveID{tls.X25519, tls.CurveP256, tls.CurveP384}, // those that Windows has switched on
+		},
 	}
 	go func() { _ = s.http.ServeTLS(listener, "", "") }() // ends with Close
 	return s, nil
@@ -100,6 +111,11 @@ func (s *Server) URL() string { return "https://" + s.listener.Addr().String() +
 func (s *Server) Fingerprint() string {
 	sum := sha256.Sum256(s.certificate.Certificate[0])
 	return hex.EncodeToString(sum[:])
+}
+
+// CertificatePEM is the certificate as an authority of its own.
+func (s *Server) CertificatePEM() []byte {
+	return pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: s.certificate.Certificate[0]})
 }
 
 // Client is a client that trusts the server, for tests.
@@ -133,13 +149,8 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if err != nil {
 		return // the client has gone
 	}
-	user, err := s.authenticate(r)
-	if errors.Is(err, errOutdated) {
-		challenge(w)
-		return
-	}
-	if err != nil {
-		s.refuse(w, http.StatusUnauthorized, err)
+	user, ok := s.admit(w, r)
+	if !ok {
 		return
 	}
 	if err := s.pause(r.Context()); err != nil {
@@ -147,7 +158,7 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	}
 	answer, mails, err := s.answer(user, body)
 	if err != nil {
-		s.refuse(w, http.StatusInternalServerError, err)
+		s.refuse(w, err)
 		return
 	}
 	w.Header().Set("Content-Type", "text/xml; charset=utf-8")
@@ -174,45 +185,6 @@ func (s *Server) pause(ctx context.Context) error {
 	case <-ctx.Done():
 		return ctx.Err()
 	}
-}
-
-func (s *Server) refuse(w http.ResponseWriter, status int, err error) {
-	s.refused.Add(1)
-	problem := err.Error()
-	s.problem.Store(&problem)
-	if status == http.StatusUnauthorized {
-		challenge(w)
-		return
-	}
-	http.Error(w, http.StatusText(status), status)
-}
-
-func challenge(w http.ResponseWriter) {
-	w.Header().Set("WWW-Authenticate", `Basic realm="load"`)
-	http.Error(w, http.StatusText(http.StatusUnauthorized), http.StatusUnauthorized)
-}
-
-var (
-	errCredential = errors.New("the credential is not right")
-	errOutdated   = errors.New("the credential was right before")
-)
-
-func (s *Server) authenticate(r *http.Request) (Mailbox, error) {
-	name, password, ok := r.BasicAuth()
-	if !ok {
-		return 0, errors.New("no Basic credential")
-	}
-	user, err := parseAddress(name)
-	if err != nil {
-		return 0, errCredential
-	}
-	switch ok, outdated := s.passwords.judge(user, password); {
-	case outdated:
-		return 0, errOutdated
-	case !ok:
-		return 0, errCredential
-	}
-	return user, nil
 }
 
 const (

@@ -33,12 +33,20 @@ const (
 // TransactionHeader is on every answer (G-06).
 const TransactionHeader = "X-AW-SEG-TRANSACTION-ID"
 
+// Exchange is what a gateway has to know of the server behind it.
+type Exchange interface {
+	// URL is the full EWS address.
+	URL() string
+	// CertificatePEM is the authority of the server's certificate.
+	CertificatePEM() []byte
+}
+
 // Options set the scene.
 type Options struct {
-	// Exchange is what stands behind. It is needed.
-	Exchange *ewstest.Server
+	// Exchange is what stands behind, an *ewstest.Server as a rule. It is needed.
+	Exchange Exchange
 	// TrustedProxy is the secret of the Exchange's own Options.TrustedProxy, by which the users of client certificates
-	// are presented to it. Empty asks for no client certificates.
+	// are presented to it. Empty asks for no client certificates; others need an Exchange that has users with some.
 	TrustedProxy string
 	// NameDevices makes every answer that is passed on name the status of each device of the call.
 	NameDevices bool
@@ -101,7 +109,7 @@ func Start(options Options) (*Server, error) {
 	}
 	roots := x509.NewCertPool()
 	roots.AppendCertsFromPEM(options.Exchange.CertificatePEM())
-	s.upstream = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true}
+	s.upstream = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, MaxIdleConnsPerHost: maxIdle}
 	if err := s.listen(); err != nil {
 		return nil, fmt.Errorf("starting the fake SEG: %w", err)
 	}
@@ -123,7 +131,11 @@ func StartT(t testing.TB, options Options) *Server {
 	return s
 }
 
-const readHeaderTimeout = 10 * time.Second
+const (
+	readHeaderTimeout = 10 * time.Second
+	// maxIdle connections to Exchange are kept: a gateway under load that opened one for each call would be what is measured.
+	maxIdle = 256
+)
 
 func (s *Server) listen() (err error) {
 	if s.certificate, err = localcert.New("fake SEG", s.options.Listen); err != nil {
@@ -134,9 +146,13 @@ func (s *Server) listen() (err error) {
 	}
 	config := &tls.Config{Certificates: []tls.Certificate{s.certificate}, MinVersion: tls.VersionTLS12}
 	if s.options.TrustedProxy != "" {
+		authority, ok := s.options.Exchange.(interface{ ClientAuthorityPEM() []byte })
+		if !ok {
+			return errors.New("the Exchange behind it issues no client certificates")
+		}
 		config.ClientAuth = tls.VerifyClientCertIfGiven
 		config.ClientCAs = x509.NewCertPool()
-		config.ClientCAs.AppendCertsFromPEM(s.options.Exchange.ClientAuthorityPEM())
+		config.ClientCAs.AppendCertsFromPEM(authority.ClientAuthorityPEM())
 	}
 	s.http = &http.Server{
 		Handler: http.HandlerFunc(s.serve), TLSConfig: config, ReadHeaderTimeout: readHeaderTimeout,

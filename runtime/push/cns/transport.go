@@ -47,7 +47,7 @@ func newTransport(o Options, certificates []tls.Certificate) *http.Transport {
 		// Other than VerifyPeerCertificate it runs for resumed sessions too.
 		verification.VerifyConnection = func(state tls.ConnectionState) error { return verifyPins(state, pins) }
 	}
-	return outbound.NewTransport(o.DialContext, verification)
+	return outbound.NewTransport(o.Settings, verification)
 }
 
 func verifyPins(state tls.ConnectionState, pins []string) error {

@@ -74,7 +74,7 @@ func New(o Options) (*Provider, error) {
 		o.Logger.Warn("the FCM service account belongs to another project than the one that is configured; pushes need a role there",
 			"provider", o.Name)
 	}
-	base := outbound.NewTransport(o.DialContext, &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12})
+	base := outbound.NewTransport(o.Settings, &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12})
 	client, err := newMessaging(o, base)
 	if err != nil {
 		return nil, fmt.Errorf("push provider %s: set up the Firebase client: %w", o.Name, err)

@@ -61,7 +61,7 @@ func New(o Options) (*Provider, error) {
 		return nil, fmt.Errorf("push provider %s: applicationARN: %w", o.Name, err)
 	}
 	o.Settings = o.Effective()
-	base := outbound.NewTransport(o.DialContext, &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12})
+	base := outbound.NewTransport(o.Settings, &tls.Config{RootCAs: o.RootCAs, MinVersion: tls.VersionTLS12})
 	connection := &http.Client{
 		Transport:     &outbound.Bounded{Base: base, Patience: min(outbound.AnswerTimeout, o.Timeout/2)},
 		CheckRedirect: outbound.KeepRedirect,

@@ -1,11 +1,14 @@
 package fcmtest
 
 import (
+	"context"
 	"fmt"
 	"io"
 	"mime"
 	"net/http"
 	"net/http/httptest"
+
+	"github.com/ens-operator/ens-operator/runtime/push/internal/fake"
 )
 
 const (
@@ -50,7 +53,7 @@ func (s *Server) judge(w http.ResponseWriter, r *http.Request, body []byte, numb
 		})
 		return
 	}
-	s.deliver(w, sent, number)
+	s.deliver(r.Context(), w, sent, number)
 }
 
 // begin counts a message that is worked on, and returns its number.
@@ -87,7 +90,7 @@ func (s *Server) admits(w http.ResponseWriter, r *http.Request) bool {
 }
 
 // deliver hands a valid message to the phone it is for, or refuses.
-func (s *Server) deliver(w http.ResponseWriter, sent *sentMessage, number int) {
+func (s *Server) deliver(ctx context.Context, w http.ResponseWriter, sent *sentMessage, number int) {
 	s.mu.Lock()
 	registered, known := s.devices[sent.Token]
 	whim := !s.options.Calm && s.whims.IntN(2) == 0
@@ -104,7 +107,12 @@ func (s *Server) deliver(w http.ResponseWriter, sent *sentMessage, number int) {
 		return
 	}
 	name := fmt.Sprintf("projects/%s/messages/0:%d", s.options.Project, number)
-	s.received.Add(sent.Token, asMessage(sent, name))
+	if s.options.Observe != nil {
+		s.options.Observe(sent.Token, asMessage(sent, name))
+	} else {
+		s.received.Add(sent.Token, asMessage(sent, name))
+	}
+	fake.Pause(ctx, s.options.MaxDelay)
 	answer := map[string]any{"name": name}
 	if whim {
 		answer["futureField"] = map[string]int{"a client": 1, "must ignore": 2}

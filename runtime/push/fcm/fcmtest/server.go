@@ -38,6 +38,11 @@ type Options struct {
 	Address string
 	// Clock judges assertions and access tokens; nil is the real one.
 	Clock clock.PassiveClock
+	// MaxDelay lets each answer to a message take up to this time.
+	MaxDelay time.Duration
+	// Observe gets what a phone is sent, by its token, in place of its being kept: for load, where there are too many. It is
+	// called before the message is answered, by several goroutines at once.
+	Observe func(token string, m Message)
 	// Logf gets the seed and every refusal with its reason in words; nil is log.Printf. It never gets a registration
 	// token, an access token or a text.
 	Logf func(format string, args ...any)

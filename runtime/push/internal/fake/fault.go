@@ -1,7 +1,9 @@
 package fake
 
 import (
+	"context"
 	"io"
+	"math/rand/v2"
 	"net/http"
 	"strconv"
 	"sync"
@@ -122,3 +124,16 @@ func (l *Load) Begin() int {
 
 // Finish counts the end of a request.
 func (l *Load) Finish() { l.UnderWay-- }
+
+// Pause waits for up to most, as long as an answer takes, or until ctx ends.
+func Pause(ctx context.Context, most time.Duration) {
+	if most <= 0 {
+		return
+	}
+	timer := time.NewTimer(rand.N(most))
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-ctx.Done():
+	}
+}

@@ -12,6 +12,8 @@ import (
 	"net"
 	"net/http"
 	"time"
+
+	"github.com/ens-operator/ens-operator/runtime/push"
 )
 
 const (
@@ -26,19 +28,18 @@ const (
 	idlePing    = 30 * time.Second
 	pingTimeout = 10 * time.Second
 	idleTimeout = 5 * time.Minute
-	// maxIdle keeps connections of a service that speaks HTTP/1.1 from being made anew for each of many pushes at once.
-	maxIdle = 64
 )
 
 // ErrNoAnswer ends a request that the service does not answer.
 var ErrNoAnswer = errors.New("the push service did not answer in time")
 
-// DialFunc makes a TCP connection. It is where an address may be refused.
-type DialFunc = func(ctx context.Context, network, address string) (net.Conn, error)
-
-// NewTransport returns a transport that makes its connections by dial, nil for plain ones, and verifies servers as
+// NewTransport returns a transport that makes its connections as effective settings say and verifies servers as
 // verification says. The environment has no say in where notifications go, so no proxy is taken from it.
-func NewTransport(dial DialFunc, verification *tls.Config) *http.Transport {
+//
+// As many connections are kept as there may be pushes at once: with a service that speaks HTTP/1.1 alone each push takes
+// one, and to make it anew costs as much as the push.
+func NewTransport(s push.Settings, verification *tls.Config) *http.Transport {
+	dial := s.DialContext
 	if dial == nil {
 		dial = (&net.Dialer{Timeout: dialTimeout}).DialContext
 	}
@@ -52,8 +53,8 @@ func NewTransport(dial DialFunc, verification *tls.Config) *http.Transport {
 		Protocols:              protocols,
 		HTTP2:                  &http.HTTP2Config{SendPingTimeout: idlePing, PingTimeout: pingTimeout, WriteByteTimeout: AnswerTimeout},
 		IdleConnTimeout:        idleTimeout,
-		MaxIdleConns:           maxIdle,
-		MaxIdleConnsPerHost:    maxIdle,
+		MaxIdleConns:           s.MaxConcurrent,
+		MaxIdleConnsPerHost:    s.MaxConcurrent,
 		MaxResponseHeaderBytes: maxAnswerHeaders,
 		DisableCompression:     true,
 	}

@@ -54,6 +54,7 @@ func (s *Server) DeleteEndpoint(token string) {
 	defer s.mu.Unlock()
 	if found := s.endpointOf(token); found != nil {
 		delete(s.endpoints, found.arn)
+		delete(s.byToken, found.owner())
 	}
 }
 
@@ -117,10 +118,7 @@ func (s *Server) create(form url.Values) (any, *refusal) {
 	case app.platform != FCM && !isHex(token):
 		return nil, invalid("Token", "iOS device tokens must be no more than 400 hexadecimal characters")
 	}
-	for _, found := range s.endpoints {
-		if found.token != token || found.app != app {
-			continue
-		}
+	if found := s.byToken[owner{app, token}]; found != nil {
 		// Whether being disabled is another attribute depends on how it came about.
 		differs := found.userData != userData || !found.enabled && s.whim()
 		if differs {
@@ -134,7 +132,7 @@ func (s *Server) create(form url.Values) (any, *refusal) {
 		arn:   strings.Replace(app.arn, ":app/", ":endpoint/", 1) + "/" + uuid.NewString(),
 		token: token, app: app, enabled: true, userData: userData,
 	}
-	s.endpoints[made.arn] = made
+	s.endpoints[made.arn], s.byToken[made.owner()] = made, made
 	s.stats.Created++
 	return created{EndpointARN: made.arn}, nil
 }
@@ -167,7 +165,9 @@ func (s *Server) setAttributes(form url.Values) *refusal {
 		found.enabled = value == "true"
 	}
 	if value, given := attributes["Token"]; given {
+		delete(s.byToken, found.owner())
 		found.token = value
+		s.byToken[found.owner()] = found
 	}
 	if value, given := attributes["CustomUserData"]; given {
 		found.userData = value

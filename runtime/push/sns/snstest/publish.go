@@ -65,6 +65,8 @@ func (s *Server) publish(form url.Values) (any, *refusal) {
 	if s.gone[target.token] {
 		// Apple or Google says so after Amazon has accepted.
 		target.enabled = false
+	} else if s.options.Observe != nil {
+		s.options.Observe(target.token, n)
 	} else {
 		s.received.Add(target.token, n)
 	}

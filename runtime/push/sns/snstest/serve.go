@@ -8,6 +8,8 @@ import (
 	"net/url"
 
 	"github.com/google/uuid"
+
+	"github.com/ens-operator/ens-operator/runtime/push/internal/fake"
 )
 
 const (
@@ -68,6 +70,9 @@ func (s *Server) serve(w http.ResponseWriter, r *http.Request) {
 	if refused != nil {
 		s.answerRefusal(w, refused)
 		return
+	}
+	if action == "Publish" {
+		fake.Pause(r.Context(), s.options.MaxDelay)
 	}
 	writeXML(w, http.StatusOK, response{XMLName: xml.Name{Space: space, Local: action + "Response"}, Result: result, RequestID: uuid.NewString()})
 }

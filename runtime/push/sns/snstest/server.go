@@ -11,9 +11,11 @@
 package snstest
 
 import (
+	"crypto/tls"
 	"log"
 	"math/rand/v2"
 	"sync"
+	"time"
 
 	"k8s.io/utils/clock"
 
@@ -37,6 +39,11 @@ type Options struct {
 	Address string
 	// Clock judges the age of requests and of a role's credentials; nil is the real one.
 	Clock clock.PassiveClock
+	// MaxDelay lets each answer to a publication take up to this time.
+	MaxDelay time.Duration
+	// Observe gets what a phone is sent, by its token, in place of its being kept: for load, where there are too many. It is
+	// called before the publication is answered, by several goroutines at once.
+	Observe func(token string, n Notification)
 	// Logf gets the seed and every refusal with its reason in words; nil is log.Printf. It never gets a device token, a
 	// key or a text.
 	Logf func(format string, args ...any)
@@ -62,8 +69,10 @@ type Server struct {
 	roles        map[string]string
 	applications map[string]*application
 	endpoints    map[string]*endpoint
-	gone         map[string]bool
-	stats        Stats
+	// byToken are the endpoints by application and token.
+	byToken map[owner]*endpoint
+	gone    map[string]bool
+	stats   Stats
 }
 
 // application is a platform application.
@@ -79,6 +88,14 @@ type endpoint struct {
 	enabled    bool
 	userData   string
 }
+
+// owner is whose an endpoint is.
+type owner struct {
+	app   *application
+	token string
+}
+
+func (e *endpoint) owner() owner { return owner{e.app, e.token} }
 
 // Stats counts what happened since the start.
 type Stats struct {
@@ -104,11 +121,19 @@ func Start(o Options) *Server {
 		options: o,
 		whims:   rand.New(rand.NewPCG(o.Seed, o.Seed)),
 		keys:    make(map[string]signingKey), roles: make(map[string]string),
-		applications: make(map[string]*application), endpoints: make(map[string]*endpoint), gone: make(map[string]bool),
+		applications: make(map[string]*application), endpoints: make(map[string]*endpoint),
+		byToken: make(map[owner]*endpoint), gone: make(map[string]bool),
 	}
-	s.Server = fake.Start("SNS", o.Address, nil, s.serve)
+	s.Server = fake.Start("SNS", o.Address, withoutHTTP2, s.serve)
 	o.Logf("fake SNS at %s, seed %d", s.URL(), o.Seed)
 	return s
+}
+
+// withoutHTTP2 has the server speak HTTP/1.1 alone, which takes the client a connection for each request at once.
+func withoutHTTP2(c *tls.Config) {
+	old := c.Clone()
+	old.NextProtos = []string{"http/1.1"}
+	c.GetConfigForClient = func(*tls.ClientHelloInfo) (*tls.Config, error) { return old, nil }
 }
 
 // Stats returns the counts so far.
