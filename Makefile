@@ -29,6 +29,7 @@ FUZZTIME ?= 5s
 # make demo KEEP=1 leaves the demo running to play with.
 export KEEP
 export FUZZTIME
+export SAVE
 
 ##@ Develop
 
@@ -126,6 +127,11 @@ test-race: env ## Run all tests with the race detector.
 .PHONY: test-alerts
 test-alerts: ## Show with Prometheus' own engine which samples make the chart's alerts fire. Builds it first, some minutes once.
 	cd hack/tools/rules && go test -count=1 ./... # it reads files of another module, which the cache does not see
+
+.PHONY: bench-hot
+bench-hot: env ## See that the hot paths allocate no more than the baseline says, in a minute. SAVE=1 replaces the baseline.
+	cd hack/tools/bench && go test ./...
+	hack/bench-hot.sh
 
 .PHONY: fuzz
 fuzz: ## Run every fuzz target for FUZZTIME, 5s if not set.

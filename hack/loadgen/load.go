@@ -25,6 +25,16 @@ type driver struct {
 	turns []exchange.Mailbox
 	turn  atomic.Int64
 	busy  []atomic.Bool
+	// target are the mailboxes' webhooks, connect makes a connection to them for a worker.
+	target  func(exchange.Mailbox) exchange.Target
+	connect func(worker int) *exchange.Connection
+	// atRate is how many events of a rate may be under way at once.
+	atRate int
+	// forgiving says that a post without an answer is made again as one that was shed, and counted in unanswered.
+	forgiving  bool
+	unanswered atomic.Int64
+	// quit, if there is one, ends the waiting for the time to post again.
+	quit <-chan struct{}
 	// answered are the times from a post to its answer.
 	answered *meter.Samples
 	// posted are the posts that were answered OK, shed those that Exchange would have to make again.
@@ -38,6 +48,9 @@ func newDriver(x *scene) *driver {
 	}
 	d := &driver{
 		scene: x, turns: make([]exchange.Mailbox, among.count), busy: make([]atomic.Bool, x.users.size+1), answered: &meter.Samples{},
+		target:  func(m exchange.Mailbox) exchange.Target { return x.users.targets[m] },
+		connect: func(worker int) *exchange.Connection { return exchange.NewConnection(x.webhook(worker)) },
+		atRate:  maxWaiting,
 	}
 	for i, at := range rand.Perm(among.count) {
 		d.turns[i] = among.first + exchange.Mailbox(at)
@@ -113,10 +126,12 @@ func wait(ctx context.Context, told <-chan struct{}) error {
 // post posts and takes note of the answer. What is shed is posted again after a while, as Exchange does.
 func (d *driver) post(c *exchange.Connection, p exchange.Post, at time.Time) error {
 	for pause := retryAfter; ; pause *= 2 {
-		reply, err := c.Post(d.scene.users.targets[p.Mailbox], p)
+		reply, err := c.Post(d.target(p.Mailbox), p)
 		switch {
-		case err != nil:
+		case err != nil && !d.forgiving:
 			return err
+		case err != nil:
+			d.unanswered.Add(1)
 		case reply.OK:
 			d.answered.Add(time.Since(at))
 			d.posted.Add(1)
@@ -126,12 +141,18 @@ func (d *driver) post(c *exchange.Connection, p exchange.Post, at time.Time) err
 		}
 		d.shed.Add(1)
 		if pause > lastRetry {
-			return fmt.Errorf("a post was answered %d until Exchange would have given up", reply.Status)
+			return fmt.Errorf("%w; the last answer was %d, the last failure %v", errGivenUp, reply.Status, err) //nolint:errorlint // mostly nil
 		}
-		time.Sleep(pause)
+		select {
+		case <-time.After(pause):
+		case <-d.quit:
+			return context.Canceled
+		}
 		at = time.Now()
 	}
 }
+
+var errGivenUp = errors.New("a post was not taken until Exchange would have given up")
 
 // Exchange tries again after 30 s, then after twice as long each time, until it gives up. Here it is ten times as quick.
 const (
@@ -173,7 +194,7 @@ func (d *driver) keep(ctx context.Context, perSecond float64, duration time.Dura
 			}
 		}
 	}()
-	return d.workers(maxWaiting, func(c *exchange.Connection, random *rand.Rand) error {
+	return d.workers(d.atRate, func(c *exchange.Connection, random *rand.Rand) error {
 		for at := range due {
 			if err := choose(random)(ctx, d, c, at); err != nil {
 				cancel()
@@ -190,7 +211,7 @@ func (d *driver) workers(count int, run func(*exchange.Connection, *rand.Rand) e
 	var group sync.WaitGroup
 	for i := range count {
 		group.Go(func() {
-			c := exchange.NewConnection(d.scene.webhook(i))
+			c := d.connect(i)
 			defer c.Close()
 			failures[i] = run(c, rand.New(rand.NewPCG(uint64(i), 1)))
 		})

@@ -40,8 +40,13 @@ func main() {
 	flag.StringVar(&s.profiles, "profiles", "", "a folder for CPU and allocation profiles of the runtime, two of each stage")
 	flag.BoolVar(&s.statements, "statements", false, "print which statements each stage has sent")
 	flag.StringVar(&output, "json", "", "a file to write what was measured to, for machines")
-	flag.StringVar(&s.set, "set", "standard", "the set of stages: standard, variants (ways of a mail beside one another), storm (registrations), large (a million users) or aging (a day of heartbeats)")
+	flag.StringVar(&s.set, "set", "standard", "the set of stages: standard, variants (ways of a mail beside one another), storm (registrations), "+
+		"large (a million users), aging (a day of heartbeats) or target (a tenant that is installed)")
+	s.target.flags(flag.CommandLine)
 	flag.Parse()
+	if s.set == "target" {
+		s.modest(flag.CommandLine)
+	}
 	run := sets[s.set]
 	if run == nil {
 		fmt.Fprintln(os.Stderr, "loadgen: there is no set", s.set)
@@ -70,6 +75,7 @@ type settings struct {
 	hurry       int
 	set         string
 	arrangement arrangement
+	target      targetSettings
 }
 
 // arrangement is how a set of stages differs from the standard one. The zero value does not.
@@ -91,7 +97,7 @@ type arrangement struct {
 
 // sets are the sets of stages by name.
 var sets = map[string]func(context.Context, settings, io.Writer) (*report, error){
-	"standard": bench, "variants": variants, "storm": storm, "large": large, "aging": aging,
+	"standard": bench, "variants": variants, "storm": storm, "large": large, "aging": aging, "target": target,
 }
 
 func say(w io.Writer, format string, args ...any) {

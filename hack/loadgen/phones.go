@@ -21,6 +21,11 @@ import (
 type phones struct {
 	scene  *scene
 	client *http.Client
+	// base is the ENSLinkAddress, token the tenant's API token.
+	base, token string
+	// pause is when a phone tries again that was told nothing about it. complain, if there is one, is told why; one at a time.
+	pause    time.Duration
+	complain func(problem string)
 	// keys and registrations are the times from a call to its answer, refusals included; entered those from the first call to
 	// the registration.
 	keys, registrations, entered meter.Samples
@@ -41,13 +46,16 @@ const (
 
 func newPhones(x *scene) *phones {
 	transport := &http.Transport{MaxIdleConnsPerHost: x.users.size, IdleConnTimeout: idlePhone}
-	return &phones{scene: x, client: &http.Client{Transport: transport, Timeout: phoneTimeout}}
+	return &phones{
+		scene: x, client: &http.Client{Transport: transport, Timeout: phoneTimeout}, base: "http://" + x.address + basePath, token: apiToken,
+		pause: afterFailure,
+	}
 }
 
 // phone is the mailbox's.
 func (p *phones) phone(mailbox exchange.Mailbox, password string) *boxertest.Phone {
 	return &boxertest.Phone{
-		BaseURL: "http://" + p.scene.address + basePath, Client: p.client, APIToken: apiToken,
+		BaseURL: p.base, Client: p.client, APIToken: p.token,
 		Address: mailbox.Address(), Username: mailbox.Address(), Password: password,
 		DeviceID: device{of: mailbox}.id(), DeviceToken: device{of: mailbox}.token(), Platform: string(push.IOS), AppID: topic,
 	}
@@ -81,7 +89,7 @@ func (p *phones) insist(ctx context.Context, call func(context.Context) (boxerte
 			p.waited(wait)
 		} else if ctx.Err() == nil {
 			p.fail(answer, err)
-			wait = afterFailure
+			wait = p.pause
 		}
 		select {
 		case <-time.After(wait):
@@ -114,6 +122,9 @@ func (p *phones) fail(answer boxertest.Answer, err error) {
 		problem = err.Error()
 	}
 	p.failure.CompareAndSwap(nil, &problem) // the first is what led to the others
+	if p.complain != nil {
+		p.complain(problem)
+	}
 }
 
 // fault is an error if a phone was answered with one.
@@ -145,15 +156,25 @@ func newGreeter(most int) *greeter {
 
 // greet posts until the channel is closed.
 func (g *greeter) greet(address string) {
+	g.greetBy(func(int) *exchange.Connection { return exchange.NewConnection(address) })
+}
+
+// greetBy is greet by connections that are made when they are needed first.
+func (g *greeter) greetBy(connect func(int) *exchange.Connection) {
 	defer close(g.ended)
 	done := make(chan struct{})
-	for range greeters {
+	for i := range greeters {
 		go func() {
 			defer func() { done <- struct{}{} }()
-			c := exchange.NewConnection(address)
-			defer c.Close()
+			var c *exchange.Connection
 			for due := range g.due {
+				if c == nil {
+					c = connect(i)
+				}
 				g.post(c, due)
+			}
+			if c != nil {
+				c.Close()
 			}
 		}()
 	}

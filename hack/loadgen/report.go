@@ -120,7 +120,11 @@ func (r *report) print(w io.Writer) {
 	if r == nil || len(r.Figures) == 0 {
 		return
 	}
-	_, _ = fmt.Fprintf(w, "%d users, %d CPUs, R = %.0f to %.0f µs\n", r.Users, r.CPUs, slices.Min(r.Reference), slices.Max(r.Reference))
+	_, _ = fmt.Fprintf(w, "%d users", r.Users)
+	if len(r.Reference) > 0 { // there is none of another machine
+		_, _ = fmt.Fprintf(w, ", %d CPUs, R = %.0f to %.0f µs", r.CPUs, slices.Min(r.Reference), slices.Max(r.Reference))
+	}
+	_, _ = fmt.Fprintln(w)
 	table := tabwriter.NewWriter(w, 0, 0, 2, ' ', 0) //nolint:mnd // the gap between columns
 	header := "STAGE\tWHAT\tMEASURED\t\tGOAL\t\t"
 	compared := slices.ContainsFunc(r.Figures, func(f figure) bool { return f.First != 0 })

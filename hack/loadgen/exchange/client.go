@@ -3,6 +3,7 @@ package exchange
 import (
 	"bufio"
 	"bytes"
+	"crypto/tls"
 	"fmt"
 	"io"
 	"net"
@@ -22,15 +23,28 @@ type Reply struct {
 
 // Connection is one connection to a webhook's server, which is kept alive as Exchange does. For one goroutine.
 type Connection struct {
-	address string
-	conn    net.Conn
-	reader  *bufio.Reader
-	buffer  []byte
-	body    []byte
+	// address is host and port, host what the server is called.
+	address, host string
+	// tls is how the server is verified, nil if it speaks without TLS.
+	tls  *tls.Config
+	conn net.Conn
+	// used is when the last answer came.
+	used   time.Time
+	reader *bufio.Reader
+	buffer []byte
+	body   []byte
 }
 
 // NewConnection makes a connection to host:port, which is dialled with the first post.
-func NewConnection(address string) *Connection { return &Connection{address: address} }
+func NewConnection(address string) *Connection { return &Connection{address: address, host: address} }
+
+// NewSecureConnection is one over TLS. It is not kept for longer than idleLimit, since a proxy in front may end it.
+func NewSecureConnection(address string, config *tls.Config) *Connection {
+	return &Connection{address: address, host: strings.TrimSuffix(address, ":443"), tls: config}
+}
+
+// idleLimit is shorter than any proxy keeps a connection that nothing is sent over.
+const idleLimit = 5 * time.Second
 
 // Close closes it.
 func (c *Connection) Close() {
@@ -63,8 +77,11 @@ func (Target) String() string { return "[redacted]" }
 func (Target) GoString() string { return "[redacted]" }
 
 func (c *Connection) post(target Target, p Post) (Reply, error) {
+	if c.tls != nil && time.Since(c.used) > idleLimit {
+		c.Close()
+	}
 	if c.conn == nil {
-		conn, err := net.DialTimeout("tcp", c.address, postTimeout)
+		conn, err := c.dial()
 		if err != nil {
 			return Reply{}, err
 		}
@@ -73,7 +90,7 @@ func (c *Connection) post(target Target, p Post) (Reply, error) {
 	_ = c.conn.SetDeadline(time.Now().Add(postTimeout))
 	c.body = p.Append(c.body[:0])
 	c.buffer = append(append(c.buffer[:0], "POST "...), target...)
-	c.buffer = append(append(c.buffer, " HTTP/1.1\r\nHost: "...), c.address...)
+	c.buffer = append(append(c.buffer, " HTTP/1.1\r\nHost: "...), c.host...)
 	c.buffer = append(c.buffer, "\r\nContent-Type: text/xml; charset=utf-8\r\nAccept: text/xml\r\n"+
 		"SOAPAction: http://schemas.microsoft.com/exchange/services/2006/messages/SendNotification\r\nContent-Length: "...)
 	c.buffer = strconv.AppendInt(c.buffer, int64(len(c.body)), 10)
@@ -90,10 +107,19 @@ func (c *Connection) post(target Target, p Post) (Reply, error) {
 	if err != nil {
 		return Reply{}, err
 	}
+	c.used = time.Now()
 	if response.Close {
 		c.Close()
 	}
 	return read(response, content), nil
+}
+
+func (c *Connection) dial() (net.Conn, error) {
+	dialer := &net.Dialer{Timeout: postTimeout}
+	if c.tls == nil {
+		return dialer.Dial("tcp", c.address)
+	}
+	return tls.DialWithDialer(dialer, "tcp", c.address, c.tls)
 }
 
 // read takes an answer for what the original reader takes it: what is not known to be accepted is a failure.

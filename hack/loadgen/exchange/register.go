@@ -69,6 +69,11 @@ func (s *Server) subscribe(user Mailbox, request string) ([]byte, error) {
 	if _, err := strconv.Atoi(first(between(request, `<t:StatusFrequency>`, `</t:StatusFrequency>`))); err != nil {
 		return nil, errors.New("a subscription without heartbeats")
 	}
+	if s.options.Webhook != nil {
+		if err := s.options.Webhook(&url.URL{Scheme: webhook.Scheme, Host: webhook.Host, Path: webhook.Path}); err != nil {
+			return nil, err
+		}
+	}
 	target := Target(webhook.RequestURI())
 	if before, known := s.webhooks.Swap(user, target); known && before == target {
 		return nil, errors.New("the webhook of an earlier attempt came again")

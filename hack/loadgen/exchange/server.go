@@ -18,6 +18,7 @@ import (
 	"math/big"
 	"net"
 	"net/http"
+	"net/url"
 	"strconv"
 	"strings"
 	"sync"
@@ -27,6 +28,8 @@ import (
 
 // Options change how the server behaves.
 type Options struct {
+	// Listen is the address to listen on, an IP address and a port; 127.0.0.1 and a free port if empty.
+	Listen string
 	// Mailboxes is how many there are.
 	Mailboxes int
 	// Delay is how long each request takes on the server.
@@ -39,6 +42,9 @@ type Options struct {
 	// Subscribed is told the webhook of each subscription that is made, before Subscribe is answered, and posts to it. It is
 	// called by many goroutines.
 	Subscribed func(Mailbox, Target)
+	// Webhook is told the address of each webhook, without its query, before Subscribed is: a subscription is refused if it gives
+	// an error. Every address will do if it is nil.
+	Webhook func(*url.URL) error
 	// Newest are a mailbox's unread mails, the newest first.
 	Newest func(Mailbox) []Listed
 	// Now is the time by the server's clock; nil is time.Now.
@@ -67,21 +73,24 @@ type Server struct {
 // path is where every Exchange server serves EWS.
 const path = "/EWS/Exchange.asmx"
 
-// Start starts a server on a free port of 127.0.0.1.
+// Start starts a server.
 func Start(options Options) (*Server, error) {
-	certificate, err := newCertificate()
-	if err != nil {
-		return nil, fmt.Errorf("making the certificate of the simulated Exchange: %w", err)
-	}
 	if options.Now == nil {
 		options.Now = time.Now
 	}
 	if options.Scheme == "" {
 		options.Scheme = Basic
 	}
-	listener, err := net.Listen("tcp", "127.0.0.1:0")
+	if options.Listen == "" {
+		options.Listen = "127.0.0.1:0"
+	}
+	listener, err := net.Listen("tcp", options.Listen)
 	if err != nil {
 		return nil, fmt.Errorf("listening for the simulated Exchange: %w", err)
+	}
+	certificate, err := newCertificate(listener.Addr())
+	if err != nil {
+		return nil, fmt.Errorf("making the certificate of the simulated Exchange: %w", err)
 	}
 	s := &Server{options: options, certificate: certificate, listener: listener, tokenKey: newTokenKey()}
 	s.SetDelay(options.Delay)
@@ -302,7 +311,7 @@ func appendItem(b []byte, user Mailbox, mail uint64, itemID string, received tim
 }
 
 // newCertificate makes the server's own certificate: of an elliptic curve, as it costs the client little.
-func newCertificate() (tls.Certificate, error) {
+func newCertificate(address net.Addr) (tls.Certificate, error) {
 	key, err := ecdsa.GenerateKey(elliptic.P256(), rand.Reader)
 	if err != nil {
 		return tls.Certificate{}, err
@@ -311,7 +320,9 @@ func newCertificate() (tls.Certificate, error) {
 	template := &x509.Certificate{
 		SerialNumber: big.NewInt(now.UnixNano()), NotBefore: now.Add(-time.Hour), NotAfter: now.Add(24 * time.Hour), //nolint:mnd // a day
 		KeyUsage: x509.KeyUsageDigitalSignature, ExtKeyUsage: []x509.ExtKeyUsage{x509.ExtKeyUsageServerAuth},
-		IPAddresses: []net.IP{net.IPv4(127, 0, 0, 1)}, //nolint:mnd // loopback
+	}
+	if tcp, ok := address.(*net.TCPAddr); ok {
+		template.IPAddresses = []net.IP{tcp.IP}
 	}
 	der, err := x509.CreateCertificate(rand.Reader, template, template, &key.PublicKey, key)
 	if err != nil {
