@@ -31,8 +31,8 @@ const (
 	// ofProgram begins the names of benchmarks that count what a whole program allocates. The others count exactly.
 	ofProgram = "HotPost/"
 	// tolerance is how much more those may allocate, as a part: what the program does by the clock, and how many events share a
-	// statement, makes up to 1.6 % from run to run here, with the least of six taken; 3 leave room for another machine.
-	tolerance = 0.03
+	// statement, makes up to 1.6 % from run to run here, with the least of six taken; 6 leave room for a slower machine.
+	tolerance = 0.06
 	// unit is what is compared. Times are not: they say as much about the machine.
 	unit = "allocs/op"
 )
