@@ -2,7 +2,9 @@ package main
 
 import (
 	"bytes"
+	"compress/gzip"
 	"flag"
+	"io"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,6 +21,35 @@ func TestMain(m *testing.M) {
 		}
 	}
 	os.Exit(m.Run())
+}
+
+// TestTheLastStagesProfilesAreWhole ends the program right after the stage, as a run that asks for one stage does.
+func TestTheLastStagesProfilesAreWhole(t *testing.T) {
+	t.Parallel()
+	s := settings{users: 10, inFlight: 2, stage: 100 * time.Millisecond, only: "heartbeats", profiles: t.TempDir()}
+	if _, err := bench(t.Context(), s, t.Output()); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"cpu-1.pprof", "allocs-before-1.pprof", "allocs-1.pprof"} {
+		if err := unpack(filepath.Join(s.profiles, name)); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
+// unpack reads a file that has been packed by gzip, as profiles are, to its end, where its sum stands.
+func unpack(path string) error {
+	file, err := os.Open(path)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = file.Close() }()
+	packed, err := gzip.NewReader(file)
+	if err != nil {
+		return err
+	}
+	_, err = io.Copy(io.Discard, packed)
+	return err
 }
 
 // TestAFewUsersAreMeasured runs everything small. How fast things are is not judged here; that nothing is lost is.

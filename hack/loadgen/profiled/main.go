@@ -14,6 +14,7 @@ import (
 	"path/filepath"
 	"runtime/debug"
 	"runtime/pprof"
+	"sync"
 	"syscall"
 	"time"
 
@@ -40,12 +41,15 @@ func main() {
 	output := enslog.New(os.Stdout)
 	output.Use(config.Logging{})
 	options.Logger, options.Logging = slog.New(output), output.Use
-	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM)
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt, syscall.SIGTERM)
 	defer stop()
-	go profile(*folder)
+	var profiling sync.WaitGroup
+	profiling.Go(func() { profile(ctx, *folder) })
 	s, err := server.New(ctx, options)
 	if err == nil {
 		err = s.Run(ctx)
+		stop()
+		profiling.Wait() // the last one may be being written
 	}
 	if err != nil {
 		fmt.Fprintln(os.Stderr, "profiled:", err)
@@ -53,23 +57,24 @@ func main() {
 	}
 }
 
-// profile writes a pair of profiles for each pair of signals, numbered from 1.
-func profile(folder string) {
-	signals := make(chan os.Signal, 1)
-	signal.Notify(signals, syscall.SIGUSR1, syscall.SIGUSR2)
+// profile writes a pair of profiles for each pair of signals, numbered from 1, until ctx ends, which ends the last one too.
+func profile(ctx context.Context, folder string) {
+	begin, end := make(chan os.Signal, 1), make(chan os.Signal, 1)
+	signal.Notify(begin, syscall.SIGUSR1)
+	signal.Notify(end, syscall.SIGUSR2)
 	for number := 1; ; number++ {
-		if err := one(folder, number, signals); err != nil {
+		select {
+		case <-begin:
+		case <-ctx.Done():
+			return
+		}
+		if err := one(ctx, folder, number, end); err != nil {
 			fmt.Fprintln(os.Stderr, "profiled:", err)
 		}
 	}
 }
 
-func one(folder string, number int, signals <-chan os.Signal) error {
-	for s := range signals {
-		if s == syscall.SIGUSR1 {
-			break
-		}
-	}
+func one(ctx context.Context, folder string, number int, end <-chan os.Signal) error {
 	name := func(kind string) string { return filepath.Join(folder, fmt.Sprintf("%s-%d.pprof", kind, number)) }
 	before, after := pprof.Lookup("allocs"), pprof.Lookup("allocs")
 	err := write(name("allocs-before"), func(w io.Writer) error { return before.WriteTo(w, 0) })
@@ -77,7 +82,10 @@ func one(folder string, number int, signals <-chan os.Signal) error {
 		if err := pprof.StartCPUProfile(w); err != nil {
 			return err
 		}
-		<-signals
+		select {
+		case <-end:
+		case <-ctx.Done():
+		}
 		pprof.StopCPUProfile()
 		return nil
 	})
