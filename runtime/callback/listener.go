@@ -256,7 +256,7 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	if err := l.take(ctx, in, lost, brought); err != nil || lost {
 		return 0, err
 	}
-	return brought.userID, nil
+	return hook.UserID, nil // the work is the processor's now
 }
 
 // find looks up the subscription that a webhook names.
