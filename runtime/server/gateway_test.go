@@ -339,27 +339,5 @@ func TestACountThatALaterPostHasMadeOldIsNotToldThroughTheGateway(t *testing.T) 
 	runtimetest.WaitReady(t, second.Metrics)
 	phone := enrolled(x, seg, push.IOS, true)
 	runtimetest.MustRegister(t, phone, 7)
-	heard(t, x, "OK")
-	settled(t, x)
-
-	x.Front.Use(first.Address)
-	work.shut.Store(true)
-	answered(t, x, deliver(t, x, lunch)) // with the count 1
-	<-work.reached
-	x.Front.Use(second.Address)
-	deliver(t, x, lunch) // with the count 2
-	if _, err := x.APNs.Wait(runtimetest.Context(t), phone.DeviceToken, 1); err != nil {
-		t.Fatal(err)
-	}
-	runtimetest.Eventually(t, func() string {
-		if storetest.Value[int](t, x.Schema, `SELECT count(*) FROM pending WHERE kind = 1 AND done_at IS NOT NULL`) != 1 {
-			return "the second mail is not told"
-		}
-		return ""
-	})
-	close(work.open)
-	settled(t, x)
-	if badge := x.APNs.Screen(phone.DeviceToken).Badge; badge != 2 {
-		t.Errorf("the phone shows %d, want 2", badge)
-	}
+	tellsTheLaterCount(t, x, phone, work, first, second)
 }

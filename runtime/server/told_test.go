@@ -13,6 +13,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
+	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/step"
 	"github.com/ens-operator/ens-operator/runtime/store/storetest"
@@ -39,14 +40,20 @@ func (g *gate) pass(s step.Step) {
 func TestACountThatALaterPostHasMadeOldIsNotTold(t *testing.T) {
 	t.Parallel()
 	work := newGate(step.WorkBegun)
-	x := runtimetest.New(t, runtimetest.Options{Steps: work.pass})
+	x := runtimetest.New(t, runtimetest.Options{Steps: work.pass, Exchange: ewstest.Options{Calm: true}})
+	phone := x.Phone(alice, push.IOS)
 	first, second := x.Start(t), x.Launch(t)
 	runtimetest.WaitReady(t, second.Metrics)
-	phone := x.Phone(alice, push.IOS)
 	runtimetest.MustRegister(t, phone, 7)
+	tellsTheLaterCount(t, x, phone, work, first, second)
+}
+
+// tellsTheLaterCount has the first replica, at the gate, take a mail, the second one a later mail and tell it, and then the first
+// one go on: the registered phone must show the count of both.
+func tellsTheLaterCount(t *testing.T, x *runtimetest.Tenant, phone *boxertest.Phone, work *gate, first, second *runtimetest.Replica) {
+	t.Helper()
 	heard(t, x, "OK")
 	settled(t, x)
-
 	x.Front.Use(first.Address)
 	work.shut.Store(true)
 	answered(t, x, deliver(t, x, lunch)) // with the count 1
