@@ -202,7 +202,7 @@ func (d *delivery) push(ctx context.Context, device store.Device, n push.Notific
 	d.logPush(ctx, device, n, provider)
 	ctx, span := tracing.StartCall(ctx, "push", tracing.Provider.String(device.Provider), tracing.Device.Int64(device.Ref))
 	err := provider.Push(ctx, push.Device{
-		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID,
+		Ref: device.Ref, Platform: device.Platform, Token: device.Token, AppID: device.AppID, Registered: device.Registered,
 	}, n)
 	result := push.OutcomeOf(err)
 	tracing.EndAs(span, outcomeName(result))

@@ -40,6 +40,8 @@ type Device struct {
 	Token string
 	// AppID is the app's bundle id or package; empty takes the provider's only one.
 	AppID string
+	// Registered is when the device last registered or changed its token, zero if that is not known.
+	Registered time.Time
 }
 
 // Notification is one message to one device. Texts are already cut to the policy in effect; a provider cuts them

@@ -7,7 +7,6 @@ import (
 
 	"github.com/ens-operator/ens-operator/hack/runtimetest"
 	"github.com/ens-operator/ens-operator/runtime/config"
-	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/sns/snstest"
 )
@@ -29,10 +28,7 @@ func throughAmazon(t *testing.T, logs io.Writer) (*runtimetest.Tenant, *snstest.
 			ApplicationARN: amazon.AddApplication(platform, "boxer"), AppIDs: appIDs, RoleARN: role, URL: amazon.URL(), STSURL: amazon.URL(),
 		}}
 	}
-	// A mail that comes in two posts is two pushes at once to a token that has just died, the second of which enables its endpoint
-	// again. Should the app be back at that moment, a push to it is lost: that is known, and not what is tested here.
-	calm := ewstest.Options{Calm: true}
-	x := runtimetest.New(t, runtimetest.Options{LogTo: logs, Exchange: calm, Configure: func(c *config.Config) {
+	x := runtimetest.New(t, runtimetest.Options{LogTo: logs, Configure: func(c *config.Config) {
 		ens2(c)
 		c.PushProviders = []config.PushProvider{
 			provider("iphones", snstest.APNs, "", runtimetest.Topic),

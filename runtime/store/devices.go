@@ -34,6 +34,8 @@ type Device struct {
 	SyncKey     string
 	AppVersion  string
 	OSVersion   string
+	// Registered is when the device last registered or changed its token; it is read, not written.
+	Registered time.Time
 	// BadgeSent is the unread count that the device is known to have been told last, nil if that is not known.
 	BadgeSent *int
 	// SecretHash is the SHA-256 of the device secret that the device is given, and SecretUsed says that it has sent it

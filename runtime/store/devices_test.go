@@ -64,12 +64,15 @@ func TestTargetHoldsWhatTheDeviceRegisteredWith(t *testing.T) {
 	if len(devices) != 2 {
 		t.Fatalf("got %+v", devices)
 	}
-	changed.Ref = ref
+	if !devices[0].Registered.Equal(at(time.Minute)) || !devices[1].Registered.Equal(start) {
+		t.Errorf("registered at %s and %s, want %s and %s", devices[0].Registered, devices[1].Registered, at(time.Minute), start)
+	}
+	changed.Ref, changed.Registered = ref, devices[0].Registered
 	if devices[0] != changed {
 		t.Errorf("got %+v, want %+v", devices[0], changed)
 	}
 	want := device("tablet")
-	want.Ref = devices[1].Ref
+	want.Ref, want.Registered = devices[1].Ref, devices[1].Registered
 	want.PushEnvironment, want.SyncKey, want.AppVersion, want.OSVersion = "", "", "", "" // no notification needs them
 	if devices[1] != want || devices[1].Ref <= ref {
 		t.Errorf("got %+v, want %+v", devices[1], want)

@@ -19,7 +19,7 @@ type Target struct {
 
 const selectTargets = `
 SELECT i.ord, d.ref, d.device_id, d.platform, d.token, d.provider, d.app_id, d.policy, d.sound, d.badge, d.locale,
-    d.device_log_id, CASE WHEN d.ref = ANY (st.badged) THEN st.unread END, st.unread, coalesce(st.revision, 0), st.last_callback
+    d.device_log_id, d.registered_at, CASE WHEN d.ref = ANY (st.badged) THEN st.unread END, st.unread, coalesce(st.revision, 0), st.last_callback
 FROM unnest($1::bigint[]) WITH ORDINALITY AS i(user_id, ord)
 JOIN devices d ON d.user_id = i.user_id AND d.retired_at IS NULL
 LEFT JOIN user_state st ON st.user_id = i.user_id
@@ -42,7 +42,7 @@ func (s *Store) selectTargets(ctx context.Context, userIDs []int64) ([]Target, e
 	var revision int
 	var heard *time.Time
 	fields := []any{&ord, &d.Ref, &d.ID, &d.Platform, &d.Token, &d.Provider, &d.AppID, &d.Policy, &d.Sound, &d.Badge,
-		&d.Locale, &d.DeviceLogID, &d.BadgeSent, &unread, &revision, &heard}
+		&d.Locale, &d.DeviceLogID, &d.Registered, &d.BadgeSent, &unread, &revision, &heard}
 	_, err = pgx.ForEachRow(rows, fields, func() error {
 		target := &targets[ord-1]
 		target.Devices = append(target.Devices, d)

@@ -28,8 +28,8 @@ const maxKnown = 50_000
 //
 // An endpoint may be disabled for two reasons, which look the same: its token died just now, or it died before and
 // has come back with a new registration of the device. They are told apart by whether the endpoint has accepted a push
-// since this process began to use it: then it died since, else it is enabled and used (AWS, "Setting up an Amazon SNS
-// platform endpoint").
+// of this process since the device registered: then it died since, else it is enabled and used (AWS, "Setting up an
+// Amazon SNS platform endpoint").
 type endpoints struct {
 	client      *sns.Client
 	application string
@@ -45,6 +45,12 @@ type endpoint struct {
 	arn string
 	// lastAccepted is when it last accepted a push here, zero if it has not yet.
 	lastAccepted time.Time
+}
+
+// diedSince says of an endpoint that is disabled whether its token has died since the device registered. However many
+// pushes meet it, it stays dead until the device registers again.
+func (e endpoint) diedSince(registered time.Time) bool {
+	return !e.lastAccepted.IsZero() && !registered.After(e.lastAccepted)
 }
 
 func newEndpoints(client *sns.Client, arn string, application config.PlatformApplication, c clock.PassiveClock) *endpoints {

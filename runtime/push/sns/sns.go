@@ -98,7 +98,7 @@ func (p *Provider) Push(ctx context.Context, d push.Device, n push.Notification)
 	if err != nil {
 		return &push.Error{Provider: p.name, Outcome: push.Rejected, Err: err}
 	}
-	return p.bounds.Push(ctx, func(ctx context.Context) *push.Error { return p.deliver(ctx, d.Token, input) })
+	return p.bounds.Push(ctx, func(ctx context.Context) *push.Error { return p.deliver(ctx, d, input) })
 }
 
 // objection returns why a push is not even tried.
@@ -126,33 +126,31 @@ func (p *Provider) objection(d push.Device, n push.Notification) (string, push.O
 const maxPublishes = 3
 
 // deliver publishes to the device's endpoint, with the remedies that the answers call for.
-func (p *Provider) deliver(ctx context.Context, token string, input *sns.PublishInput) *push.Error {
+func (p *Provider) deliver(ctx context.Context, d push.Device, input *sns.PublishInput) *push.Error {
 	for made := 1; ; made++ {
-		target, err := p.endpoints.find(ctx, token)
+		target, err := p.endpoints.find(ctx, d.Token)
 		if err != nil {
 			return p.refusal(ctx, err, creating)
 		}
 		input.TargetArn = &target.arn
 		_, err = p.client.Publish(ctx, input)
 		if err == nil {
-			p.endpoints.accepted(token, target)
+			p.endpoints.accepted(d.Token, target)
 			return nil
 		}
 		refusal := p.refusal(ctx, err, publishing)
 		switch {
-		case isDisabled(err) && !target.lastAccepted.IsZero():
-			// It was alive when it was last used, and died since. Should the device register again, it is enabled.
-			p.endpoints.forget(token)
+		case isDisabled(err) && target.diedSince(d.Registered):
 			refusal.Outcome, refusal.DeadSince = push.DeadToken, target.lastAccepted
 			return refusal
 		case made == maxPublishes:
 			return refusal
 		case isDisabled(err):
-			if err := p.endpoints.enable(ctx, token, target); err != nil {
+			if err := p.endpoints.enable(ctx, d.Token, target); err != nil {
 				return p.refusal(ctx, err, creating)
 			}
 		case isGone(err):
-			p.endpoints.forget(token)
+			p.endpoints.forget(d.Token)
 		default:
 			return refusal
 		}
