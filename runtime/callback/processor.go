@@ -163,6 +163,14 @@ func (p *Processor) enqueue(w *work) (joined string) {
 	return joined
 }
 
+// busy says that a user is being worked on.
+func (p *Processor) busy(userID int64) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	_, busy := p.users[userID]
+	return busy
+}
+
 // serve works for one user, who counts in a lane, until nothing more has come.
 func (p *Processor) serve(w *work, counted *lane) {
 	for w != nil {

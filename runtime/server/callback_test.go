@@ -299,6 +299,32 @@ func TestAWrongKEKIsOurFaultAndEndsNoSubscription(t *testing.T) {
 	})
 }
 
+// A password is opened for the moment it is needed, and most posts need none.
+func TestAHeartbeatOpensNoCredential(t *testing.T) {
+	t.Parallel()
+	x, s := subscribed(t, runtimetest.Options{})
+	beat := heartbeat(t, x, s)
+	ctx := runtimetest.Context(t)
+	deliver(t, x, lunch)
+	mail, err := x.Exchange.WaitCallback(ctx, func(c ewstest.Callback) bool { return c.Reply == "OK" && len(c.ItemIDs) > 0 })
+	if err != nil {
+		t.Fatal(err)
+	}
+	// A key that opens nothing, under the number of the KEK that there is.
+	if _, err := x.Schema.Looking.Exec(ctx, `UPDATE subscriptions SET key_sealed = substring(key_sealed FOR 4) || sha256(key_sealed)`); err != nil {
+		t.Fatal(err)
+	}
+	if c := x.Exchange.Post(ctx, s.URL, mail.Body); c.Status != http.StatusServiceUnavailable {
+		t.Errorf("news of a mail are answered %d %q, though they need a credential", c.Status, c.Reply)
+	}
+	runtimetest.Eventually(t, func() string { // while somebody works for the user, it brings another credential
+		if c := x.Exchange.Post(ctx, s.URL, beat); c.Reply != "OK" {
+			return fmt.Sprintf("a heartbeat is answered %d %q", c.Status, c.Reply)
+		}
+		return ""
+	})
+}
+
 func TestAnUnknownWebhookKeyIsOurFault(t *testing.T) {
 	t.Parallel()
 	x, s := subscribed(t, runtimetest.Options{})
