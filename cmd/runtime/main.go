@@ -12,8 +12,11 @@ import (
 	"runtime/debug"
 	"syscall"
 
+	"k8s.io/utils/clock"
+
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/enslog"
+	"github.com/ens-operator/ens-operator/runtime/idle"
 	"github.com/ens-operator/ens-operator/runtime/server"
 )
 
@@ -50,6 +53,7 @@ func main() {
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, os.Interrupt)
 	defer stop()
+	go idle.ReturnMemory(ctx, clock.RealClock{})
 	if err := run(ctx, options); err != nil {
 		fmt.Fprintln(os.Stderr, "ens-runtime:", err)
 		os.Exit(1)

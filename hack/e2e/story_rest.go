@@ -14,6 +14,10 @@ const atRest = 20 * time.Second
 // busy is the part of a CPU above which a pod is not at rest: a new tenant makes 500 keys in its first minutes.
 const busy = 0.02
 
+// settled is how long nothing was done when memory counts: a runtime gives back what a rush has taken when two quiet minutes
+// are over.
+const settled = 2*time.Minute + 2*atRest
+
 // rest measures what our pods take while no mail comes.
 func rest(ctx context.Context, t *theatre) error {
 	if !t.Own() {
@@ -21,9 +25,21 @@ func rest(ctx context.Context, t *theatre) error {
 		return nil
 	}
 	var measures []stage.Measure
-	err := await(ctx, "the pods to come to rest", func(ctx context.Context) (calm bool, err error) {
+	var quiet time.Duration
+	calm := func(ctx context.Context) (bool, error) {
+		var err error
 		measures, err = t.MeasurePods(ctx, atRest, operatorNamespace, namespace)
-		return !slices.ContainsFunc(measures, func(m stage.Measure) bool { return m.CPU > busy }), err
+		if quiet += atRest; slices.ContainsFunc(measures, func(m stage.Measure) bool { return m.CPU > busy }) {
+			quiet = 0
+		}
+		return quiet > 0, err
+	}
+	if err := await(ctx, "the pods to come to rest", calm); err != nil {
+		return err
+	}
+	err := await(ctx, "the pods to stay at rest", func(ctx context.Context) (bool, error) {
+		_, err := calm(ctx)
+		return quiet >= settled, err
 	})
 	if err != nil {
 		return err
