@@ -169,6 +169,19 @@ func TestAnswersMayNameTheDevices(t *testing.T) {
 	}
 }
 
+func TestExchangeMayGetAnotherCertificate(t *testing.T) {
+	t.Parallel()
+	gateway, exchange := start(t, segtest.Options{})
+	headers := map[string]string{"Authorization": basic, segtest.DeviceIDHeader: phone, segtest.DevicesHeader: phone}
+	if _, err := exchange.NextCertificate(); err != nil {
+		t.Fatal(err)
+	}
+	exchange.UseNextCertificate()
+	if status, _ := ask(t, gateway, ewstest.Path, headers); status != http.StatusOK {
+		t.Errorf("status %d, want %d", status, http.StatusOK)
+	}
+}
+
 func TestAGatewayNeedsSomethingBehindIt(t *testing.T) {
 	t.Parallel()
 	if _, err := segtest.Start(segtest.Options{}); err == nil {

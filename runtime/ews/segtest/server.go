@@ -107,9 +107,7 @@ func Start(options Options) (*Server, error) {
 		Seed: options.Seed, options: options,
 		random: rand.New(rand.NewPCG(options.Seed, 0)), policies: map[string]bool{},
 	}
-	roots := x509.NewCertPool()
-	roots.AppendCertsFromPEM(options.Exchange.CertificatePEM())
-	s.upstream = &http.Transport{TLSClientConfig: &tls.Config{RootCAs: roots}, DisableCompression: true, MaxIdleConnsPerHost: maxIdle}
+	s.upstream = &http.Transport{DialTLSContext: s.dialExchange, DisableCompression: true, MaxIdleConnsPerHost: maxIdle}
 	if err := s.listen(); err != nil {
 		return nil, fmt.Errorf("starting the fake SEG: %w", err)
 	}
@@ -166,6 +164,14 @@ func (s *Server) listen() (err error) {
 		}
 	}()
 	return nil
+}
+
+// dialExchange trusts the certificate that Exchange has now, since it may get another one.
+func (s *Server) dialExchange(ctx context.Context, network, address string) (net.Conn, error) {
+	roots := x509.NewCertPool()
+	roots.AppendCertsFromPEM(s.options.Exchange.CertificatePEM())
+	dialer := tls.Dialer{Config: &tls.Config{RootCAs: roots}}
+	return dialer.DialContext(ctx, network, address)
 }
 
 // Close cuts all connections.
