@@ -52,6 +52,7 @@ func (c *Cluster) Down(ctx context.Context) error {
 	do("network", stopNetwork(ctx))
 	do("control groups", removeControlGroups())
 	do("kernel settings", c.restoreKernel())
+	do("files elsewhere", c.removeTraces())
 	if failed != nil {
 		return failed // with the folder, by which it can be tried again
 	}
