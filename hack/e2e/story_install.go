@@ -11,6 +11,9 @@ import (
 
 // install does what the README says: a namespace, a Secret with the database's connection string, and the chart.
 func install(ctx context.Context, t *theatre) error {
+	if err := t.clear(ctx); err != nil {
+		return err
+	}
 	data, err := t.installData()
 	if err != nil {
 		return err
