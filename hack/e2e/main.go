@@ -43,6 +43,7 @@ var stories = []story{
 	{name: "upgrade", title: "The operator is upgraded by Helm, and with it the runtime", tell: upgrade},
 	{name: "rotation", title: "New keys, a new token and a new database password, while phones register", tell: rotation},
 	{name: "pin", title: "Exchange gets another certificate", tell: pin},
+	{name: "gateway", title: "The Secure Email Gateway refuses a phone, and has lost its policies for a while", tell: gateway},
 	{name: "crash", title: "kill -9 of the runtime", tell: crash},
 	{name: "leader", title: "The leading operator is deleted during its work", tell: leader},
 	{name: "failover", title: "Postgres' primary is lost", tell: failOver},

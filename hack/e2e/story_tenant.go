@@ -18,8 +18,8 @@ const (
 	hostname = "ens.example.com"
 	// crowd is how many further users the stories with traffic have.
 	crowd = 24
-	// everyFourth of them has an Android phone, too.
-	everyFourth = 4
+	// everyFourth of them has an Android phone, too, and everyThird has the phones registered at the gateway.
+	everyFourth, everyThird = 4, 3
 )
 
 // tenantFromNothing applies a tenant and everything that it needs at once, and waits for the first notification.
@@ -72,6 +72,7 @@ func (t *theatre) tenantData() map[string]any {
 	return map[string]any{
 		"Namespace": namespace, "Name": tenantName, "Hostname": hostname, "App": traffic.App,
 		"ExchangeURL": o.Exchange.URL(), "Fingerprints": []string{o.Exchange.Fingerprint()},
+		"GatewayURL": o.Gateway.URL(), "GatewayFingerprint": o.Gateway.Fingerprint(),
 		"APNsURL": o.APNs.URL(), "APNsKey": o.APNsKey.P8, "TeamID": o.APNsKey.TeamID, "KeyID": o.APNsKey.KeyID, "APNsCA": o.APNs.CertificatePEM(),
 		"FCMURL": o.FCM.URL(), "TokenURL": o.FCM.TokenURL(), "Project": o.FCM.Project(), "FCMAccount": o.FCMAccount, "FCMCA": o.FCM.CertificatePEM(),
 	}
@@ -84,9 +85,10 @@ func (t *theatre) meetTenant(ctx context.Context, tenant *v1alpha1.EnsTenant) er
 		return err
 	}
 	t.tenant = &traffic.Tenant{
-		BaseURL: string(boxer.Data["ENSLinkAddress"]), APIToken: string(boxer.Data["ENSAPIToken"]), EWSURL: string(boxer.Data["EWSUrl"]),
+		BaseURL: string(boxer.Data["ENSLinkAddress"]), APIToken: string(boxer.Data["ENSAPIToken"]),
+		EWSURL: string(boxer.Data["EWSUrl.exchange"]), GatewayURL: string(boxer.Data["EWSUrl.gateway"]),
 		Dial: t.Entry.Dial, Roots: t.Entry.Roots,
-		Exchange: t.Outside.Exchange, APNs: t.Outside.APNs, FCM: t.Outside.FCM,
+		Exchange: t.Outside.Exchange, Gateway: t.Outside.Gateway, APNs: t.Outside.APNs, FCM: t.Outside.FCM,
 	}
 	return nil
 }
@@ -98,12 +100,16 @@ func (t *theatre) settleIn(ctx context.Context) error {
 		if i%everyFourth == 0 {
 			platforms = append(platforms, push.Android)
 		}
-		user := t.tenant.NewUser(fmt.Sprintf("user%02d", i), platforms...)
+		newUser := t.tenant.NewUser
+		if i%everyThird == 0 {
+			newUser = t.tenant.NewUserOfGateway
+		}
+		user := newUser(fmt.Sprintf("user%02d", i), platforms...)
 		if err := user.Register(ctx); err != nil {
 			return err
 		}
 		t.users = append(t.users, user)
 	}
-	t.say("%d more users have registered", crowd)
+	t.say("%d more users have registered, every third of them through the gateway", crowd)
 	return t.underTraffic(ctx, func(context.Context) error { return nil })
 }

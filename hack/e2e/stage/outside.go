@@ -15,6 +15,7 @@ import (
 
 	"github.com/ens-operator/ens-operator/hack/testenv"
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
+	"github.com/ens-operator/ens-operator/runtime/ews/segtest"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
 	"github.com/ens-operator/ens-operator/runtime/push/fcm/fcmtest"
 )
@@ -25,9 +26,11 @@ type Outside struct {
 	Postgres *testenv.PostgresPair
 	Database *testenv.Database
 	Exchange *ewstest.Server
-	APNs     *apnstest.Server
-	APNsKey  apnstest.Key
-	FCM      *fcmtest.Server
+	// Gateway is a secure email gateway in front of Exchange.
+	Gateway *segtest.Server
+	APNs    *apnstest.Server
+	APNsKey apnstest.Key
+	FCM     *fcmtest.Server
 	// FCMAccount is a service account's key file.
 	FCMAccount []byte
 
@@ -57,13 +60,16 @@ func (s *Stage) startOutside(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if o.Gateway, err = segtest.Start(segtest.Options{Exchange: o.Exchange, Listen: anyPort, Logf: o.logf}); err != nil {
+		return err
+	}
 	o.APNs = apnstest.Start(apnstest.Options{Address: anyPort, Logf: o.logf})
 	o.APNsKey = o.APNs.NewKey()
 	o.FCM = fcmtest.Start(fcmtest.Options{Address: anyPort, Logf: o.logf})
 	o.FCMAccount = o.FCM.ServiceAccountJSON()
 	// Phones and Exchange trust the same authority.
 	o.Exchange.TrustCallbacks(s.Entry.Roots)
-	s.say("outside of the cluster: Postgres (primary and synchronous standby), Exchange (seed %d), APNs and FCM", o.Exchange.Seed)
+	s.say("outside of the cluster: Postgres (primary and synchronous standby), Exchange (seed %d), a SEG (seed %d), APNs and FCM", o.Exchange.Seed, o.Gateway.Seed)
 	return nil
 }
 
@@ -78,7 +84,7 @@ func (o *Outside) Ports() ([]string, error) {
 	for _, other := range database.Fallbacks {
 		ports = append(ports, strconv.Itoa(int(other.Port)))
 	}
-	for _, address := range []string{o.Exchange.URL(), o.APNs.URL(), o.FCM.URL()} {
+	for _, address := range []string{o.Exchange.URL(), o.Gateway.URL(), o.APNs.URL(), o.FCM.URL()} {
 		parsed, err := url.Parse(address)
 		if err != nil {
 			return nil, err
@@ -94,6 +100,9 @@ func (o *Outside) logf(format string, arguments ...any) {
 }
 
 func (o *Outside) close() error {
+	if o.Gateway != nil {
+		o.Gateway.Close()
+	}
 	if o.Exchange != nil {
 		o.Exchange.Close()
 	}

@@ -15,6 +15,7 @@ import (
 	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/ews/ewstest"
+	"github.com/ens-operator/ens-operator/runtime/ews/segtest"
 	"github.com/ens-operator/ens-operator/runtime/protocol/boxertest"
 	"github.com/ens-operator/ens-operator/runtime/push"
 	"github.com/ens-operator/ens-operator/runtime/push/apns/apnstest"
@@ -32,15 +33,18 @@ const (
 
 // Tenant is what phones are told of a tenant, and the outside that its users have.
 type Tenant struct {
-	// BaseURL, APIToken and EWSURL stand in the tenant's Secret for the UEM console.
-	BaseURL, APIToken, EWSURL string
+	// BaseURL, APIToken, EWSURL and GatewayURL stand in the tenant's Secret for the UEM console: phones are told one of the
+	// last two.
+	BaseURL, APIToken, EWSURL, GatewayURL string
 	// Dial leads to the tenant's host name, Roots trust its certificate.
 	Dial  func(ctx context.Context, address string) (net.Conn, error)
 	Roots *x509.CertPool
 
 	Exchange *ewstest.Server
-	APNs     *apnstest.Server
-	FCM      *fcmtest.Server
+	// Gateway stands before Exchange, for the users that are told so.
+	Gateway *segtest.Server
+	APNs    *apnstest.Server
+	FCM     *fcmtest.Server
 }
 
 // User is somebody with a mailbox and phones.
@@ -48,6 +52,8 @@ type User struct {
 	Address string
 	// Phones are an iPhone and maybe an Android phone.
 	Phones []*boxertest.Phone
+
+	throughGateway bool
 }
 
 // NewUser gives somebody a mailbox and phones, which do not register yet.
@@ -71,6 +77,17 @@ func (t *Tenant) NewUser(name string, platforms ...push.Platform) *User {
 			t.FCM.AddDevice(phone.DeviceToken)
 		}
 		user.Phones = append(user.Phones, phone)
+	}
+	return user
+}
+
+// NewUserOfGateway is NewUser for somebody whose phones register through the gateway, which finds them compliant.
+func (t *Tenant) NewUserOfGateway(name string, platforms ...push.Platform) *User {
+	user := t.NewUser(name, platforms...)
+	user.throughGateway = true
+	for _, phone := range user.Phones {
+		phone.EWSURL = t.GatewayURL
+		t.Gateway.SetCompliant(phone.DeviceID, true)
 	}
 	return user
 }

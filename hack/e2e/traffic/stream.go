@@ -5,6 +5,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/http"
 	"regexp"
 	"slices"
 	"strconv"
@@ -35,6 +36,8 @@ type Stream struct {
 
 	// firstPost is how many posts Exchange had made before.
 	firstPost int
+	// firstCall is how many calls had come through the gateway before.
+	firstCall int
 	// summedBefore is what each phone had been told as numbers before.
 	summedBefore map[string]int
 	mails        []mail
@@ -50,6 +53,8 @@ type mail struct {
 type Count struct {
 	// Mails is how many arrived, Notifications how many notifications of them phones had to get: one for each phone.
 	Mails, Notifications int
+	// Gateway is how many of the notifications are for phones that have registered through the gateway.
+	Gateway int
 	// Summed are those that were told as a number, because several came at once.
 	Summed int
 	// Lost were not shown on a phone, Duplicates were shown more than once.
@@ -60,6 +65,8 @@ type Count struct {
 	Posts, FailedPosts int
 	// Reasons are why posts failed.
 	Reasons []string
+	// Calls is how many calls came through the gateway, Refused how many of them it or Exchange refused.
+	Calls, Refused int
 	// GivenUp is how many subscriptions Exchange has ended because posts had failed for too long.
 	GivenUp int
 	// Settled is how long it took after the last mail until everything was told.
@@ -68,14 +75,21 @@ type Count struct {
 
 // String is the count as it is printed.
 func (c Count) String() string {
-	return fmt.Sprintf("%d mails, %d notifications due (%d told as a number): %d lost, %d shown twice; %d posts of Exchange, of which %d failed and %d were given up; all told %.1f s after the last mail",
+	text := fmt.Sprintf("%d mails, %d notifications due (%d told as a number): %d lost, %d shown twice; %d posts of Exchange, of which %d failed and %d were given up; all told %.1f s after the last mail",
 		c.Mails, c.Notifications, c.Summed, c.Lost, c.Duplicates, c.Posts, c.FailedPosts, c.GivenUp, c.Settled.Seconds())
+	if c.Gateway > 0 {
+		text += fmt.Sprintf("; %d of the notifications through the gateway, by %d calls, of which %d were refused", c.Gateway, c.Calls, c.Refused)
+	}
+	return text
 }
 
 // Err says what of the count must not be.
 func (c Count) Err() error {
 	if c.Mails == 0 || c.Posts == 0 {
 		return fmt.Errorf("there was no traffic, so nothing was shown: %s", c)
+	}
+	if c.Gateway > 0 && c.Calls == c.Refused {
+		return fmt.Errorf("nothing came through the gateway: %s", c)
 	}
 	if c.Lost > 0 || c.Duplicates > 0 || c.GivenUp > 0 {
 		return fmt.Errorf("notifications were lost, shown twice, or subscriptions given up: %s; lost: %s", c, strings.Join(c.LostOf, "; "))
@@ -86,7 +100,10 @@ func (c Count) Err() error {
 // Start begins a stream for users whose phones are registered. End it.
 func (t *Tenant) Start(ctx context.Context, users []*User) *Stream {
 	ctx, stop := context.WithCancel(ctx)
-	s := &Stream{tenant: t, users: users, stop: stop, firstPost: len(t.Exchange.Callbacks()), summedBefore: map[string]int{}}
+	s := &Stream{
+		tenant: t, users: users, stop: stop, summedBefore: map[string]int{},
+		firstPost: len(t.Exchange.Callbacks()), firstCall: len(t.Gateway.Requests()),
+	}
 	for _, user := range users {
 		for _, phone := range user.Phones {
 			s.summedBefore[phone.DeviceToken] = summedUp(t.screen(phone.Platform, phone.DeviceToken))
@@ -185,6 +202,12 @@ func (s *Stream) count() Count {
 			}
 		}
 	}
+	for _, call := range s.tenant.Gateway.Requests()[s.firstCall:] {
+		count.Calls++
+		if call.Status != http.StatusOK {
+			count.Refused++
+		}
+	}
 	for _, subscription := range s.tenant.Exchange.Subscriptions() {
 		if boxes[subscription.Mailbox] && subscription.Ended == ewstest.EndedByRetry {
 			count.GivenUp++
@@ -204,6 +227,9 @@ func (s *Stream) countPhone(user *User, phone *boxertest.Phone, count *Count) {
 			continue
 		}
 		count.Notifications++
+		if user.throughGateway {
+			count.Gateway++
+		}
 		switch times := shown[m.subject]; {
 		case times == 0:
 			missing = append(missing, fmt.Sprintf("%q of %s, %s", m.subject, user.Address, phone.Platform))

@@ -19,6 +19,9 @@ func TestACountIsAnErrorIfSomethingMustNotBe(t *testing.T) {
 		"a notification was lost":                    {func(c *traffic.Count) { c.Lost = 1 }, true},
 		"a notification was shown twice":             {func(c *traffic.Count) { c.Duplicates = 1 }, true},
 		"Exchange gave up":                           {func(c *traffic.Count) { c.GivenUp = 1 }, true},
+		"calls through the gateway were refused":     {func(c *traffic.Count) { c.Gateway, c.Calls, c.Refused = 4, 6, 2 }, false},
+		"all calls through the gateway were refused": {func(c *traffic.Count) { c.Gateway, c.Calls, c.Refused = 4, 2, 2 }, true},
+		"no call came through the gateway":           {func(c *traffic.Count) { c.Gateway = 4 }, true},
 		"there was no mail, so that none was lost":   {func(c *traffic.Count) { c.Mails = 0 }, true},
 		"there was no post, so that none has failed": {func(c *traffic.Count) { c.Posts = 0 }, true},
 	} {
