@@ -76,8 +76,3 @@ func (t *theatre) permit(ctx context.Context, user *traffic.User) error {
 	}
 	return err
 }
-
-// alerts is how many an iPhone shows.
-func (t *theatre) alerts(user *traffic.User) int {
-	return len(t.Outside.APNs.Screen(user.Phones[0].DeviceToken).Alerts)
-}

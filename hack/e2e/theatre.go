@@ -128,6 +128,11 @@ func (t *theatre) patch(ctx context.Context, kind, name, change string) error {
 	return err
 }
 
+// alerts is how many an iPhone shows.
+func (t *theatre) alerts(user *traffic.User) int {
+	return len(t.Outside.APNs.Screen(user.Phones[0].DeviceToken).Alerts)
+}
+
 // underTraffic lets mail flow, does something meanwhile, and counts what came of the mail.
 func (t *theatre) underTraffic(ctx context.Context, do func(context.Context) error) error {
 	stream := t.tenant.Start(ctx, t.users)
