@@ -14,7 +14,6 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
-	"strings"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -226,27 +225,33 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		return 0, err
 	}
 	l.steps.Reached(step.PostParsed)
-	in, lost := read(notification)
-	old := outdated(subscription, notification, now)
-	if !old && !lost && !in.changed && !subscription.Owed && subscription.Update == "" && !l.processor.busy(hook.UserID) {
-		l.logEvents(ctx, notification)
-		return hook.UserID, nil // a heartbeat, most often: what needs no credential does not open one
+	return l.accept(ctx, t, hook, subscription, notification, recent, now)
+}
+
+// accept hands over what a post of a known subscription tells. recent says that Exchange would post it again soon.
+func (l *Listener) accept(
+	ctx context.Context, t *tenant.Tenant, hook credential.Webhook, s store.Subscription, n ews.Notification, recent bool, now time.Time,
+) (alive int64, err error) {
+	in, lost := read(n)
+	old := outdated(s, n, now)
+	if !old && !lost && !l.needsCredential(hook.UserID, s, in) {
+		l.logEvents(ctx, n)
+		return hook.UserID, nil
 	}
-	c, standing, newer, err := open(t, hook, subscription)
+	c, standing, newer, err := open(t, hook, s)
 	if err != nil {
 		return 0, errors.Join(errOurFault, err)
 	}
 	l.steps.Reached(step.PostOpened)
 	brought := &work{
-		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: subscription.UserHash,
-		mailboxID: subscription.MailboxID, endpoint: subscription.Endpoint, credential: c, standing: standing, newer: newer,
-		owed: subscription.Owed,
+		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: s.UserHash,
+		mailboxID: s.MailboxID, endpoint: s.Endpoint, credential: c, standing: standing, newer: newer, owed: s.Owed,
 	}
 	if old {
 		if err := l.takeLast(ctx, in, brought); err != nil {
 			return 0, err
 		}
-		return 0, outdatedPost(notification)
+		return 0, outdatedPost(n)
 	}
 	if in.changed && recent {
 		release, ok := l.processor.reserve(brought.userID, brought.endpoint)
@@ -256,7 +261,7 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		}
 		defer release()
 	}
-	l.logEvents(ctx, notification)
+	l.logEvents(ctx, n)
 	if !lost {
 		brought.heard = now
 	}
@@ -264,6 +269,12 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		return 0, err
 	}
 	return hook.UserID, nil // the work is the processor's now
+}
+
+// needsCredential says whether there is something to do for a user, or may be before long. A heartbeat brings nothing to do as a
+// rule, and what is not needed is not opened.
+func (l *Listener) needsCredential(userID int64, s store.Subscription, in intents) bool {
+	return in.changed || s.Owed || s.Update != "" || l.processor.busy(userID)
 }
 
 // find looks up the subscription that a webhook names.
@@ -404,49 +415,4 @@ func (l *Listener) write(ctx context.Context, in intents, w *work, lease time.Du
 		l.steps.Reached(step.JournalWritten)
 	}
 	return claims, err
-}
-
-// intents are what a post means for the phones.
-type intents struct {
-	// keys lack the user.
-	keys map[store.Key]bool
-	// counted says that the count changes with a mail that is among the keys. It needs no row of its own: whoever works on the
-	// mail tells the count too.
-	counted bool
-	// changed says that something happened in the mailbox, unread is the count after it, nil if the post does not tell.
-	changed bool
-	unread  *int
-}
-
-// read finds out what a post means, and whether it says that the subscription is gone: an error post has no
-// notification in it (protocol.md, Callback semantics).
-func read(n ews.Notification) (in intents, lost bool) {
-	in.keys = map[store.Key]bool{}
-	for _, message := range n.Messages {
-		if message.ResponseClass == ews.ClassError {
-			lost = true
-			in.keys[store.Key{Kind: store.Badge}] = true
-			in.keys[store.Key{Kind: store.Resubscribe}] = true
-		}
-		for _, event := range message.Events {
-			if event.Kind != ews.Status {
-				in.changed, in.unread = true, event.UnreadCount // a count is old when something comes after it
-			}
-			switch event.Kind {
-			case ews.NewMail, ews.Created:
-				// A new folder is no mail. The same item comes in both kinds, maybe in several posts.
-				if event.ItemID != "" {
-					in.keys[store.Key{Kind: store.NewMail, Item: strings.Clone(event.ItemID)}] = true // the post need not stay as long
-				}
-			case ews.Modified, ews.Moved, ews.Copied, ews.Deleted:
-				in.keys[store.Key{Kind: store.Badge}] = true
-			case ews.Status:
-			}
-		}
-	}
-	if badge := (store.Key{Kind: store.Badge}); !lost && in.keys[badge] && len(in.keys) > 1 {
-		delete(in.keys, badge)
-		in.counted = true
-	}
-	return in, lost
 }
