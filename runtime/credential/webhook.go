@@ -34,7 +34,8 @@ type Webhook struct {
 	// UserID and Generation are `id` and `g`.
 	UserID, Generation int64
 	// filler is `f`: the sealed credential. It is secret like the query it came in.
-	filler secret.Value
+	filler     secret.Value
+	fillerHash [sha256.Size]byte
 }
 
 // Sealed is a credential made ready for a webhook URL.
@@ -91,7 +92,7 @@ func (k *Keyring) SealIntoURL(base string, userID, generation int64, c Credentia
 		return Sealed{}, err
 	}
 	filler := base64.RawURLEncoding.EncodeToString(aead.Seal(nil, nil, plain, k.additionalData("credential", hook.context())))
-	hook.filler = secret.FromString(filler)
+	hook = hook.carrying(filler)
 	address := strings.TrimSuffix(base, "/") + "/" + ListenerPath + fmt.Sprintf("?id=%d&g=%d&f=%s&m=%s",
 		userID, generation, filler, k.mark(hook, webhookKey))
 	return Sealed{
@@ -114,15 +115,21 @@ func (w Webhook) context() string {
 	return strconv.FormatInt(w.UserID, 10) + "/" + strconv.FormatInt(w.Generation, 10)
 }
 
+// carrying is the webhook with its `f`.
+func (w Webhook) carrying(filler string) Webhook {
+	w.filler = secret.FromString(filler)
+	w.fillerHash = sha256.Sum256(w.filler.Reveal())
+	return w
+}
+
 // FillerHash is SHA-256(f).
-func (w Webhook) FillerHash() [sha256.Size]byte { return sha256.Sum256(w.filler.Reveal()) }
+func (w Webhook) FillerHash() [sha256.Size]byte { return w.fillerHash }
 
 // mark is `m`: the webhook key's number and a truncated HMAC over tenant, id, g and SHA-256(f).
 func (k *Keyring) mark(hook Webhook, number int) string {
-	hash := hook.FillerHash()
 	mac := hmac.New(sha256.New, k.webhooks[number].Reveal())
 	mac.Write(k.additionalData("webhook", hook.context()))
-	mac.Write(hash[:])
+	mac.Write(hook.fillerHash[:])
 	return strconv.Itoa(number) + "." + base64.RawURLEncoding.EncodeToString(mac.Sum(nil)[:markSize])
 }
 
@@ -178,12 +185,19 @@ func number(text string, digits int) (int64, bool) {
 // isBase64URL reports whether text is made of the characters of base64url without padding.
 func isBase64URL(text string) bool {
 	for _, c := range []byte(text) {
-		if (c < 'A' || c > 'Z') && (c < 'a' || c > 'z') && (c < '0' || c > '9') && c != '-' && c != '_' {
+		if !inBase64URL[c] {
 			return false
 		}
 	}
 	return len(text) > 0
 }
+
+var inBase64URL = func() (in [256]bool) {
+	for _, c := range []byte("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_") {
+		in[c] = true
+	}
+	return in
+}()
 
 // ParseWebhook authenticates the query of a callback before anything else is done with it. Errors: ErrForged, and
 // ErrUnknownKey if the mark names a key version that this process does not have.
@@ -203,7 +217,7 @@ func (k *Keyring) ParseWebhook(rawQuery string) (Webhook, error) {
 	if !idOK || !generationOK || !versionOK || !tagOK || !isBase64URL(given.filler) {
 		return Webhook{}, fmt.Errorf("%w: a parameter is missing or malformed", ErrForged)
 	}
-	hook := Webhook{UserID: userID, Generation: generation, filler: secret.FromString(given.filler)}
+	hook := Webhook{UserID: userID, Generation: generation}.carrying(given.filler)
 	if _, ok := k.webhooks[int(version)]; !ok {
 		return Webhook{}, fmt.Errorf("webhook key %d: %w", version, ErrUnknownKey)
 	}
