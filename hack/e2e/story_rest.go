@@ -29,7 +29,7 @@ func rest(ctx context.Context, t *theatre) error {
 	calm := func(ctx context.Context) (bool, error) {
 		var err error
 		measures, err = t.MeasurePods(ctx, atRest, operatorNamespace, namespace)
-		if quiet += atRest; slices.ContainsFunc(measures, func(m stage.Measure) bool { return m.CPU > busy }) {
+		if quiet += atRest; err != nil || slices.ContainsFunc(measures, func(m stage.Measure) bool { return m.CPU > busy }) {
 			quiet = 0
 		}
 		return quiet > 0, err

@@ -3,6 +3,7 @@ package onenode
 import (
 	"errors"
 	"io/fs"
+	"net"
 	"os"
 	"path/filepath"
 	"strings"
@@ -17,10 +18,10 @@ const (
 	podNetwork = "ens-cluster"
 )
 
-// removeTraces removes the files that are outside of the folder: the kubelet's links to the logs of containers, its socket,
-// at which nobody answers any more, and what the network's plugins have noted of pods that were killed.
+// removeTraces removes the files that are outside of the folder: the kubelet's links to the logs of containers, its socket, and
+// what the network's plugins have noted of pods that were killed.
 func (c *Cluster) removeTraces() error {
-	failed := removeIfThere(deviceSocket)
+	failed := removeIfDead(deviceSocket)
 	links, err := filepath.Glob(filepath.Join(containerLogs, "*"))
 	failed = errors.Join(failed, err)
 	for _, link := range links {
@@ -36,6 +37,14 @@ func (c *Cluster) removeTraces() error {
 		failed = errors.Join(failed, removeIfThere(loopback), removeIfThere(result))
 	}
 	return failed
+}
+
+// removeIfDead removes a socket at which nobody answers: another kubelet of the machine needs its own.
+func removeIfDead(socket string) error {
+	if connection, err := net.Dial("unix", socket); err == nil {
+		return connection.Close()
+	}
+	return removeIfThere(socket)
 }
 
 func removeIfThere(file string) error {
