@@ -10,11 +10,13 @@ import (
 	"io"
 	"net"
 	"net/http"
+	"strings"
 	"time"
 
 	"golang.org/x/net/http2"
 
 	"github.com/ens-operator/ens-operator/runtime/push"
+	"github.com/ens-operator/ens-operator/runtime/push/internal/outbound"
 )
 
 const (
@@ -71,11 +73,11 @@ func dialer(address string, o Options, certificate *tls.Certificate) func(contex
 	}
 	shared := &http.Transport{
 		// No Proxy: the environment has no say in where notifications go.
-		DialContext:            dial,
+		DialContext:            outbound.Gather(dial, answerTimeout),
 		TLSClientConfig:        verification,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		Protocols:              protocols,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: idlePing, PingTimeout: pingTimeout, WriteByteTimeout: answerTimeout},
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: idlePing, PingTimeout: pingTimeout},
 		IdleConnTimeout:        idleTimeout,
 		MaxResponseHeaderBytes: maxAnswerHeaders,
 		DisableCompression:     true,
@@ -143,6 +145,10 @@ func exchange(ctx context.Context, conn *connection, request *http.Request, deta
 // normalise replaces the body by one that apns2 can read, whatever the server or a proxy before it has answered, and
 // returns the reason in it.
 func normalise(response *http.Response, body []byte, details *attempt) string {
+	if response.StatusCode == http.StatusOK && len(body) == 0 { // the push was accepted
+		response.Body = io.NopCloser(strings.NewReader("{}"))
+		return ""
+	}
 	var answer struct {
 		Reason    string `json:"reason,omitempty"`
 		Timestamp int64  `json:"timestamp,omitempty"`

@@ -50,13 +50,14 @@ func (b *Bounds) Push(ctx context.Context, deliver func(context.Context) *push.E
 	}
 	bounded, cancel := context.WithTimeoutCause(ctx, b.timeout, errTimeout)
 	defer cancel()
-	bounded, stop := context.WithCancelCause(bounded)
-	defer stop(nil)
-	defer context.AfterFunc(b.lifetime, func() { stop(ErrClosed) })()
+	defer context.AfterFunc(b.lifetime, cancel)()
 	refusal := b.inSlot(bounded, deliver)
 	if b.lifetime.Err() != nil {
 		// Close could not close the connection that this push was using.
 		b.release()
+		if refusal != nil && refusal.Status == 0 { // the service has said nothing: that is why
+			refusal.Err = ErrClosed
+		}
 	}
 	switch {
 	case refusal == nil:

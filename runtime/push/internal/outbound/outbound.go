@@ -47,11 +47,11 @@ func NewTransport(s push.Settings, verification *tls.Config) *http.Transport {
 	protocols.SetHTTP1(true)
 	protocols.SetHTTP2(true)
 	return &http.Transport{
-		DialContext:            dial,
+		DialContext:            Gather(dial, AnswerTimeout),
 		TLSClientConfig:        verification,
 		TLSHandshakeTimeout:    handshakeTimeout,
 		Protocols:              protocols,
-		HTTP2:                  &http.HTTP2Config{SendPingTimeout: idlePing, PingTimeout: pingTimeout, WriteByteTimeout: AnswerTimeout},
+		HTTP2:                  &http.HTTP2Config{SendPingTimeout: idlePing, PingTimeout: pingTimeout},
 		IdleConnTimeout:        idleTimeout,
 		MaxIdleConns:           s.MaxConcurrent,
 		MaxIdleConnsPerHost:    s.MaxConcurrent,
