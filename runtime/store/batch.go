@@ -15,8 +15,12 @@ import (
 const (
 	// maxBatch is how many callers share a statement at most; beyond some hundred the gain per row is small.
 	maxBatch = 256
-	// flushersPerBatch lets the next batch be sent while one is under way.
+	// flushersPerBatch lets the next statement be sent while one is under way that takes long.
 	flushersPerBatch = 2
+	// headway is how long callers wait for the end of a statement that is under way before they send another one: longer than a
+	// statement takes as a rule, so that those who come meanwhile share the next one, and shorter than what anybody notices, for
+	// one that waits for a lock holds up nobody else.
+	headway = 3 * time.Millisecond
 	// maxQueued bounds the callers that wait for a flusher; more wait for room in the queue.
 	maxQueued = 8 * maxBatch
 )
@@ -37,7 +41,7 @@ var (
 )
 
 // batcher lets many callers share one statement: while a statement is under way, callers queue, and the next one takes
-// them all. Under light load a caller waits for nobody.
+// them all. Under light load a caller waits for nobody, and never for long for others' statement.
 type batcher[In, Out any] struct {
 	doing string
 	// patience is how long a statement waits for further callers if there was another one as long before.
@@ -45,6 +49,8 @@ type batcher[In, Out any] struct {
 	// collecting is held by the flusher that collects the next statement's callers, and last is when the last one was full.
 	collecting sync.Mutex
 	last       time.Time
+	// way is full while a statement is under way.
+	way chan struct{}
 	// run executes one statement for all inputs and returns one output for each.
 	run     func(context.Context, []In) ([]Out, error)
 	queue   chan call[In, Out]
@@ -71,6 +77,7 @@ func newBatcher[In, Out any](doing string, patience time.Duration, run func(cont
 		patience: patience,
 		run:      run,
 		queue:    make(chan call[In, Out], maxQueued),
+		way:      make(chan struct{}, 1),
 		closing:  make(chan struct{}),
 		closed:   make(chan struct{}),
 	}
@@ -84,12 +91,17 @@ func newBatcher[In, Out any](doing string, patience time.Duration, run func(cont
 func (b *batcher[In, Out]) do(ctx context.Context, in In) (Out, error) {
 	answers := make(chan answer[Out], 1)
 	var none Out
+	mine := call[In, Out]{ctx: ctx, in: in, answer: answers, since: time.Now()}
 	select {
-	case b.queue <- call[In, Out]{ctx: ctx, in: in, answer: answers, since: time.Now()}:
-	case <-b.closing:
-		return none, fmt.Errorf("%s: %w", b.doing, errClosed)
-	case <-ctx.Done():
-		return none, fmt.Errorf("%s: %w", b.doing, ctx.Err())
+	case b.queue <- mine:
+	default: // the queue is full
+		select {
+		case b.queue <- mine:
+		case <-b.closing:
+			return none, fmt.Errorf("%s: %w", b.doing, errClosed)
+		case <-ctx.Done():
+			return none, fmt.Errorf("%s: %w", b.doing, ctx.Err())
+		}
 	}
 	var a answer[Out]
 	select {
@@ -124,19 +136,22 @@ func (b *batcher[In, Out]) close() {
 
 func (b *batcher[In, Out]) flush() {
 	for {
-		calls := b.collect()
+		calls, inWay := b.collect()
 		if calls == nil {
 			return
 		}
 		b.send(calls)
+		if inWay {
+			<-b.way
+		}
 	}
 }
 
-// collect waits for callers and returns those of the next statement, nil when there will be none any more.
-func (b *batcher[In, Out]) collect() []call[In, Out] {
+// collect waits for callers and returns those of the next statement, nil when there will be none any more. inWay says that
+// the next callers are to wait for its end.
+func (b *batcher[In, Out]) collect() (calls []call[In, Out], inWay bool) {
 	b.collecting.Lock()
 	defer b.collecting.Unlock()
-	var calls []call[In, Out]
 	select {
 	case first := <-b.queue:
 		calls = append(calls, first)
@@ -145,7 +160,7 @@ func (b *batcher[In, Out]) collect() []call[In, Out] {
 		case first := <-b.queue: // it was queued before
 			calls = append(calls, first)
 		default:
-			return nil
+			return nil, false
 		}
 	}
 	if b.patience > 0 && time.Since(b.last) < b.patience {
@@ -153,6 +168,7 @@ func (b *batcher[In, Out]) collect() []call[In, Out] {
 		defer timer.Stop()
 		calls = b.gather(calls, timer.C)
 	}
+	inWay = b.letEnd()
 	calls = b.gather(calls, nil)
 	b.last = time.Now()
 	return slices.DeleteFunc(calls, func(c call[In, Out]) bool {
@@ -161,7 +177,25 @@ func (b *batcher[In, Out]) collect() []call[In, Out] {
 			return true
 		}
 		return c.ctx.Err() != nil
-	})
+	}), inWay
+}
+
+// letEnd waits until no statement is under way, but not for long. It returns whether there is none.
+func (b *batcher[In, Out]) letEnd() bool {
+	select {
+	case b.way <- struct{}{}:
+		return true
+	default: // only who has to wait needs a timer
+	}
+	timer := time.NewTimer(headway)
+	defer timer.Stop()
+	select {
+	case b.way <- struct{}{}:
+		return true
+	case <-timer.C:
+	case <-b.closing:
+	}
+	return false
 }
 
 // gather adds callers until there are as many as a statement may have, or the time is up; without a time, those who wait

@@ -198,6 +198,26 @@ func TestCallersMayGoAway(t *testing.T) {
 	}
 }
 
+// A statement that waits for a lock is not waited for by those who come after it.
+func TestAUserWhoseRowIsLockedHoldsUpNobodyElse(t *testing.T) {
+	t.Parallel()
+	schema := storetest.New(t)
+	s := schema.Store
+	alice, _ := subscribed(t, s, "alice")
+	bob, _ := subscribed(t, s, "bob")
+	release := lockedBy(t, schema, fmt.Sprintf("SELECT 1 FROM users WHERE id = %d FOR UPDATE", alice.ID))
+	var calling sync.WaitGroup
+	calling.Go(func() {
+		if _, err := s.Write(t.Context(), []store.Entry{mail(alice.ID, "A", ours, 0)}); err != nil {
+			t.Error(err)
+		}
+	})
+	waiting(t, schema, 1)
+	write(t, s, mail(bob.ID, "B", ours, 0))
+	release()
+	calling.Wait()
+}
+
 // While the database hangs, whoever comes waits for its statement to begin no longer than for the statement itself: Exchange
 // would rather hear that it has to post again.
 func TestWhoHasWaitedLongForADatabaseThatHangsIsToldSo(t *testing.T) {

@@ -42,7 +42,7 @@ const shortItem = 16
 func (k Key) inRow() Key {
 	if k.Kind == NewMail && len(k.Item) > shortItem {
 		sum := sha256.Sum256([]byte(k.Item))
-		k.Item = base64.RawURLEncoding.EncodeToString(sum[:])[:shortItem]
+		k.Item = base64.RawURLEncoding.EncodeToString(sum[:shortItem/4*3])
 	}
 	return k
 }
@@ -118,11 +118,13 @@ RETURNING user_id, kind, item, '', revision, attempts, done, created_at`
 
 func (s *Store) insertEntries(ctx context.Context, calls [][]Entry) ([][]Claim, error) {
 	// One statement must not meet the same key twice. The first caller's entry counts, since it gets the claim.
-	byKey := map[Key]Entry{}
-	for _, entries := range calls {
+	byKey, rows := map[Key]Entry{}, make([][]Key, len(calls))
+	for i, entries := range calls {
 		for _, e := range entries {
-			if _, there := byKey[e.inRow()]; !there {
-				byKey[e.inRow()] = e
+			row := e.inRow()
+			rows[i] = append(rows[i], row)
+			if _, there := byKey[row]; !there {
+				byKey[row] = e
 			}
 		}
 	}
@@ -149,11 +151,11 @@ func (s *Store) insertEntries(ctx context.Context, calls [][]Entry) ([][]Claim, 
 	}
 	out := make([][]Claim, len(calls))
 	for i, entries := range calls {
-		for _, e := range entries {
-			if c, ok := mine[e.inRow()]; ok {
+		for j, e := range entries {
+			if c, ok := mine[rows[i][j]]; ok {
 				c.Key = e.Key
 				out[i] = append(out[i], c)
-				delete(mine, e.inRow()) // of several callers with the same key, one does the work
+				delete(mine, rows[i][j]) // of several callers with the same key, one does the work
 			}
 		}
 	}

@@ -115,12 +115,18 @@ func waiting(t testing.TB, schema *storetest.Schema, statements int) {
 // locked holds a table against everybody until the returned function is called.
 func locked(t testing.TB, schema *storetest.Schema, table string) (release func()) {
 	t.Helper()
+	return lockedBy(t, schema, "LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE")
+}
+
+// lockedBy keeps the locks that a statement takes.
+func lockedBy(t testing.TB, schema *storetest.Schema, statement string) (release func()) {
+	t.Helper()
 	tx, err := schema.Looking.Begin(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
 	t.Cleanup(func() { _ = tx.Rollback(t.Context()) })
-	if _, err := tx.Exec(t.Context(), "LOCK TABLE "+table+" IN ACCESS EXCLUSIVE MODE"); err != nil {
+	if _, err := tx.Exec(t.Context(), statement); err != nil {
 		t.Fatal(err)
 	}
 	return func() {
