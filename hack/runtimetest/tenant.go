@@ -59,7 +59,7 @@ type Options struct {
 	// Exchange are the fake's options.
 	Exchange ewstest.Options
 	// Clock drives in-process replicas and the fakes; nil is the real one.
-	Clock clock.WithTicker
+	Clock clock.WithTickerAndDelayedExecution
 	// DialContext and LookupSRV replace how in-process replicas reach out, see server.Options.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	LookupSRV   func(ctx context.Context, service, proto, name string) (string, []*net.SRV, error)

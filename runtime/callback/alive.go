@@ -24,7 +24,7 @@ const markTimeout = 5 * time.Second
 // a subscription that lives must not count as lost.
 type signs struct {
 	store *store.Store
-	clock clock.WithTicker
+	clock clock.WithTickerAndDelayedExecution
 	log   *slog.Logger
 	steps step.Hook
 

@@ -1,7 +1,6 @@
 package callback
 
 import (
-	"cmp"
 	"context"
 	"crypto/sha256"
 	"encoding/hex"
@@ -47,11 +46,15 @@ func (d *delivery) fields() ews.Fields {
 
 // compose makes a device's notification of a mail, cut to its policy.
 func (d *delivery) compose(device store.Device, item string, m ews.Message) push.Notification {
-	n := d.generic(device, item)
-	policy := d.policy(device)
+	policy, title := d.policy(device), ""
 	if policy <= policySender {
-		n.Title = cmp.Or(senderOf(m.SenderName, m.SenderAddress), n.Title)
+		title = senderOf(m.SenderName, m.SenderAddress)
 	}
+	if title == "" {
+		title = wording.NewMessage(device.Locale)
+	}
+	n := d.bare(device, item, title)
+	n.MessageID = item
 	if policy <= policySubject {
 		n.Subtitle = display(m.Subject)
 	}
@@ -88,7 +91,7 @@ func (d *delivery) bare(device store.Device, about, title string) push.Notificat
 	return n
 }
 
-func (d *delivery) userID() string { return hex.EncodeToString(d.work.userHash[:]) }
+func (d *delivery) userID() string { return d.work.user }
 
 // tell sends a claim's notification to every device that has not been told, and ends the claim. message says what a device
 // gets, and whether it gets one.
@@ -126,6 +129,7 @@ func (d *delivery) tellTogether(ctx context.Context, claims []store.Claim, messa
 	pushes.left = len(due)
 	for _, next := range due {
 		d.processor.running.Go(func() {
+			growStack()
 			outcome := d.push(ctx, next.device, next.notification)
 			pushes.set(next.place, pushed{outcome: outcome, accepted: outcome == 0, unread: next.notification.Unread})
 		})

@@ -46,7 +46,7 @@ type Listener struct {
 	tenant    func() *tenant.Tenant
 	store     *store.Store
 	processor *Processor
-	clock     clock.WithTicker
+	clock     clock.WithTickerAndDelayedExecution
 	log       *slog.Logger
 	metrics   *Metrics
 	owner     store.Owner
@@ -61,7 +61,7 @@ type Listener struct {
 type Options struct {
 	Tenant  func() *tenant.Tenant
 	Store   *store.Store
-	Clock   clock.WithTicker
+	Clock   clock.WithTickerAndDelayedExecution
 	Logger  *slog.Logger
 	Metrics *Metrics
 	// Fit says whether the database is known to be the tenant's, and our keys those of its data. As long as it is not, no post
@@ -244,7 +244,7 @@ func (l *Listener) accept(
 	}
 	l.steps.Reached(step.PostOpened)
 	brought := &work{
-		tenant: t, userID: hook.UserID, generation: hook.Generation, userHash: s.UserHash,
+		tenant: t, userID: hook.UserID, generation: hook.Generation, user: hex.EncodeToString(s.UserHash[:]),
 		mailboxID: s.MailboxID, endpoint: s.Endpoint, credential: c, standing: standing, newer: newer, owed: s.Owed,
 	}
 	if old {

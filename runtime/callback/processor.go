@@ -3,6 +3,7 @@ package callback
 import (
 	"context"
 	"crypto/sha256"
+	"encoding/hex"
 	"errors"
 	"log/slog"
 	"slices"
@@ -34,7 +35,7 @@ const (
 // once, and a bounded number of users of each endpoint at a time.
 type Processor struct {
 	store   *store.Store
-	clock   clock.WithTicker
+	clock   clock.WithTickerAndDelayedExecution
 	log     *slog.Logger
 	metrics *Metrics
 	owner   store.Owner
@@ -69,7 +70,7 @@ func NewProcessor(o Options, workers int) *Processor {
 func (p *Processor) Drain(ctx context.Context, t *tenant.Tenant, r registration.Registered) {
 	defer p.steps.Reached(step.Drained)
 	p.submit(&work{
-		tenant: t, userID: r.UserID, generation: r.Generation, userHash: r.UserHash, mailboxID: r.MailboxID,
+		tenant: t, userID: r.UserID, generation: r.Generation, user: hex.EncodeToString(r.UserHash[:]), mailboxID: r.MailboxID,
 		endpoint: r.Endpoint, credential: r.Credential, owed: true, activity: requestid.From(ctx), span: trace.SpanFromContext(ctx),
 		standing: standing{used: store.Used{UserID: r.UserID, Generation: r.Generation, Sequence: r.Sequence}},
 	})
@@ -82,7 +83,7 @@ func (p *Processor) Nudge(ctx context.Context, t *tenant.Tenant, userID, generat
 		ctx = requestid.New(ctx)
 	}
 	p.submit(&work{
-		tenant: t, userID: userID, generation: generation, userHash: userHash, nudge: true, activity: requestid.From(ctx),
+		tenant: t, userID: userID, generation: generation, user: hex.EncodeToString(userHash[:]), nudge: true, activity: requestid.From(ctx),
 		span: trace.SpanFromContext(ctx),
 	})
 }
@@ -204,6 +205,7 @@ func (p *Processor) giveBack(w *work) {
 // process does one work. Whatever happens, the credential is wiped and the claims end.
 func (p *Processor) process(w *work) {
 	defer w.credential.Wipe()
+	growStack()
 	p.steps.Reached(step.WorkBegun)
 	ctx, span := tracing.Start(w.context(p.closing), "work")
 	defer span.End()

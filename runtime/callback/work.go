@@ -2,8 +2,6 @@ package callback
 
 import (
 	"context"
-	"crypto/sha256"
-	"encoding/hex"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -18,7 +16,8 @@ import (
 type work struct {
 	tenant             *tenant.Tenant
 	userID, generation int64
-	userHash           [sha256.Size]byte
+	// user is the hash of the address, in lower-case hex.
+	user string
 	// mailboxID is empty if the first registration is not finished yet.
 	mailboxID []byte
 	endpoint  string
@@ -67,7 +66,7 @@ func (w *work) due() bool {
 // context is ctx with the work's id, user and span.
 func (w *work) context(ctx context.Context) context.Context {
 	ctx = requestid.With(ctx, w.activity)
-	requestid.Identify(ctx, hex.EncodeToString(w.userHash[:]))
+	requestid.Identify(ctx, w.user)
 	return trace.ContextWithSpan(ctx, w.span)
 }
 

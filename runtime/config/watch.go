@@ -25,7 +25,7 @@ var ErrTenantChanged = errors.New("the configuration is of another tenant")
 // Options are what NewSource may be told; the zero value is right for production.
 type Options struct {
 	// Clock is for tests.
-	Clock clock.WithTicker
+	Clock clock.WithTickerAndDelayedExecution
 	// Interval replaces PollInterval.
 	Interval time.Duration
 	// OnError is told why a changed configuration is not taken, once for each reason in turn, and that changes cannot

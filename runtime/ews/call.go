@@ -25,6 +25,9 @@ const contentType = "text/xml; charset=utf-8"
 const (
 	// A GetItem answer is about 2 kB an item; this holds a thousand, decompressed.
 	maxResponseBytes = 4 << 20
+	// usualAnswer is what most answers are shorter than, and maxAnnounced how much memory one is given because it says so.
+	usualAnswer  = 2 << 10
+	maxAnnounced = 64 << 10
 	// What is read of an answer that is not used, so that its connection can be used again.
 	maxDrainBytes = 64 << 10
 	// Longer waits are not believed; Exchange's own are at most about five minutes (ews.md, section 1).
@@ -95,7 +98,7 @@ func (s *Session) exchange(ctx context.Context, operation Operation, v version, 
 		_, _ = io.CopyN(io.Discard, response.Body, maxDrainBytes)
 		return nil, status, s.refusal(operation, response)
 	}
-	content, err := io.ReadAll(io.LimitReader(response.Body, maxResponseBytes+1))
+	content, err := readAnswer(response)
 	if err != nil {
 		return nil, status, s.failure(operation, status, s.client.cause(ctx, err))
 	}
@@ -104,6 +107,14 @@ func (s *Session) exchange(ctx context.Context, operation Operation, v version, 
 		s.hearVerdicts(response.Header)
 	}
 	return messages, status, err
+}
+
+// readAnswer reads the body of an answer, and at most one byte more than there may be.
+func readAnswer(response *http.Response) ([]byte, error) {
+	// As large as is announced, if that is believable, and with what ReadFrom wants to have free at the end.
+	content := bytes.NewBuffer(make([]byte, 0, min(max(response.ContentLength, usualAnswer), maxAnnounced)+bytes.MinRead))
+	_, err := content.ReadFrom(io.LimitReader(response.Body, maxResponseBytes+1))
+	return content.Bytes(), err
 }
 
 // send posts content with the headers that Exchange's own clients send (ews.md, section 1). A redirect is an answer like
@@ -116,8 +127,8 @@ func (s *Session) send(ctx context.Context, content []byte) (*http.Response, err
 	request.Header.Set("Content-Type", contentType)
 	request.Header.Set("Accept", "text/xml")
 	request.Header.Set("User-Agent", s.client.options.Endpoint.UserAgent)
-	request.Header.Set("client-request-id", s.activityID)
-	request.Header.Set("return-client-request-id", "true")
+	request.Header.Set("Client-Request-Id", s.activityID)
+	request.Header.Set("Return-Client-Request-Id", "true")
 	s.nameDevices(request.Header)
 	if s.unfit != nil {
 		return nil, s.unfit

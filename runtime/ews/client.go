@@ -28,7 +28,7 @@ type Options struct {
 	// DialContext opens connections, and refuses those to addresses that the tenant must not reach. Nil dials anything.
 	DialContext func(ctx context.Context, network, address string) (net.Conn, error)
 	// Clock times out requests and tells when tokens end. Nil is the real one.
-	Clock clock.Clock
+	Clock clock.WithDelayedExecution
 	// Logger gets one debug line a request, without a user. Nil is slog.Default.
 	Logger *slog.Logger
 }

@@ -76,19 +76,30 @@ func (s *Session) parseMessages(elements []*soap.Element, itemIDs []string) ([]M
 	return messages, nil
 }
 
+// What the request for items takes about, in bytes: the properties with what stands around them, and each item.
+const (
+	shapeSize = 1 << 10
+	itemSize  = 256
+)
+
 func itemsBody(itemIDs []string, fields Fields, v version) string {
 	var b strings.Builder
+	b.Grow(shapeSize + len(itemIDs)*itemSize)
 	b.WriteString(`<m:GetItem><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape>`)
 	if fields.Preview && v < exchange2013 {
 		b.WriteString(`<t:BodyType>Text</t:BodyType>`)
 	}
 	b.WriteString(`<t:AdditionalProperties>`)
 	for _, property := range properties(fields, v) {
-		b.WriteString(`<t:FieldURI FieldURI="` + property + `"/>`)
+		b.WriteString(`<t:FieldURI FieldURI="`)
+		b.WriteString(property)
+		b.WriteString(`"/>`)
 	}
 	b.WriteString(`</t:AdditionalProperties></m:ItemShape><m:ItemIds>`)
 	for _, id := range itemIDs {
-		b.WriteString(`<t:ItemId Id="` + soap.Escape(id) + `"/>`)
+		b.WriteString(`<t:ItemId Id="`)
+		b.WriteString(soap.Escape(id))
+		b.WriteString(`"/>`)
 	}
 	b.WriteString(`</m:ItemIds></m:GetItem>`)
 	return b.String()

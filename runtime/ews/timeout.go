@@ -14,16 +14,11 @@ import (
 func (c *Client) withTimeout(parent context.Context) (context.Context, context.CancelFunc) {
 	ctx, cancel := context.WithCancelCause(parent)
 	timeout := c.options.Endpoint.Timeout()
-	timer := c.options.Clock.NewTimer(timeout)
-	go func() {
-		defer timer.Stop()
-		select {
-		case <-timer.C():
-			cancel(timeoutError{timeout})
-		case <-ctx.Done():
-		}
-	}()
-	return ctx, func() { cancel(context.Canceled) }
+	timer := c.options.Clock.AfterFunc(timeout, func() { cancel(timeoutError{timeout}) })
+	return ctx, func() {
+		timer.Stop()
+		cancel(context.Canceled)
+	}
 }
 
 // timeoutError is the end of the endpoint's time-out.

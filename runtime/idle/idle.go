@@ -21,7 +21,7 @@ const (
 
 // ReturnMemory returns what is not in use to the operating system, once each time that the process has become idle, until
 // ctx ends.
-func ReturnMemory(ctx context.Context, c clock.WithTicker) {
+func ReturnMemory(ctx context.Context, c clock.WithTickerAndDelayedExecution) {
 	ticker := c.NewTicker(look)
 	defer ticker.Stop()
 	before, busy := allocated(), true

@@ -56,7 +56,7 @@ type Pool struct {
 	store   *store.Store
 	keyring func() *credential.Keyring
 	config  func() config.KeyPool
-	clock   clock.WithTicker
+	clock   clock.WithTickerAndDelayedExecution
 	log     *slog.Logger
 
 	// running says that the database has been found fit: pairs sealed with a wrong KEK would be lost on their users.
@@ -79,7 +79,7 @@ type Options struct {
 	Store    *store.Store
 	Keyring  func() *credential.Keyring
 	Config   func() config.KeyPool
-	Clock    clock.WithTicker
+	Clock    clock.WithTickerAndDelayedExecution
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 }

@@ -38,7 +38,7 @@ type Handler struct {
 	pool         *keypool.Pool
 	registration *registration.Service
 	nudger       Nudger
-	clock        clock.WithTicker
+	clock        clock.WithTickerAndDelayedExecution
 	log          *slog.Logger
 	version      string
 	limits       *limits
@@ -58,7 +58,7 @@ type Options struct {
 	Pool         *keypool.Pool
 	Registration *registration.Service
 	Nudger       Nudger
-	Clock        clock.WithTicker
+	Clock        clock.WithTickerAndDelayedExecution
 	Logger       *slog.Logger
 	Registry     prometheus.Registerer
 }

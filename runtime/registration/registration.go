@@ -83,7 +83,7 @@ type Drainer interface {
 // Service registers devices. It is safe for concurrent use.
 type Service struct {
 	Store   *store.Store
-	Clock   clock.WithTicker
+	Clock   clock.WithTickerAndDelayedExecution
 	Logger  *slog.Logger
 	Drainer Drainer
 	// Steps is told of each step; nil tells nobody.

@@ -68,7 +68,7 @@ type Options struct {
 	// Logging is told how to log by each configuration that comes into force; nil for a Logger that nobody can tell.
 	Logging func(config.Logging)
 	// Clock is the real one unless a test brings its own.
-	Clock clock.WithTicker
+	Clock clock.WithTickerAndDelayedExecution
 	// Steps is told of each step on a notification's way; nil tells nobody. Tests end the process there.
 	Steps step.Hook
 	// DialContext and LookupSRV are as of tenant.Options.
@@ -83,7 +83,7 @@ func (o Options) tenant() tenant.Options {
 // Server is one replica of one tenant's runtime.
 type Server struct {
 	options  Options
-	clock    clock.WithTicker
+	clock    clock.WithTickerAndDelayedExecution
 	log      *slog.Logger
 	source   *config.Source
 	store    *store.Store

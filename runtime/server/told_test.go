@@ -82,7 +82,7 @@ type ticking struct {
 	ticks atomic.Int64
 }
 
-var _ clock.WithTicker = (*ticking)(nil)
+var _ clock.WithTickerAndDelayedExecution = (*ticking)(nil)
 
 func (c *ticking) Now() time.Time {
 	return c.FakeClock.Now().Add(time.Duration(c.ticks.Add(1)) * time.Microsecond)

@@ -42,7 +42,7 @@ type Options struct {
 	Tenant   func() *tenant.Tenant
 	Store    *store.Store
 	Nudger   Nudger
-	Clock    clock.WithTicker
+	Clock    clock.WithTickerAndDelayedExecution
 	Logger   *slog.Logger
 	Registry prometheus.Registerer
 }

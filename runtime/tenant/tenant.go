@@ -66,7 +66,7 @@ type Provider struct {
 
 // Options are what a Tenant needs beyond its configuration.
 type Options struct {
-	Clock  clock.WithTicker
+	Clock  clock.WithTickerAndDelayedExecution
 	Logger *slog.Logger
 	// DialContext opens connections instead of the egress guard, and LookupSRV finds service records instead of the
 	// system's resolver: for tests and the demo, where names lead to simulated servers.

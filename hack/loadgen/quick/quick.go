@@ -8,13 +8,13 @@ import (
 	"k8s.io/utils/clock"
 )
 
-// Clock is such a clock. It implements clock.WithTicker; what its timers' channels deliver is the real time.
+// Clock is such a clock. It implements clock.WithTickerAndDelayedExecution; what its timers' channels deliver is the real time.
 type Clock struct {
 	origin time.Time
 	speed  int
 }
 
-var _ clock.WithTicker = Clock{}
+var _ clock.WithTickerAndDelayedExecution = Clock{}
 
 // New makes a clock that told the real time at origin and has run speed times as fast since; speed is at least 1.
 func New(origin time.Time, speed int) Clock {
@@ -50,6 +50,11 @@ func (c Clock) Tick(d time.Duration) <-chan time.Time { return time.Tick(c.real(
 // NewTimer implements clock.Clock.
 func (c Clock) NewTimer(d time.Duration) clock.Timer {
 	return timer{clock.RealClock{}.NewTimer(c.real(d)), c}
+}
+
+// AfterFunc implements clock.WithDelayedExecution.
+func (c Clock) AfterFunc(d time.Duration, f func()) clock.Timer {
+	return timer{clock.RealClock{}.AfterFunc(c.real(d), f), c}
 }
 
 // NewTicker implements clock.WithTicker.

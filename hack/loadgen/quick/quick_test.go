@@ -13,8 +13,13 @@ func TestItRunsAsManyTimesAsFast(t *testing.T) {
 	origin := time.Now()
 	c := quick.New(origin, speed)
 	for name, wait := range map[string]func(){
-		"After":    func() { <-c.After(hour) },
-		"Sleep":    func() { c.Sleep(hour) },
+		"After": func() { <-c.After(hour) },
+		"Sleep": func() { c.Sleep(hour) },
+		"AfterFunc": func() {
+			called := make(chan struct{})
+			c.AfterFunc(hour, func() { close(called) })
+			<-called
+		},
 		"NewTimer": func() { <-c.NewTimer(hour).C() },
 		"Reset": func() {
 			timer := c.NewTimer(0)

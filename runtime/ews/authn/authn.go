@@ -173,7 +173,7 @@ func (a *Authenticator) methods() string {
 func (c *Conn) RoundTrip(request *http.Request) (*http.Response, error) {
 	r, err := newRepeatable(request)
 	if err != nil {
-		return nil, fmt.Errorf("reading the request's own body: %w", err)
+		return nil, fmt.Errorf("taking the request's own body: %w", err)
 	}
 	switch user := c.credential; {
 	case user.AuthType.HasToken():

@@ -1,7 +1,6 @@
 package authn
 
 import (
-	"bytes"
 	"context"
 	"crypto/tls"
 	"errors"
@@ -60,30 +59,30 @@ func (o *ownConnection) leave() {
 	o.transport.CloseIdleConnections()
 }
 
-// repeatable is a request that can be sent as often as a handshake needs.
-type repeatable struct {
-	request *http.Request
-	body    []byte
-}
+// errOnce says that a request's body cannot be sent again.
+var errOnce = errors.New("a body that can be sent only once")
 
-// newRepeatable reads and closes the request's body, as an http.RoundTripper has to.
+// repeatable is a request that can be sent as often as a handshake needs.
+type repeatable struct{ request *http.Request }
+
+// newRepeatable closes the request's body, as an http.RoundTripper has to. The body is one that http.NewRequest knows how to get
+// again: the bytes of a message.
 func newRepeatable(request *http.Request) (repeatable, error) {
-	r := repeatable{request: request}
 	if request.Body == nil {
-		return r, nil
+		return repeatable{request}, nil
 	}
-	var err error
-	r.body, err = io.ReadAll(request.Body)
-	return r, errors.Join(err, request.Body.Close())
+	if request.GetBody == nil {
+		return repeatable{}, errors.Join(errOnce, request.Body.Close())
+	}
+	return repeatable{request}, request.Body.Close()
 }
 
 // with is the request with an Authorization header, or without one if it is empty.
 func (r repeatable) with(authorization string) *http.Request {
 	request := r.empty(authorization)
-	if len(r.body) > 0 {
-		request.ContentLength = int64(len(r.body))
-		request.GetBody = func() (io.ReadCloser, error) { return io.NopCloser(bytes.NewReader(r.body)), nil }
-		request.Body, _ = request.GetBody() // never fails
+	if r.request.GetBody != nil {
+		request.ContentLength, request.GetBody = r.request.ContentLength, r.request.GetBody
+		request.Body, _ = request.GetBody() // it is in memory, and so never fails
 	}
 	return request
 }

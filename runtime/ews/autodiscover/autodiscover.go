@@ -64,7 +64,7 @@ type Options struct {
 	// UserAgent is sent with every request (E-01).
 	UserAgent string
 	// Clock times out requests and ages the caches. Nil is the real one.
-	Clock clock.WithTicker
+	Clock clock.WithTickerAndDelayedExecution
 	// Logger gets one debug line a request, without a user. Nil is slog.Default.
 	Logger *slog.Logger
 }

@@ -78,7 +78,7 @@ func withSeed(seed uint64) setting {
 	return func(o *autodiscovertest.Options, _ *autodiscover.Options) { o.Seed = seed }
 }
 
-func withClock(c clock.WithTicker) setting {
+func withClock(c clock.WithTickerAndDelayedExecution) setting {
 	return func(_ *autodiscovertest.Options, o *autodiscover.Options) { o.Clock = c }
 }
 
