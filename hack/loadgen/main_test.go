@@ -26,7 +26,7 @@ func TestMain(m *testing.M) {
 // TestTheLastStagesProfilesAreWhole ends the program right after the stage, as a run that asks for one stage does.
 func TestTheLastStagesProfilesAreWhole(t *testing.T) {
 	t.Parallel()
-	s := settings{users: 10, inFlight: 2, stage: 100 * time.Millisecond, only: "heartbeats", profiles: t.TempDir()}
+	s := settings{users: 10, inFlight: 2, stage: 100 * time.Millisecond, only: "heartbeats", profiles: filepath.Join(t.TempDir(), "new")}
 	if _, err := bench(t.Context(), s, t.Output()); err != nil {
 		t.Fatal(err)
 	}

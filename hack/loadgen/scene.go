@@ -91,6 +91,11 @@ func setScene(ctx context.Context, s settings, progress io.Writer) (*scene, erro
 	if s.profiles != "" || s.arrangement.speed > 1 {
 		source, x.profiles = "hack/loadgen/profiled", s.profiles
 	}
+	if s.profiles != "" {
+		if err := os.MkdirAll(s.profiles, 0o755); err != nil {
+			return x, fmt.Errorf("making the folder for profiles: %w", err)
+		}
+	}
 	x.clock = quick.New(time.Now(), s.arrangement.speed)
 	x.arrangement = s.arrangement
 	if x.program, err = process.BuildFrom(ctx, x.folder, source); err != nil {

@@ -81,8 +81,8 @@ type run struct {
 	progress io.Writer
 	// capacity is how many events of a day's mixture were done in a second.
 	capacity float64
-	// perEvent is the runtime's CPU time for an event by stage.
-	perEvent map[string]time.Duration
+	// perEvent is what an event costs by stage.
+	perEvent map[string]eventCost
 }
 
 // explain adds what the runtime said last.

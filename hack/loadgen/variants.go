@@ -69,8 +69,7 @@ func (b *run) way(ctx context.Context, w way) error {
 	after, _, _ := b.scene.requests()
 	b.report.add(w.name, "requests to Exchange a post", float64(after-before)/float64(b.scene.ledger.next.Load()-posts), "")
 	if w.devices > 1 {
-		cpu := b.report.inReference(b.perEvent[w.name])
-		b.report.add(w.name, "runtime's CPU a device", cpu/float64(w.devices), "R")
+		b.report.add(w.name, "runtime's CPU a device", b.perEvent[w.name].reference/float64(w.devices), "R")
 	}
 	return nil
 }
