@@ -5,9 +5,11 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
+	"log/slog"
 	"slices"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/ens-operator/ens-operator/runtime/enslog"
 	"github.com/ens-operator/ens-operator/runtime/ews"
@@ -222,12 +224,23 @@ func (d *delivery) push(ctx context.Context, device store.Device, n push.Notific
 	}
 	p.steps.Reached(step.PushAccepted)
 	p.metrics.pushed.WithLabelValues(device.Provider, outcomeName(result)).Inc()
-	p.log.InfoContext(ctx, "Notification accepted by the push provider",
-		"device", device.Ref, "deviceLogId", device.DeviceLogID, "provider", device.Provider)
+	d.logAccepted(ctx, device)
 	if provider.SNS != nil {
 		enslog.SNSSent.Log(ctx, p.log, strconv.FormatInt(device.Ref, 10))
 	}
 	return 0
+}
+
+// logAccepted logs the one line that each notification has. Where in the program that is, which no handler shows, is not looked
+// up: that takes as long as the line.
+func (d *delivery) logAccepted(ctx context.Context, device store.Device) {
+	log := d.processor.log
+	if !log.Enabled(ctx, slog.LevelInfo) {
+		return
+	}
+	record := slog.NewRecord(time.Now(), slog.LevelInfo, "Notification accepted by the push provider", 0)
+	record.AddAttrs(slog.Int64("device", device.Ref), slog.String("deviceLogId", device.DeviceLogID), slog.String("provider", device.Provider))
+	_ = log.Handler().Handle(ctx, record) // there is nowhere to say that logging failed
 }
 
 // outcomeName is how metrics and traces show an outcome.

@@ -14,6 +14,7 @@ import (
 	"maps"
 	"net/http"
 	"strconv"
+	"sync"
 	"time"
 
 	"go.opentelemetry.io/otel/trace"
@@ -200,10 +201,12 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 		return 0, err
 	}
 	l.steps.Reached(step.PostAuthenticated)
-	body, err := readPost(w, r)
-	if err != nil {
+	content := posts.Get().(*bytes.Buffer)
+	defer giveBack(content)
+	if err := readPost(content, w, r); err != nil {
 		return 0, err
 	}
+	body := content.Bytes() // what is read of it is copied
 	recent := recentEvents(body, now)
 	if recent && l.processor.full(hook.UserID, t.Config.Endpoints) {
 		return 0, errBusy
@@ -293,14 +296,24 @@ func (l *Listener) find(ctx context.Context, hook credential.Webhook, body []byt
 	return subscription, nil
 }
 
-func readPost(w http.ResponseWriter, r *http.Request) ([]byte, error) {
-	// As large as is announced, if that is believable, and with what ReadFrom wants to have free at the end.
-	body := bytes.NewBuffer(make([]byte, 0, min(max(r.ContentLength, 0), usualPost)+bytes.MinRead))
-	_, err := body.ReadFrom(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
-	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
-		return nil, errTooLarge
+// posts are memory that posts are read into.
+var posts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
+
+func giveBack(content *bytes.Buffer) {
+	if content.Cap() <= usualPost+bytes.MinRead {
+		content.Reset()
+		posts.Put(content)
 	}
-	return body.Bytes(), err
+}
+
+func readPost(content *bytes.Buffer, w http.ResponseWriter, r *http.Request) error {
+	// As large as is announced, if that is believable, and with what ReadFrom wants to have free at the end.
+	content.Grow(int(min(max(r.ContentLength, 0), usualPost)) + bytes.MinRead)
+	_, err := content.ReadFrom(http.MaxBytesReader(w, r.Body, ews.MaxNotificationBytes))
+	if _, tooLarge := errors.AsType[*http.MaxBytesError](err); tooLarge {
+		return errTooLarge
+	}
+	return err
 }
 
 // takeLast takes the mails that an outdated subscription still tells of. They may have come before the current one was

@@ -43,7 +43,8 @@ func envelope(v version, body string) []byte {
 }
 
 // call sends what compose makes for a version and returns the response messages (the children of ResponseMessages) and
-// the version in use: the one that is wanted or, if the server does not know it, an older one. Every error is an *Error.
+// the version in use: the one that is wanted or, if the server does not know it, an older one. Every error is an *Error. The
+// messages are valid until the next call.
 func (s *Session) call(ctx context.Context, operation Operation, wanted version, compose func(version) string) ([]*soap.Element, version, error) {
 	for v := min(wanted, s.client.newestVersion()); ; v-- {
 		messages, err := s.callOnce(ctx, operation, v, compose(v))
@@ -63,6 +64,9 @@ func (s *Session) callOnce(ctx context.Context, operation Operation, v version, 
 	ctx, span := tracing.StartCall(ctx, "EWS", tracing.Operation.String(string(operation)), tracing.Endpoint.String(s.client.Endpoint()))
 	messages, status, err := s.exchange(ctx, operation, v, body)
 	tracing.End(span, err)
+	if !s.client.options.Logger.Enabled(ctx, slog.LevelDebug) {
+		return messages, err
+	}
 	attributes := []slog.Attr{
 		slog.String("operation", string(operation)), slog.String("endpoint", s.client.Endpoint()),
 		slog.Int("status", status), slog.Duration("took", s.client.options.Clock.Since(start)), slog.Bool("ok", err == nil),
@@ -138,12 +142,15 @@ func (s *Session) send(ctx context.Context, content []byte) (*http.Response, err
 
 var errTooLarge = fmt.Errorf("%w: more than %d bytes", ErrResponse, maxResponseBytes)
 
-// read returns the response messages of an answer with status 200 or 500.
+// read returns the response messages of an answer with status 200 or 500, which are valid until the next answer is read.
 func (s *Session) read(operation Operation, response *http.Response, content []byte) ([]*soap.Element, error) {
 	if len(content) > maxResponseBytes {
 		return nil, s.failure(operation, response.StatusCode, errTooLarge)
 	}
-	body, err := soap.ReadBody(content)
+	if s.reader == nil {
+		s.reader = soap.Borrow()
+	}
+	body, err := s.reader.ReadBody(content)
 	if err != nil {
 		return nil, s.notSOAP(operation, response)
 	}

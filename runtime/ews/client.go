@@ -15,6 +15,7 @@ import (
 	"github.com/ens-operator/ens-operator/runtime/config"
 	"github.com/ens-operator/ens-operator/runtime/credential"
 	"github.com/ens-operator/ens-operator/runtime/ews/authn"
+	"github.com/ens-operator/ens-operator/runtime/ews/internal/soap"
 )
 
 // Options say which server a Client serves and how it is reached.
@@ -95,10 +96,16 @@ type Session struct {
 	unfit      error
 	activityID string
 	gateway    gateway
+	// reader has the last answer; nil if there was none.
+	reader *soap.Reader
 }
 
-// Close gives the session's own connections back.
+// Close gives the session's own connections and memory back. Nothing may be called afterwards.
 func (s *Session) Close() {
+	if s.reader != nil {
+		s.reader.Return()
+		s.reader = nil
+	}
 	if s.conn != nil {
 		s.conn.Close()
 	}

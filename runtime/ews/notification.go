@@ -91,7 +91,9 @@ type Event struct {
 // make the whole post ErrMalformed. A detail that only one event lacks does not: Exchange would repeat the post and then
 // drop the subscription.
 func ParseNotification(body []byte) (Notification, error) {
-	content, err := soap.ReadBody(body)
+	reader := soap.Borrow()
+	defer reader.Return()
+	content, err := reader.ReadBody(body)
 	if err != nil {
 		return Notification{}, fmt.Errorf("%w: %w", ErrMalformed, err)
 	}

@@ -38,7 +38,7 @@ var quick = map[string]string{
 		`<RequestServerVersion xmlns="` + soap.Messages + `" Version="Exchange2007_SP1"/></soap:Header><soap:Body>` +
 		`<SendNotification xmlns="` + soap.Messages + `"><ResponseMessages/><SubscriptionId xmlns="` + soap.Types + `">sub</SubscriptionId>` +
 		`</SendNotification></soap:Body></soap:Envelope>`,
-	"an answer as Exchange 2016 writes it": `<?xml version="1.0" encoding="utf-8"?><s:Envelope xmlns:s="` + soap.Envelope + `"><s:Header>` +
+	anAnswer: `<?xml version="1.0" encoding="utf-8"?><s:Envelope xmlns:s="` + soap.Envelope + `"><s:Header>` +
 		`<h:ServerVersionInfo MajorVersion="15" MinorVersion="1" MajorBuildNumber="2507" MinorBuildNumber="6" Version="V2017_07_11" xmlns:h="` + soap.Types + `"` +
 		` xmlns="` + soap.Types + `" xmlns:xsd="http://www.w3.org/2001/XMLSchema" xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance"/></s:Header>` +
 		`<s:Body xmlns:xsi="http://www.w3.org/2001/XMLSchema-instance" xmlns:xsd="http://www.w3.org/2001/XMLSchema">` +
@@ -157,10 +157,17 @@ var wrong = map[string]string{
 // comment is behind what encoding/xml has to read, as no message of Exchange has one.
 const comment = "<!---->"
 
-// same compares what is read with what encoding/xml makes of it.
+// anAnswer is one of quick.
+const anAnswer = "an answer as Exchange 2016 writes it"
+
+// same compares what is read with what encoding/xml makes of it. The memory is one in which another message has left its traces.
 func same(t *testing.T, message string) {
 	t.Helper()
-	read, err := soap.Read([]byte(message))
+	var reader soap.Reader
+	if _, err := reader.Read([]byte(quick[anAnswer])); err != nil {
+		t.Fatal(err)
+	}
+	read, err := reader.Read([]byte(message))
 	want, wantErr := soap.Read([]byte(message + comment))
 	if (err == nil) != (wantErr == nil) {
 		t.Fatalf("read with error %v, encoding/xml's is %v", err, wantErr)
@@ -181,6 +188,38 @@ func show(e *soap.Element) string {
 		b.WriteString(" " + show(child))
 	}
 	return b.String() + ")"
+}
+
+// againAllocations is what it costs in memory that has been used before: its text, and one for each of two texts with entities.
+const againAllocations = 3
+
+func TestAReaderUsesItsMemoryAgain(t *testing.T) {
+	for name, message := range quick {
+		t.Run(name, func(t *testing.T) {
+			content, reader := []byte(message), new(soap.Reader)
+			if n := testing.AllocsPerRun(10, func() { _, _ = reader.Read(content) }); n > againAllocations {
+				t.Errorf("%v allocations", n)
+			}
+		})
+	}
+}
+
+// A message that has been read must not be found in what is read by whoever borrows the memory next.
+func TestNothingIsKeptOfWhatOthersHaveRead(t *testing.T) {
+	t.Parallel()
+	for range 100 {
+		for name, message := range quick {
+			reader := soap.Borrow()
+			read, err := reader.Read([]byte(message))
+			if err != nil {
+				t.Fatal(err)
+			}
+			reader.Return()
+			if read.Name.Local != "" || len(read.Children)+len(read.Attributes) > 0 {
+				t.Fatalf("%s: %s is left", name, show(read))
+			}
+		}
+	}
 }
 
 // quickAllocations is what a message costs that encoding/xml has not read: its text, and the elements, attributes and

@@ -23,17 +23,14 @@ const (
 // It leaves alone: document types, comments, CDATA, processing instructions but for the XML declaration, entities and >
 // in attributes, text after elements, carriage returns in text, names beyond ASCII, prefixes that are not declared, and
 // namespaces that are no more.
-func scan(message []byte) (root *Element, ok bool) {
+func (r *Reader) scan(message []byte) (root *Element, ok bool) {
 	text := string(message)
-	elements := strings.Count(text, "<") - strings.Count(text, "</")
+	elements := max(strings.Count(text, "<")-strings.Count(text, "</"), 0)
 	if elements > maxElements || !utf8.ValidString(text) {
 		return nil, false
 	}
-	pointers := make([]*Element, 2*elements)
-	s := scanner{
-		rest: skipDeclaration(text), elements: make([]Element, 0, elements), attributes: make([]xml.Attr, 0, elements+moreAttributes),
-		children: pointers[:0:elements], waiting: pointers[elements:elements],
-	}
+	s := r.make(elements)
+	s.rest = skipDeclaration(text)
 	for s.rest != "" {
 		if !s.text() || s.rest != "" && !s.tag() {
 			return nil, false

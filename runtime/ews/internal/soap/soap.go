@@ -90,8 +90,13 @@ func (e *Element) Attribute(local string) string {
 }
 
 // Read reads a whole message and returns its envelope. The caller limits the size of message.
-func Read(message []byte) (*Element, error) {
-	root, err := readTree(message)
+func Read(message []byte) (*Element, error) { return new(Reader).Read(message) }
+
+// ReadBody reads a whole message and returns the one element inside the body.
+func ReadBody(message []byte) (*Element, error) { return new(Reader).ReadBody(message) }
+
+// envelope checks the root of a message that was read.
+func envelope(root *Element, err error) (*Element, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -101,9 +106,8 @@ func Read(message []byte) (*Element, error) {
 	return root, nil
 }
 
-// ReadBody reads a whole message and returns the one element inside the body.
-func ReadBody(message []byte) (*Element, error) {
-	envelope, err := Read(message)
+// bodyOf is the element inside the body of an envelope that was read.
+func bodyOf(envelope *Element, err error) (*Element, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -119,16 +123,16 @@ func ReadBody(message []byte) (*Element, error) {
 
 var byteOrderMark = []byte("\xef\xbb\xbf")
 
-func readTree(message []byte) (*Element, error) {
+func (r *Reader) readTree(message []byte) (*Element, error) {
 	message = bytes.TrimPrefix(message, byteOrderMark)
-	if root, ok := scan(message); ok {
+	if root, ok := r.scan(message); ok {
 		return root, nil
 	}
 	return decode(message)
 }
 
-// reader builds the tree. It keeps its own stack, so a deep message costs no goroutine stack.
-type reader struct {
+// builder builds the tree. It keeps its own stack, so a deep message costs no goroutine stack.
+type builder struct {
 	root     *Element
 	open     []reading
 	elements int
@@ -143,7 +147,7 @@ type reading struct {
 // decode reads a message with encoding/xml. What a message means is what it means to decode.
 func decode(message []byte) (*Element, error) {
 	decoder := xml.NewDecoder(bytes.NewReader(message))
-	var r reader
+	var b builder
 	for {
 		token, err := decoder.Token()
 		if errors.Is(err, io.EOF) {
@@ -153,27 +157,27 @@ func decode(message []byte) (*Element, error) {
 			// The decoder's text may quote the message, so only the place is told.
 			return nil, fmt.Errorf("%w: not well-formed XML at byte %d", ErrMalformed, decoder.InputOffset())
 		}
-		if err := r.add(token); err != nil {
+		if err := b.add(token); err != nil {
 			return nil, err
 		}
 	}
-	if r.root == nil {
+	if b.root == nil {
 		return nil, fmt.Errorf("%w: empty", ErrMalformed)
 	}
-	return r.root, nil
+	return b.root, nil
 }
 
-func (r *reader) add(token xml.Token) error {
+func (b *builder) add(token xml.Token) error {
 	switch token := token.(type) {
 	case xml.StartElement:
-		return r.start(token)
+		return b.start(token)
 	case xml.EndElement:
-		top := r.open[len(r.open)-1]
+		top := b.open[len(b.open)-1]
 		top.text = string(bytes.TrimSpace(top.content))
-		r.open = r.open[:len(r.open)-1]
+		b.open = b.open[:len(b.open)-1]
 	case xml.CharData:
-		if len(r.open) > 0 {
-			top := &r.open[len(r.open)-1]
+		if len(b.open) > 0 {
+			top := &b.open[len(b.open)-1]
 			top.content = append(top.content, token...)
 		} else if len(bytes.TrimSpace(token)) > 0 {
 			return fmt.Errorf("%w: text outside the root", ErrMalformed)
@@ -181,31 +185,31 @@ func (r *reader) add(token xml.Token) error {
 	case xml.Directive:
 		return fmt.Errorf("%w: a document type declaration is not allowed", ErrMalformed)
 	case xml.ProcInst:
-		if token.Target != "xml" || r.root != nil {
+		if token.Target != "xml" || b.root != nil {
 			return fmt.Errorf("%w: a processing instruction is not allowed", ErrMalformed)
 		}
 	}
 	return nil
 }
 
-func (r *reader) start(token xml.StartElement) error {
-	r.elements++
+func (b *builder) start(token xml.StartElement) error {
+	b.elements++
 	switch {
-	case r.elements > maxElements:
+	case b.elements > maxElements:
 		return fmt.Errorf("%w: more than %d elements", ErrMalformed, maxElements)
-	case len(r.open) >= maxDepth:
+	case len(b.open) >= maxDepth:
 		return fmt.Errorf("%w: nested deeper than %d", ErrMalformed, maxDepth)
-	case len(r.open) == 0 && r.root != nil:
+	case len(b.open) == 0 && b.root != nil:
 		return fmt.Errorf("%w: a second root", ErrMalformed)
 	}
 	element := &Element{Name: token.Name, Attributes: token.Attr}
-	if len(r.open) == 0 {
-		r.root = element
+	if len(b.open) == 0 {
+		b.root = element
 	} else {
-		parent := r.open[len(r.open)-1]
+		parent := b.open[len(b.open)-1]
 		parent.Children = append(parent.Children, element)
 	}
-	r.open = append(r.open, reading{Element: element})
+	b.open = append(b.open, reading{Element: element})
 	return nil
 }
 
