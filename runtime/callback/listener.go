@@ -202,7 +202,7 @@ func (l *Listener) receive(ctx context.Context, w http.ResponseWriter, r *http.R
 	}
 	l.steps.Reached(step.PostAuthenticated)
 	content := posts.Get().(*bytes.Buffer)
-	defer giveBack(content)
+	defer returnPost(content)
 	if err := readPost(content, w, r); err != nil {
 		return 0, err
 	}
@@ -299,8 +299,8 @@ func (l *Listener) find(ctx context.Context, hook credential.Webhook, body []byt
 // posts are memory that posts are read into.
 var posts = sync.Pool{New: func() any { return new(bytes.Buffer) }}
 
-func giveBack(content *bytes.Buffer) {
-	if content.Cap() <= usualPost+bytes.MinRead {
+func returnPost(content *bytes.Buffer) {
+	if content.Cap() <= 2*(usualPost+bytes.MinRead) { // one that grows takes twice as much
 		content.Reset()
 		posts.Put(content)
 	}

@@ -44,7 +44,7 @@ func envelope(v version, body string) []byte {
 
 // call sends what compose makes for a version and returns the response messages (the children of ResponseMessages) and
 // the version in use: the one that is wanted or, if the server does not know it, an older one. Every error is an *Error. The
-// messages are valid until the next call.
+// messages are valid until forget is called, which the caller does when it has read them.
 func (s *Session) call(ctx context.Context, operation Operation, wanted version, compose func(version) string) ([]*soap.Element, version, error) {
 	for v := min(wanted, s.client.newestVersion()); ; v-- {
 		messages, err := s.callOnce(ctx, operation, v, compose(v))
@@ -142,7 +142,7 @@ func (s *Session) send(ctx context.Context, content []byte) (*http.Response, err
 
 var errTooLarge = fmt.Errorf("%w: more than %d bytes", ErrResponse, maxResponseBytes)
 
-// read returns the response messages of an answer with status 200 or 500, which are valid until the next answer is read.
+// read returns the response messages of an answer with status 200 or 500, see call.
 func (s *Session) read(operation Operation, response *http.Response, content []byte) ([]*soap.Element, error) {
 	if len(content) > maxResponseBytes {
 		return nil, s.failure(operation, response.StatusCode, errTooLarge)

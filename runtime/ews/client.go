@@ -96,16 +96,20 @@ type Session struct {
 	unfit      error
 	activityID string
 	gateway    gateway
-	// reader has the last answer; nil if there was none.
+	// reader has the last answer until forget is called; nil if there was none.
 	reader *soap.Reader
 }
 
-// Close gives the session's own connections and memory back. Nothing may be called afterwards.
-func (s *Session) Close() {
+// forget lets go of the last answer.
+func (s *Session) forget() {
 	if s.reader != nil {
 		s.reader.Return()
 		s.reader = nil
 	}
+}
+
+// Close gives the session's own connections back.
+func (s *Session) Close() {
 	if s.conn != nil {
 		s.conn.Close()
 	}

@@ -20,6 +20,7 @@ type Folder struct {
 // Inbox returns the Inbox of the mailbox with this address, or the user's own if it is empty. A mailbox that is not
 // there or not the user's gives ErrAccessDenied or ErrItemNotFound.
 func (s *Session) Inbox(ctx context.Context, mailboxAddress string) (Folder, error) {
+	defer s.forget()
 	messages, _, err := s.call(ctx, OpGetFolder, exchange2010SP2, always(inboxBody(mailboxAddress)))
 	if err != nil {
 		return Folder{}, err

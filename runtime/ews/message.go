@@ -51,6 +51,7 @@ func (s *Session) Messages(ctx context.Context, itemIDs []string, fields Fields)
 		wanted = exchange2013
 	}
 	compose := func(v version) string { return itemsBody(itemIDs, fields, v) }
+	defer s.forget()
 	elements, v, err := s.call(ctx, OpGetItem, wanted, compose)
 	if errors.Is(err, errTooLarge) && fields.Preview && v < exchange2013 {
 		// Some text is enormous. Better a notification without preview than none.

@@ -14,6 +14,7 @@ import (
 // Nothing is searched for. Exchange keeps the Inbox in the order of arrival, so this costs it little, while a restriction
 // would be evaluated for each item.
 func (s *Session) Newest(ctx context.Context, limit int) ([]Message, error) {
+	defer s.forget()
 	messages, _, err := s.call(ctx, OpFindItem, exchange2010SP2, always(newestBody(limit)))
 	if err != nil {
 		return nil, err

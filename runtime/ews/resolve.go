@@ -31,6 +31,7 @@ func (s *Session) ResolveNames(ctx context.Context, name string) ([]Resolution, 
 	if name == "" {
 		return nil, errors.New("resolving a name: it must not be empty")
 	}
+	defer s.forget()
 	messages, _, err := s.call(ctx, OpResolveNames, exchange2010SP2, func(v version) string { return resolveBody(name, v) })
 	if err != nil {
 		return nil, err

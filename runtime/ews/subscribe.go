@@ -37,6 +37,7 @@ func (s *Session) Subscribe(ctx context.Context, request SubscribeRequest) (subs
 	if err := request.check(); err != nil {
 		return "", err
 	}
+	defer s.forget()
 	messages, _, err := s.call(ctx, OpSubscribe, exchange2010SP2, always(request.body()))
 	if err != nil {
 		return "", err

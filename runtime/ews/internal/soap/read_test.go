@@ -1,6 +1,7 @@
 package soap_test
 
 import (
+	"encoding/xml"
 	"errors"
 	"fmt"
 	"slices"
@@ -214,9 +215,16 @@ func TestNothingIsKeptOfWhatOthersHaveRead(t *testing.T) {
 			if err != nil {
 				t.Fatal(err)
 			}
+			children, attributes := read.Children, read.Attributes
 			reader.Return()
 			if read.Name.Local != "" || len(read.Children)+len(read.Attributes) > 0 {
-				t.Fatalf("%s: %s is left", name, show(read))
+				t.Fatalf("%s: %q is left", name, read.Name.Local)
+			}
+			if slices.ContainsFunc(children, func(e *soap.Element) bool { return e != nil }) {
+				t.Fatalf("%s: the list of children is left", name)
+			}
+			if slices.ContainsFunc(attributes, func(a xml.Attr) bool { return a != xml.Attr{} }) {
+				t.Fatalf("%s: %q are left", name, attributes)
 			}
 		}
 	}

@@ -25,7 +25,7 @@ const (
 // namespaces that are no more.
 func (r *Reader) scan(message []byte) (root *Element, ok bool) {
 	text := string(message)
-	elements := max(strings.Count(text, "<")-strings.Count(text, "</"), 0)
+	elements := strings.Count(text, "<") - strings.Count(text, "</")
 	if elements > maxElements || !utf8.ValidString(text) {
 		return nil, false
 	}

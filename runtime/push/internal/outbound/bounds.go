@@ -55,7 +55,7 @@ func (b *Bounds) Push(ctx context.Context, deliver func(context.Context) *push.E
 	if b.lifetime.Err() != nil {
 		// Close could not close the connection that this push was using.
 		b.release()
-		if refusal != nil && refusal.Status == 0 { // the service has said nothing: that is why
+		if refusal != nil && errors.Is(refusal.Err, context.Canceled) { // and this is why
 			refusal.Err = ErrClosed
 		}
 	}

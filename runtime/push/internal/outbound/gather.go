@@ -2,7 +2,9 @@ package outbound
 
 import (
 	"context"
+	"errors"
 	"net"
+	"os"
 	"sync"
 	"time"
 )
@@ -10,7 +12,8 @@ import (
 const (
 	// maxGathered is how much is gathered before writers wait: some hundred pushes.
 	maxGathered = 256 << 10
-	// goodbye is how long a connection that is closed may take to send what was written before.
+	// goodbye is how long a connection that is closed may take to send what was written before, and what has come on one that
+	// failed may be read.
 	goodbye = time.Second
 )
 
@@ -19,10 +22,11 @@ type Dial func(ctx context.Context, network, address string) (net.Conn, error)
 
 // Gather has the connections that dial makes send together what is written within a moment. HTTP/2 writes each request in two
 // parts, and many requests at once on one connection: each write by itself would be a system call and a packet, the
-// greater part of what a push costs. What is written while nothing is being sent is sent as soon as its writer has nothing more to do.
+// greater part of what a push costs. What is written while nothing is being sent is sent at once, most often when its writer has
+// nothing more to write.
 //
-// A write returns before it is sent. What could not be sent within timeout ends the connection, and every later read and write
-// returns why.
+// A write returns before it is sent. If nothing can be sent for timeout, or sending fails, every later write returns why, and so
+// does reading when nothing more has come for a moment.
 func Gather(dial Dial, timeout time.Duration) Dial {
 	return func(ctx context.Context, network, address string) (net.Conn, error) {
 		conn, err := dial(ctx, network, address)
@@ -88,12 +92,9 @@ func (g *gathering) send() {
 		}
 		g.room.Broadcast()
 		g.mu.Unlock()
-		if len(sent) > 0 {
-			if _, err := g.Conn.Write(sent); err != nil {
-				g.fail(err)
-				_ = g.Conn.Close()
-				return
-			}
+		if err := g.sendAll(sent); err != nil {
+			g.fail(err)
+			return
 		}
 		if closed {
 			return
@@ -101,7 +102,30 @@ func (g *gathering) send() {
 	}
 }
 
-// fail ends writing for a reason, of which the first counts.
+// sendAll goes on for as long as anything is taken within the time limit.
+func (g *gathering) sendAll(rest []byte) error {
+	for len(rest) > 0 {
+		n, err := g.Conn.Write(rest)
+		rest = rest[n:]
+		if err != nil && (n == 0 || !errors.Is(err, os.ErrDeadlineExceeded)) {
+			return err
+		}
+		if err != nil && !g.extend() {
+			return err
+		}
+	}
+	return nil
+}
+
+// extend gives what is being sent its time anew, unless the connection is closed.
+func (g *gathering) extend() bool {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	return g.err == nil && g.Conn.SetWriteDeadline(time.Now().Add(g.timeout)) == nil
+}
+
+// fail ends writing for a reason, of which the first counts. What the other side has sent, which may say more, can be read for a
+// moment.
 func (g *gathering) fail(err error) {
 	g.mu.Lock()
 	defer g.mu.Unlock()
@@ -109,12 +133,13 @@ func (g *gathering) fail(err error) {
 		g.err = err
 	}
 	g.room.Broadcast()
+	_ = g.Conn.SetReadDeadline(time.Now().Add(goodbye))
 }
 
 // Read implements net.Conn.
 func (g *gathering) Read(p []byte) (int, error) {
 	n, err := g.Conn.Read(p)
-	if err != nil {
+	if errors.Is(err, os.ErrDeadlineExceeded) {
 		g.mu.Lock()
 		defer g.mu.Unlock()
 		if g.err != nil {

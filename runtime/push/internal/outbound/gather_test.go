@@ -97,10 +97,15 @@ func TestAConnectionThatDoesNotTakeWhatIsWrittenEndsAndSaysWhy(t *testing.T) {
 	t.Parallel()
 	cut := errors.New("cut")
 	var held *heldUp
-	near, _ := gathered(t, ample, hold(&held))
+	near, far := gathered(t, ample, hold(&held))
+	writeAll(t, far, "farewell") // which says more than that it is cut
 	writeAll(t, near, "first")
 	<-held.written
 	held.through <- cut
+	farewell := make([]byte, len("farewell"))
+	if _, err := io.ReadFull(near, farewell); err != nil || string(farewell) != "farewell" {
+		t.Errorf("%q has come (%v)", farewell, err)
+	}
 	if _, err := near.Read(make([]byte, 1)); !errors.Is(err, cut) {
 		t.Errorf("reading ended with %v", err)
 	}
