@@ -7,6 +7,7 @@ import (
 	"slices"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/jackc/pgx/v5/pgconn"
@@ -19,8 +20,9 @@ const (
 	flushersPerBatch = 2
 	// headway is how long callers wait for the end of a statement that is under way before they send another one: longer than a
 	// statement takes as a rule, so that those who come meanwhile share the next one, and shorter than what anybody notices, for
-	// one that waits for a lock holds up nobody else.
-	headway = 3 * time.Millisecond
+	// one that waits for a lock holds up nobody else. Where the last one took longer, nobody waits: there is too little CPU, and
+	// waiting would add to what each step takes.
+	headway = 5 * time.Millisecond
 	// maxQueued bounds the callers that wait for a flusher; more wait for room in the queue.
 	maxQueued = 8 * maxBatch
 )
@@ -51,6 +53,8 @@ type batcher[In, Out any] struct {
 	last       time.Time
 	// way is full while a statement is under way.
 	way chan struct{}
+	// took is how long the last statement took, in nanoseconds.
+	took atomic.Int64
 	// run executes one statement for all inputs and returns one output for each.
 	run     func(context.Context, []In) ([]Out, error)
 	queue   chan call[In, Out]
@@ -140,7 +144,9 @@ func (b *batcher[In, Out]) flush() {
 		if calls == nil {
 			return
 		}
+		began := time.Now()
 		b.send(calls)
+		b.took.Store(int64(time.Since(began)))
 		if inWay {
 			<-b.way
 		}
@@ -180,12 +186,15 @@ func (b *batcher[In, Out]) collect() (calls []call[In, Out], inWay bool) {
 	}), inWay
 }
 
-// letEnd waits until no statement is under way, but not for long. It returns whether there is none.
+// letEnd waits until no statement is under way, if that is likely to be soon. It returns whether there is none.
 func (b *batcher[In, Out]) letEnd() bool {
 	select {
 	case b.way <- struct{}{}:
 		return true
 	default: // only who has to wait needs a timer
+	}
+	if time.Duration(b.took.Load()) > headway {
+		return false
 	}
 	timer := time.NewTimer(headway)
 	defer timer.Stop()

@@ -24,15 +24,12 @@ type batches struct {
 // afterwards is how long what nobody waits for any more, since the phones have been told, waits for company.
 const afterwards = 20 * time.Millisecond
 
-// behind is how long what Exchange does not wait for any more, but the phones do, waits for company.
-const behind = 2 * time.Millisecond
-
 func (s *Store) startBatches() batches {
 	return batches{
 		lookups: newBatcher("looking up the subscription", 0, twice(s, s.selectSubscriptions)),
 		journal: newBatcher("writing the journal", 0, twice(s, s.insertEntries)),
 		endings: newBatcher("recording what was told", afterwards, twice(s, s.endWork)),
-		targets: newBatcher("looking up the devices", behind, twice(s, s.selectTargets)),
+		targets: newBatcher("looking up the devices", 0, twice(s, s.selectTargets)),
 	}
 }
 
